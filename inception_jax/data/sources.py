@@ -1,0 +1,250 @@
+"""Random-access sources of decoded images: image folders, TFDS datasets, and synthetic noise."""
+
+import difflib
+import os
+import re
+import textwrap
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from inception_jax.data.decoding import IMAGE_SUFFIXES, decode_image
+from inception_jax.errors import UserError
+
+
+class Source(Protocol):
+    """Labelled images by index: what `open_source` returns. Safe to read from many threads, and picklable."""
+
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        """Returns the image, uint8 [H, W, 3], and its label, an index into `class_names`; or raises DamagedImage."""
+
+    def name(self, index: int) -> str:
+        """What to call the image in a report: its path below the folder, or for instance 'mnist/train[17]'."""
+
+
+def open_source(name: str, split: str, data_dir: str = "") -> Source:
+    """Opens one split of a dataset; downloads nothing.
+
+    Args:
+      name: 'folder' for images in DATA_DIR/SPLIT/CLASS/; 'synthetic' for noise; 'digits' for the digits that
+        scikit-learn ships (written to `data_dir` when they are not there); else a dataset of TFDS, prepared as
+        ArrayRecord and with the features 'image' and 'label', such as 'mnist' or 'imagenet2012:5.1.0'.
+      split: the name of a split; of a TFDS dataset also a slice, such as 'train[:10%]'. Ignored by 'synthetic'.
+      data_dir: the image folder, or TFDS's directory ('' for its default, $TFDS_DATA_DIR or ~/tensorflow_datasets).
+
+    Raises:
+      UserError: there is no such dataset or split, or it cannot be used as it is.
+    """
+    if name == "folder":
+        return FolderSource(data_dir, split)
+    if name == "synthetic":
+        return SyntheticSource()
+    return TFDSSource(name, split, data_dir)
+
+
+def check_same_classes(train: Source, evaluation: Source) -> None:
+    """Raises UserError unless both sources number the same classes alike."""
+    if train.class_names == evaluation.class_names:
+        return
+    differences = []
+    for side, ours, others in (("training", train, evaluation), ("evaluation", evaluation, train)):
+        only = sorted(set(ours.class_names) - set(others.class_names))
+        if only:
+            differences.append(f"only the {side} data have {_first_few(only)}")
+    raise UserError(
+        "the classes of the training and of the evaluation data differ: "
+        + ("; ".join(differences) or "the same names come in another order")
+        + "; make them the same"
+    )
+
+
+class FolderSource:
+    """The images in ROOT/SPLIT/CLASS/, at any depth.
+
+    A label is the index of the class directory among the sorted names of all. Images are those files whose suffix is in
+    IMAGE_SUFFIXES (in any case), sorted by class and path; hidden files and directories are ignored.
+    """
+
+    def __init__(self, root: str, split: str):
+        if not root:
+            raise UserError("dataset 'folder' needs a data_dir: the directory that holds SPLIT/CLASS/*.jpg")
+        self._root = Path(root).expanduser()
+        if not self._root.is_dir():
+            raise UserError(f"there is no directory {self._root}")
+        directory = self._root / split
+        if not split or not directory.is_dir():
+            splits = ", ".join(_directories(self._root)) or "none"
+            raise UserError(
+                f"{self._root} has no directory for the split {split!r}; the directories there are: {splits}"
+            )
+
+        self.class_names = tuple(_directories(directory))
+        images = [_images_below(directory / name) for name in self.class_names]
+        if not any(images):
+            raise UserError(f"{directory} has no images: they are looked for in {directory / 'CLASS' / '*.jpg'}")
+        if len(self.class_names) == 1:
+            raise UserError(f"{directory} has one class only, {self.class_names[0]!r}: a classifier needs at least two")
+        empty = [name for name, paths in zip(self.class_names, images, strict=True) if not paths]
+        if empty:
+            raise UserError(
+                f"{directory} has classes without images: {_first_few(empty)}; add some or remove the directory"
+            )
+        self._paths = [os.path.relpath(path, self._root) for paths in images for path in paths]
+        self._labels = np.repeat(np.arange(len(images)), [len(paths) for paths in images])
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        data = (self._root / self._paths[index]).read_bytes()
+        return decode_image(data, self.name(index)), int(self._labels[index])
+
+    def name(self, index: int) -> str:
+        """The image's path below the root."""
+        return self._paths[index]
+
+
+class SyntheticSource:
+    """1,280 images of 256 x 256 noise in 1,000 classes, the same every time, which cost next to nothing to make.
+
+    For measuring a device without its input, and for tests; the labels have nothing to do with the images.
+    """
+
+    class_names = tuple(f"class_{label}" for label in range(1000))
+
+    def __init__(self):
+        self._noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+
+    def __len__(self) -> int:
+        return 1280
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        index = range(len(self))[index]  # raises IndexError
+        return np.roll(self._noise, divmod(index, 256), axis=(0, 1)), index % len(self.class_names)
+
+    def name(self, index: int) -> str:
+        """For instance 'synthetic[17]'."""
+        return f"synthetic[{index}]"
+
+
+class TFDSSource:
+    """A split of a TFDS dataset that has been prepared as ArrayRecord. Reading it does not import TensorFlow."""
+
+    def __init__(self, name: str, split: str, data_dir: str = ""):
+        builder = _tfds_builder(name, data_dir)
+        import tensorflow_datasets as tfds
+
+        features = dict(builder.info.features.items())
+        image, label = features.get("image"), features.get("label")
+        if not (isinstance(image, tfds.features.Image) and image.np_dtype in (np.uint8, np.uint16)):
+            raise UserError(
+                f"dataset {name!r} cannot be used: it has no feature 'image' that holds 8- or 16-bit images"
+            )
+        if not isinstance(label, tfds.features.ClassLabel):
+            raise UserError(f"dataset {name!r} cannot be used: it has no feature 'label' that holds a class")
+        self.class_names = tuple(label.names)
+
+        # Raw bytes: decode_image is thread-safe, treats every source alike, and says which image is damaged.
+        skip = {
+            key: tfds.decode.SkipDecoding() for key, value in features.items() if isinstance(value, tfds.features.Image)
+        }
+        try:
+            self._records = builder.as_data_source(split, decoders=skip, file_format="array_record")
+            if len(self._records) == 0:  # of a slice such as [5:3] the length is negative, and len raises ValueError
+                raise ValueError
+        except ValueError:
+            splits = ", ".join(f"{split} ({info.num_examples})" for split, info in builder.info.splits.items())
+            raise UserError(
+                f"dataset {name!r} has no split {split!r}; it has {splits}, and slices of them such as 'train[:10%]'"
+            ) from None
+        self._name = f"{name}/{split}"
+        if self._records[0]["label"] < 0:  # TFDS's mark for labels that were never published
+            raise UserError(f"{self._name} has no labels: choose another split, such as 'validation'")
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        record = self._records[range(len(self))[index]]  # range raises IndexError; the reader would raise ValueError
+        return decode_image(record["image"], self.name(index)), int(record["label"])
+
+    def name(self, index: int) -> str:
+        """For instance 'imagenet2012/train[17]'."""
+        return f"{self._name}[{index}]"
+
+
+def _tfds_builder(name: str, data_dir: str):
+    """The builder of a dataset that is ready to be read, or UserError."""
+    if name == "digits":
+        from inception_jax.data.digits import prepared_digits
+
+        return prepared_digits(data_dir)
+    import tensorflow_datasets as tfds
+
+    try:
+        # NAME[/CONFIG][:VERSION] only: community namespaces (kubric:movi_a) are looked up on the network.
+        if not re.fullmatch(r"\w+(/[^:]+)?(:[\d.*]+)?", name):
+            raise tfds.core.DatasetNotFoundError
+        builder = tfds.builder(name, data_dir=data_dir or None)
+    except tfds.core.DatasetNotFoundError:
+        known = ["folder", "synthetic", "digits", *tfds.list_builders(with_community_datasets=False)]
+        nearest = difflib.get_close_matches(re.split("[/:]", name)[0].lower(), known)
+        hint = f"the nearest are {', '.join(nearest)}" if nearest else "see https://www.tensorflow.org/datasets/catalog"
+        raise UserError(f"there is no dataset {name!r}; {hint}") from None
+    except (ValueError, AssertionError) as error:  # an unknown config or version
+        reason = textwrap.shorten(str(error).rpartition('": ')[2], 300)  # without "Failed to construct ..."
+        raise UserError(f"TFDS cannot open {name!r}: {reason}") from None
+
+    root = os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
+    if not (builder.data_path / "dataset_info.json").exists():
+        manual = ""
+        if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            instructions = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+            manual = f" (before that, fill manual_dir, {root}/downloads/manual: {instructions})"
+        raise UserError(
+            f"dataset {name!r} is not prepared in {root}; prepare it with: " + _prepare_command(name, root) + manual
+        )
+    formats = sorted(file_format.value for file_format in builder.info.available_file_formats())
+    if "array_record" not in formats:
+        raise UserError(
+            f"dataset {name!r} is prepared in {root} as {', '.join(formats)}, without random access; "
+            "prepare it as ArrayRecord in another data_dir with: " + _prepare_command(name, f"{root}_array_record")
+        )
+    return builder
+
+
+def _prepare_command(name: str, data_dir: str) -> str:
+    # Not `tfds build`, which is the same thing but does not start without Apache Beam.
+    return (
+        f'python -c "import tensorflow_datasets as tfds; tfds.builder({name!r}, data_dir={data_dir!r},'
+        f" file_format='array_record').download_and_prepare()\""
+    )
+
+
+def _directories(parent: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(parent) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images_below(directory: Path) -> list[str]:
+    def fail(error: OSError):  # os.walk would pass over a directory that it cannot read
+        raise error
+
+    images = []
+    for parent, directories, files in os.walk(directory, onerror=fail):
+        directories[:] = [name for name in directories if not name.startswith(".")]
+        images += [
+            os.path.join(parent, name)
+            for name in files
+            if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+        ]
+    return sorted(images)
+
+
+def _first_few(names: list[str], few: int = 5) -> str:
+    return ", ".join(names[:few]) + (f", ... ({len(names)} in all)" if len(names) > few else "")

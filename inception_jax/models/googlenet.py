@@ -1,0 +1,199 @@
+"""GoogLeNet (Inception-v1).
+
+Szegedy et al., "Going Deeper with Convolutions", 2014, https://arxiv.org/abs/1409.4842. What the paper leaves open is
+taken from the only public network with its topology, BVLC Caffe's bvlc_googlenet (train_val.prototxt): the padding of
+conv1, the constants of LRN and where it stands, the initialisation.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax.linen import initializers
+
+from inception_jax.errors import UserError
+from inception_jax.models.blocks import (
+    AuxHead,
+    AvgPool,
+    BatchNorm,
+    Chain,
+    Classifier,
+    Concat,
+    Conv,
+    Dense,
+    Dropout,
+    GlobalAvgPool,
+    LocalResponseNorm,
+    MaxPool,
+    Network,
+    Style,
+    Unit,
+)
+
+
+class Row(NamedTuple):
+    """One row of Table 1. `reduce` columns are the 1x1 convolutions in front of the 3x3 and 5x5 ones."""
+
+    name: str
+    type: str
+    patch: int = 0
+    stride: int = 0
+    output: tuple[int, int, int] = ()
+    conv1x1: int = 0
+    conv3x3_reduce: int = 0
+    conv3x3: int = 0
+    conv5x5_reduce: int = 0
+    conv5x5: int = 0
+    pool_proj: int = 0
+
+
+# Table 1 of the paper for images of 224x224; output is height x width x channels.
+# The convolution of the first row has 64 features, the classifier 1000 classes.
+# fmt: off
+TABLE_1 = (
+    #   name            type           patch stride  output           1x1  3x3r  3x3  5x5r  5x5  proj
+    Row("conv1",        "convolution",     7, 2, (112, 112, 64)),
+    Row("pool1",        "max pool",        3, 2, (56, 56, 64)),
+    Row("conv2",        "convolution",     3, 1, (56, 56, 192),        0,   64, 192),
+    Row("pool2",        "max pool",        3, 2, (28, 28, 192)),
+    Row("inception_3a", "inception",       0, 0, (28, 28, 256),       64,   96, 128,   16,  32,   32),
+    Row("inception_3b", "inception",       0, 0, (28, 28, 480),      128,  128, 192,   32,  96,   64),
+    Row("pool3",        "max pool",        3, 2, (14, 14, 480)),
+    Row("inception_4a", "inception",       0, 0, (14, 14, 512),      192,   96, 208,   16,  48,   64),
+    Row("inception_4b", "inception",       0, 0, (14, 14, 512),      160,  112, 224,   24,  64,   64),
+    Row("inception_4c", "inception",       0, 0, (14, 14, 512),      128,  128, 256,   24,  64,   64),
+    Row("inception_4d", "inception",       0, 0, (14, 14, 528),      112,  144, 288,   32,  64,   64),
+    Row("inception_4e", "inception",       0, 0, (14, 14, 832),      256,  160, 320,   32, 128,  128),
+    Row("pool4",        "max pool",        3, 2, (7, 7, 832)),
+    Row("inception_5a", "inception",       0, 0, (7, 7, 832),        256,  160, 320,   32, 128,  128),
+    Row("inception_5b", "inception",       0, 0, (7, 7, 1024),       384,  192, 384,   48, 128,  128),
+    Row("pool5",        "avg pool",        7, 1, (1, 1, 1024)),
+    Row("dropout",      "dropout",         0, 0, (1, 1, 1024)),
+    Row("linear",       "linear",          0, 0, (1, 1, 1000)),
+)
+# fmt: on
+
+# Section 5: the auxiliary classifiers stand on the outputs of 4a and 4d.
+AUX_HEADS = {"aux1": "inception_4a", "aux2": "inception_4d"}
+
+# Caffe's "xavier" filler: uniform within sqrt(3 / fan_in), whatever the fan-out.
+_XAVIER = initializers.variance_scaling(1.0, "fan_in", "uniform")
+
+
+def reduced_module(row: Row) -> Concat:
+    """Fig. 2b: 1x1 convolutions before the 3x3 and the 5x5 and after the pool."""
+    return Concat(
+        Conv("conv1x1", row.conv1x1, 1),
+        Chain(Conv("conv3x3_reduce", row.conv3x3_reduce, 1), Conv("conv3x3", row.conv3x3, 3)),
+        Chain(Conv("conv5x5_reduce", row.conv5x5_reduce, 1), Conv("conv5x5", row.conv5x5, 5)),
+        Chain(MaxPool(3, 1, "SAME"), Conv("pool_proj", row.pool_proj, 1)),
+    )
+
+
+def naive_module(row: Row) -> Concat:
+    """Fig. 2a: nothing is reduced, and the pool passes all its channels on. The paper gives no filters for it;
+    those of Table 1 are taken.
+    """  # noqa: D205
+    return Concat(
+        Conv("conv1x1", row.conv1x1, 1),
+        Conv("conv3x3", row.conv3x3, 3),
+        Conv("conv5x5", row.conv5x5, 5),
+        MaxPool(3, 1, "SAME"),
+    )
+
+
+def aux_head(num_classes: int, width: float, dropout: float) -> Chain:
+    """Section 5: average pool 5x5/3, 128 filters 1x1, 1024 units, dropout, classifier.
+
+    At 224 the pool gives 4x4. On a grid under 5x5 (images of 64) its window is the grid.
+    """
+    return Chain(
+        AvgPool(5, 3),
+        Conv("conv1x1", _scaled(128, width), 1),
+        Dense("fc", _scaled(1024, width)),
+        Dropout(dropout),
+        Classifier("classifier", num_classes),
+    )
+
+
+def googlenet(
+    num_classes: int = 1000,
+    *,
+    module: str = "reduced",
+    norm: str = "lrn",
+    aux: bool = True,
+    dropout: float = 0.4,
+    aux_dropout: float = 0.7,
+    width: float = 1.0,
+    batch_norm_decay: float = 0.9997,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Builds GoogLeNet for images of 64x64 and more.
+
+    6,998,552 parameters, 13,378,280 with the auxiliary classifiers (at 224x224: their first dense layer grows with the
+    image). End points bear the names of Table 1, the LRN layers those of Caffe (norm1, norm2).
+
+    Args:
+      num_classes: number of classes.
+      module: 'reduced' (Fig. 2b, the paper's network) or 'naive' (Fig. 2a).
+      norm: 'lrn' (as in Fig. 3, after pool1 and after conv2), 'batch' (batch normalisation in each convolution in place
+        of its bias, no LRN; not in this paper) or 'none'.
+      aux: whether the auxiliary classifiers aux1 (on 4a) and aux2 (on 4d) are there; they are run in training alone.
+      dropout: share dropped before the classifier.
+      aux_dropout: share dropped before each auxiliary classifier.
+      width: factor on the number of filters of every layer, for small experiments; 1 is the paper's.
+      batch_norm_decay: of the running statistics, for norm='batch'. 0.9997 is tf-slim's for Inception, right for some
+        ten thousand steps and more.
+      dtype: of the computation.
+    """
+    modules = {"reduced": reduced_module, "naive": naive_module}
+    if module not in modules:
+        raise UserError(f"googlenet: module={module!r} is not one of {', '.join(modules)}")
+    if norm not in ("lrn", "batch", "none"):
+        raise UserError(f"googlenet: norm={norm!r} is not one of lrn, batch, none")
+
+    layers: list[tuple[str, Unit]] = []
+    for row in TABLE_1:
+        row = _scaled_row(row, width)
+        unit: Unit
+        match row.type:
+            case "convolution" if row.name == "conv1":
+                unit = Conv("conv7x7", row.output[-1], row.patch, row.stride)
+            case "convolution":
+                unit = Chain(Conv("conv3x3_reduce", row.conv3x3_reduce, 1), Conv("conv3x3", row.conv3x3, 3))
+            case "max pool":
+                unit = MaxPool(row.patch, row.stride)
+            case "inception":
+                unit = modules[module](row)
+            case "avg pool":
+                unit = GlobalAvgPool()  # 7x7 at 224
+            case "dropout":
+                unit = Dropout(dropout)
+            case "linear":
+                unit = Classifier("classifier", num_classes)
+        layers.append((row.name, unit))
+        if norm == "lrn" and row.name in ("pool1", "conv2"):
+            layers.append((f"norm{row.name[-1]}", LocalResponseNorm()))
+
+    heads = [AuxHead(name, after, aux_head(num_classes, width, aux_dropout)) for name, after in AUX_HEADS.items()]
+    return Network(
+        layers=tuple(layers),
+        aux_heads=tuple(heads) if aux else (),
+        style=Style(
+            conv_padding="SYMMETRIC",
+            pool_padding="CEIL",
+            kernel_init=_XAVIER,
+            bias_init=initializers.constant(0.2),
+            batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3) if norm == "batch" else None,
+        ),
+        smallest=64,
+        dtype=dtype,
+    )
+
+
+def _scaled(filters: int, width: float) -> int:
+    return max(1, round(filters * width)) if filters else 0
+
+
+def _scaled_row(row: Row, width: float) -> Row:
+    filters = {name: _scaled(getattr(row, name), width) for name in Row._fields[5:]}
+    return row._replace(**filters, output=(*row.output[:2], _scaled(row.output[2], width)))

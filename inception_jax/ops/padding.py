@@ -1,0 +1,29 @@
+"""The padding rules of the frameworks the networks come from, as explicit pairs."""
+
+RULES = ("SAME", "VALID", "SYMMETRIC", "CEIL")
+
+
+def explicit_padding(size: tuple[int, int], window: tuple[int, int], stride: int, rule: str) -> list[tuple[int, int]]:
+    """Returns the (before, after) padding of height and width that `rule` means for an input of `size`.
+
+    - `SAME` (TensorFlow): the output is ceil(size / stride); what is odd goes after.
+    - `VALID`: none.
+    - `SYMMETRIC` (Caffe and PyTorch convolutions with pad = (k - 1) / 2): the same on both sides.
+    - `CEIL` (Caffe's pooling, PyTorch's `ceil_mode`, pad 0): none before, and after it as much as the last, partly
+      covered window needs. Caffe: src/caffe/layers/pooling_layer.cpp.
+
+    For a 3x3/2 window on an even size `SAME` and `CEIL` agree; on an odd size they do not.
+
+    Raises:
+      ValueError: the rule is not one of these.
+    """
+    if rule == "VALID":
+        return [(0, 0), (0, 0)]
+    if rule == "SYMMETRIC":
+        return [((k - 1) // 2, (k - 1) // 2) for k in window]
+    if rule == "SAME":
+        totals = [max((-(-n // stride) - 1) * stride + k - n, 0) for n, k in zip(size, window, strict=True)]
+        return [(total // 2, total - total // 2) for total in totals]
+    if rule == "CEIL":
+        return [(0, max(-(-(n - k) // stride) * stride + k - n, 0)) for n, k in zip(size, window, strict=True)]
+    raise ValueError(f"padding {rule!r} is not one of {', '.join(RULES)}")

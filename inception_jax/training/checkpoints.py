@@ -1,0 +1,159 @@
+"""Checkpoints of a run, by Orbax."""
+
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from inception_jax.errors import UserError
+from inception_jax.training.state import TrainState
+
+_STATE, _FACTS = "state", "facts"
+
+
+class Checkpoints:
+    """The checkpoints of one run: the last few and the best, written in the background.
+
+    Each holds the whole state of training, and a JSON object of facts: what inference needs besides (the network, the
+    preprocessing, the class names), the metrics of an evaluation at this step, and the state's checksum, since a
+    flipped byte goes through Orbax unnoticed.
+    """
+
+    def __init__(self, directory: Path, keep: int):
+        """Opens `directory`, which is made if it is not there.
+
+        Args:
+          directory: of all checkpoints.
+          keep: how many of the last are kept; the best (by top-1) is kept besides.
+        """
+        self.directory = directory.absolute()
+        self._keep = keep
+        self._open()
+
+    def _open(self):
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=_LastAndBest(self._keep, self.best), cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._metrics = {}
+        for step in self._manager.all_steps():
+            try:
+                self._metrics[step] = read_facts(self.directory / str(step))["metrics"]
+            except (OSError, ValueError, KeyError):  # damaged; `restore` says so if it comes to it
+                continue
+
+    def save(self, state: TrainState, inference: dict) -> None:
+        """Begins to write the checkpoint of `state.step`; does nothing if there is one.
+
+        Args:
+          state: of training, replicated.
+          inference: what inference needs besides, JSON.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        facts = {"inference": inference, "metrics": None, "checksum": _checksum(state)}
+        items = {_STATE: ocp.args.StandardSave(state), _FACTS: ocp.args.JsonSave(facts)}
+        self._manager.save(step, args=ocp.args.Composite(**items))
+
+    def add_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Adds the metrics of an evaluation ('top1' and 'loss' among them) to the checkpoint of `step`."""
+        self.wait()
+        self._metrics[step] = metrics
+        if jax.process_index() == 0:
+            path = _facts_path(self.directory / str(step))
+            replacement = path.with_suffix(".new")
+            replacement.write_text(json.dumps(read_facts(self.directory / str(step)) | {"metrics": metrics}))
+            replacement.replace(path)
+
+    def restore(self, like: TrainState, warn: Callable[[str], None]) -> TrainState | None:
+        """Returns the state of the latest checkpoint that can be read, None if there is no checkpoint.
+
+        Later ones, which could not be read, are renamed to STEP.damaged, and `warn` is called with a line for each.
+
+        Args:
+          like: a state of the same structure, whose shardings the result takes: the number of devices may differ from
+            that of the run which saved.
+          warn: called with one line.
+
+        Raises:
+          UserError: there are checkpoints, and none can be read; nothing is renamed.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        damaged = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                args = ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(abstract)})
+                state = self._manager.restore(step, args=args)[_STATE]
+                if _checksum(state) != read_facts(self.directory / str(step))["checksum"]:
+                    raise ValueError("its checksum is wrong")
+            except Exception as error:  # Orbax, tensorstore and the file system raise many types.
+                damaged[step] = " ".join(str(error).split())[:120]
+                continue
+            self._set_aside(damaged, warn)
+            return state
+        if damaged:
+            step, reason = next(iter(damaged.items()))
+            raise UserError(
+                f"none of the {len(damaged)} checkpoints in {self.directory} can be read (step {step}: {reason}); "
+                "move them away to begin anew"
+            )
+        return None
+
+    def _set_aside(self, damaged: dict[int, str], warn: Callable[[str], None]) -> None:
+        if not damaged:
+            return
+        self._manager.close()
+        for step, reason in damaged.items():
+            warn(f"checkpoint {step} is damaged ({reason}); it is set aside as {step}.damaged")
+            if jax.process_index() == 0:
+                (self.directory / str(step)).rename(self.directory / f"{step}.damaged")
+        self._open()
+
+    def best(self) -> int | None:
+        """Step of the checkpoint with the highest top-1 (then the lowest loss), None if none was evaluated."""
+        evaluated = {step: metrics for step, metrics in self._metrics.items() if metrics}
+        return max(evaluated, key=lambda s: (evaluated[s]["top1"], -evaluated[s]["loss"], s), default=None)
+
+    def metrics(self, step: int) -> dict[str, float] | None:
+        """Metrics of the checkpoint of `step`, None if it was not evaluated."""
+        return self._metrics.get(step)
+
+    def wait(self) -> None:
+        """Returns when everything is written."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and ends the background threads."""
+        self._manager.close()
+
+
+def read_facts(checkpoint: Path) -> dict:
+    """What a checkpoint (the directory of one step) says besides its state: 'inference', 'metrics', 'checksum'."""
+    return json.loads(_facts_path(checkpoint).read_text())
+
+
+def _facts_path(checkpoint: Path) -> Path:
+    return checkpoint / _FACTS / "metadata"  # the name is Orbax's
+
+
+class _LastAndBest(preservation_policy.PreservationPolicy):
+    def __init__(self, keep: int, best: Callable[[], int | None]):
+        self._keep, self._best = keep, best
+
+    def should_preserve(self, checkpoints: Sequence, *, context) -> list[bool]:
+        last = {checkpoint.step for checkpoint in checkpoints[-self._keep :]}
+        return [checkpoint.step in last or checkpoint.step == self._best() for checkpoint in checkpoints]
+
+
+def _checksum(state: TrainState) -> int:
+    checksum = 0
+    for leaf in jax.tree.leaves(state):
+        local = leaf.addressable_data(0)  # replicated: every device holds the whole
+        checksum = zlib.crc32(np.ascontiguousarray(local), checksum)
+    return checksum

@@ -1,0 +1,502 @@
+"""Training from a config to a report."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from functools import cached_property
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from inception_jax.data import loader
+from inception_jax.data.augment import Preprocessing
+from inception_jax.data.sources import check_same_classes, open_source
+from inception_jax.errors import UserError
+from inception_jax.evaluation import report
+from inception_jax.evaluation.metrics import Evaluation, evaluate, make_eval_step
+from inception_jax.models import create_model, summary
+from inception_jax.training.checkpoints import Checkpoints
+from inception_jax.training.config import validate
+from inception_jax.training.optimizers import make_optimizer
+from inception_jax.training.parallelism import AXIS, DataParallel
+from inception_jax.training.progress import Progress, Stopwatch, duration
+from inception_jax.training.schedules import Clock, make_schedule
+from inception_jax.training.state import TrainState, create_state
+from inception_jax.training.step import make_train_step
+from inception_jax.training.workdir import Workdir
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal, and its state is saved; the same command goes on."""
+
+    def __init__(self, signal_number: int, step: int):
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}, which is saved")
+        self.signal_number = signal_number
+
+
+def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
+    """Trains the network of `config` in `workdir`, or goes on with what is there, evaluates it and writes the report.
+
+    Args:
+      config: of configs/.
+      workdir: directory of this run, see `workdir.Workdir`.
+
+    Returns:
+      The final state.
+
+    Raises:
+      UserError: something is wrong with the config, the data, the workdir, or the loss is not finite.
+      Interrupted: SIGTERM or SIGINT came.
+    """
+    validate(config)
+    parallel = DataParallel(config.parallel)
+    task = Task(config, parallel)
+    directory = Workdir(workdir, config)
+    checkpoints = Checkpoints(directory.checkpoints, config.checkpoint.keep)
+    with contextlib.closing(Trainer(task, parallel, directory, checkpoints)) as trainer, _Signals() as signals:
+        return trainer.run(signals)
+
+
+class Task:
+    """What a config means: data, network, length of training, steps. Nothing here changes in training."""
+
+    def __init__(self, config: ConfigDict, parallel: DataParallel):
+        """Opens the data and builds the network.
+
+        Raises:
+          UserError: the config contradicts itself, the data or the machine.
+        """
+        self.config = config
+        data, train = config.data, config.train
+        devices = parallel.device_count
+        if train.batch_size % (devices * train.accumulate):
+            raise UserError(
+                f"config.train.batch_size={train.batch_size} does not divide over {devices} devices"
+                f"{f' times config.train.accumulate={train.accumulate}' if train.accumulate > 1 else ''}; "
+                f"the next that does is {-(-train.batch_size // (devices * train.accumulate)) * devices * train.accumulate}"
+            )
+        if data.resize < data.image_size:
+            raise UserError(f"config.data.resize={data.resize} is less than config.data.image_size={data.image_size}")
+        self.train_source = open_source(data.name, data.train_split, data.dir)
+        self.eval_source = open_source(data.name, data.eval_split, data.dir)
+        check_same_classes(self.train_source, self.eval_source)
+        self.class_names = self.train_source.class_names
+        self.geometry = loader.Geometry(data.image_size, data.resize, tuple(data.area), tuple(data.aspect))
+        self.preprocessing = Preprocessing(tuple(data.mean), tuple(data.std), data.flip)
+
+        model = create_model(num_classes=len(self.class_names), **config.model)
+        self.model = model.clone(batch_norm_axis=AXIS if train.sync_batch_norm else None)
+        heads = [head.name for head in self.model.aux_heads]
+        if heads and sorted(heads) != sorted(train.aux_weights):
+            raise UserError(
+                f"config.train.aux_weights has {', '.join(sorted(train.aux_weights)) or 'no heads'}; "
+                f"the network's auxiliary heads are {', '.join(heads)}"
+            )
+        self.aux_weights = {head: train.aux_weights[head] for head in heads}
+
+        self.clock = Clock(train.batch_size, len(self.train_source))
+        self.total_steps = self.clock.total_steps(train.steps, train.epochs, train.examples)
+        self.schedule = make_schedule(self.clock, self.total_steps, **config.schedule)
+        self.optimizer = make_optimizer(self.schedule, **config.optimizer)
+        self.eval_batch_size = -(-(config.eval.batch_size or train.batch_size) // devices) * devices
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the network's input."""
+        return (self.geometry.size, self.geometry.size, 3)
+
+    @property
+    def name(self) -> str:
+        """For titles: 'googlenet on digits'."""
+        return f"{self.config.model.name} on {self.config.data.name}"
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """Number of parameters, auxiliary heads included."""
+        return sum(summary.parameters(self.model, self.image_shape).values())
+
+    @cached_property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one image in inference."""
+        return sum(summary.multiply_adds(self.model, self.image_shape).values())
+
+    def create_state(self) -> TrainState:
+        """Initialises the state from the config's seed."""
+        average = bool(self.config.train.average_decay)
+        init = jax.jit(create_state, static_argnums=(0, 1, 3, 4))
+        return init(self.model, self.optimizer, jax.random.key(self.config.seed), self.image_shape, average)
+
+    def train_step(self):
+        """The training step of one device."""
+        train = self.config.train
+        return make_train_step(
+            self.model,
+            self.optimizer,
+            self.schedule,
+            self.preprocessing,
+            seed=self.config.seed,
+            aux_weights=self.aux_weights,
+            label_smoothing=train.label_smoothing,
+            accumulate=train.accumulate,
+            average_decay=train.average_decay,
+        )
+
+    def inference_facts(self) -> dict:
+        """What a checkpoint must say besides its arrays, so that it can be used without the config."""
+        return {
+            "model": self.config.model.to_dict(),
+            "class_names": list(self.class_names),
+            "preprocessing": dataclasses.asdict(self.preprocessing) | dataclasses.asdict(self.geometry),
+        }
+
+
+class Trainer:
+    """The state of one run in this process, and what it does with it."""
+
+    def __init__(self, task: Task, parallel: DataParallel, directory: Workdir, checkpoints: Checkpoints):
+        self.task, self.parallel, self.directory, self.checkpoints = task, parallel, directory, checkpoints
+        self.progress, self.stopwatch = Progress(), Stopwatch()
+        self.share = loader.ProcessShare(jax.process_index(), jax.process_count())
+        self.train_damage = loader.DamageReport(task.train_source)
+        self.eval_damage = loader.DamageReport(task.eval_source)
+        self.eval_step = parallel.map(make_eval_step(task.model, task.preprocessing, AXIS))
+        self.first_step = 0
+
+    def close(self) -> None:
+        """Ends the background threads; what was begun is written."""
+        self.progress.stop()
+        self.checkpoints.close()
+        self.directory.close()
+
+    def run(self, signals: "_Signals") -> TrainState:
+        """Trains to the end, evaluates, writes the report; see `train_and_evaluate`."""
+        task, config = self.task, self.task.config
+        state = self.parallel.replicate(task.create_state())
+        restored = self.checkpoints.restore(state, self.progress.say)
+        if restored is not None:
+            state = restored
+        self.first_step = step = int(state.step)
+        self._describe(step)
+        self.directory.open_metrics(step, config.log.tensorboard, self.progress.say)
+        evaluation = None
+        # An interruption may have come between the checkpoint and its evaluation.
+        if self._evaluates_at(step) and (self.checkpoints.metrics(step) is None or step == task.total_steps):
+            evaluation = self._evaluate(state, step, signals)
+        if step < task.total_steps:
+            state, evaluation = self._train(state, step, signals)
+        self._finish(state, evaluation)
+        return state
+
+    def _train(self, state: TrainState, step: int, signals: "_Signals") -> tuple[TrainState, Evaluation]:
+        task, config = self.task, self.task.config
+        train_step = self.parallel.map(task.train_step(), donate=True)
+        log_every, save_every = (max(1, task.clock.steps(d)) for d in (config.log.every, config.checkpoint.every))
+        batches = self._train_batches(step)
+        window = _Window(step)
+        profiler = _Profiler(config.log, self.directory, step)
+        evaluation = None
+        compiling = time.perf_counter()
+        self.progress.start(step, task.total_steps)
+        self.stopwatch.reset()
+        while step < task.total_steps:
+            try:
+                batch = self.stopwatch.wait(batches)
+            except UserError:  # too many damaged images; what is trained so far is good
+                window.flush()
+                self.checkpoints.save(state, task.inference_facts())
+                raise
+            profiler.before(step)
+            (state, metrics), _ = train_step(state, self.parallel.shard(batch))
+            step += 1
+            # The step now runs in the background; the metrics of the one before it are ready or nearly so.
+            window.add(step, metrics)
+            self.stopwatch.count(config.train.batch_size)
+            profiler.after(step, metrics)
+            if step == self.first_step + 1:
+                window.flush()
+                self.progress.say(f"first step after {duration(time.perf_counter() - compiling)} of compilation")
+                self.stopwatch.reset()
+            self.progress.advance(step)
+            if step % log_every == 0 or step == task.total_steps:
+                self._log(step, window)
+            stopped = signals.received(step)
+            evaluates = self._evaluates_at(step)
+            if stopped or evaluates or step % save_every == 0:
+                window.flush()
+                self.checkpoints.save(state, task.inference_facts())
+            if stopped:
+                self.checkpoints.wait()
+                raise Interrupted(stopped, step)
+            if evaluates:
+                evaluation = self._evaluate(state, step, signals)
+                self.stopwatch.reset()
+        return state, evaluation
+
+    def _train_batches(self, step: int) -> Iterator[dict[str, np.ndarray]]:
+        config = self.task.config
+        return loader.train_batches(
+            self.task.train_source,
+            self.task.geometry,
+            self.train_damage,
+            seed=config.seed,
+            batch_size=config.train.batch_size,
+            first_step=step,
+            last_step=self.task.total_steps,
+            share=self.share,
+            threads=config.data.threads,
+        )
+
+    def _evaluates_at(self, step: int) -> bool:
+        every = max(1, self.task.clock.steps(self.task.config.eval.every))
+        return step == self.task.total_steps or (step > 0 and step % every == 0)
+
+    def _evaluate(self, state: TrainState, step: int, signals: "_Signals") -> Evaluation:
+        task = self.task
+        host_batches = loader.eval_batches(
+            task.eval_source,
+            task.geometry,
+            self.eval_damage,
+            batch_size=task.eval_batch_size,
+            share=self.share,
+            threads=task.config.data.threads,
+        )
+
+        def batches():
+            for batch in host_batches:
+                if stopped := signals.received(None):
+                    raise Interrupted(stopped, step)
+                positions = batch.pop("position")
+                yield positions, self.parallel.shard(batch)
+
+        result = evaluate(
+            self.eval_step,
+            state.inference_variables,
+            batches(),
+            expected=lambda: len(task.eval_source) - len(self.eval_damage),
+        )
+        self.checkpoints.add_metrics(step, result.summary())
+        self.directory.log(step, task.config.data.eval_split, result.summary())
+        best = self.checkpoints.best()
+        results = {
+            "last": {"step": step} | result.summary(),
+            "best": {"step": best} | self.checkpoints.metrics(best),
+        }
+        self.directory.write("results.json", json.dumps(results, indent=2) + "\n")
+        self.progress.say(
+            f"step {step}: {task.config.data.eval_split} top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, "
+            f"loss {result.loss:.4f} on {result.count:,} images"
+        )
+        return result
+
+    def _log(self, step: int, window: "_Window") -> None:
+        task = self.task
+        values = window.read()
+        rate, waited = self.stopwatch.read()
+        values |= {"images_per_second": rate, "data_wait": waited}
+        self.directory.log(step, "train", values)
+        remaining = (task.total_steps - step) * task.config.train.batch_size / rate
+        epoch = step * task.config.train.batch_size / len(task.train_source)
+        shown = {
+            "epoch": f"{epoch:.1f}",
+            "loss": f"{values['loss']:.4f}",
+            "top-1": f"{values['top1']:.1%}",
+            "lr": f"{values['learning_rate']:.3g}",
+            "img/s": f"{rate:.0f}",
+            "waiting for data": f"{waited:.0%}",
+            "left": duration(remaining),
+        }
+        self.progress.report(step, task.total_steps, shown)
+
+    def _describe(self, step: int) -> None:
+        task, say = self.task, self.progress.say
+        counts = summary.parameters(task.model, task.image_shape)
+        costs = summary.multiply_adds(task.model, task.image_shape)
+        rows = [(name, f"{counts[name]:,}", f"{costs.get(name, 0):,}") for name in counts]
+        rows.append(("total", f"{task.parameter_count:,}", f"{task.multiply_adds:,}"))
+        say(f"{'layer':<16}{'parameters':>14}{'multiply-adds':>16}")
+        for name, count, cost in rows:
+            say(f"{name:<16}{count:>14}{cost:>16}")
+        variables = summary.abstract_variables(task.model, task.image_shape)
+        overview = parameter_overview.get_parameter_overview(variables["params"], include_stats=False)
+        self.directory.write("parameters.txt", overview + "\n")
+        say(
+            f"{task.name}: {len(task.train_source):,} images to train on, {len(task.eval_source):,} to evaluate, "
+            f"{len(task.class_names)} classes, {task.total_steps:,} steps of {task.config.train.batch_size}, "
+            f"{self.parallel.device_count} x {jax.devices()[0].device_kind}"
+        )
+        if step:
+            say(f"going on after step {step} of {task.total_steps}, from {self.checkpoints.directory}")
+
+    def _finish(self, state: TrainState, evaluation: Evaluation) -> None:
+        self.progress.stop()
+        self.checkpoints.wait()
+        for damage in (self.train_damage, self.eval_damage):
+            if damage:
+                self.progress.say(damage.summary())
+        if jax.process_index() == 0:
+            lines = self._summary(evaluation)
+            if self.task.config.log.report:
+                self._write_report(state, evaluation)
+                lines["Report"] = str(self.directory.path / "report.html")
+            print("\n" + "\n".join(f"  {name:<16}{value}" for name, value in lines.items()) + "\n", flush=True)
+
+    def _summary(self, evaluation: Evaluation) -> dict[str, str]:
+        task = self.task
+        best = self.directory.results()["best"]
+        lines = {
+            "Experiment": task.name,
+            "Top-1": f"{evaluation.top1:.2%}",
+            "Top-5": f"{evaluation.top5:.2%}",
+            "Images counted": f"{evaluation.count:,} of the {task.config.data.eval_split} split",
+            "Loss": f"{evaluation.loss:.4f}",
+            "Best": f"{best['top1']:.2%} top-1 at step {best['step']:,}",
+            "Trained": f"{task.total_steps:,} steps, "
+            f"{task.total_steps * task.config.train.batch_size / len(task.train_source):.1f} epochs",
+        }
+        if self.stopwatch.total_seconds:
+            rate = self.stopwatch.total_examples / self.stopwatch.total_seconds
+            lines["Training speed"] = f"{rate:.0f} img/s on {self.parallel.device_count} x {jax.devices()[0].device_kind}"
+        return lines | {"Workdir": str(self.directory.path), "Checkpoints": str(self.checkpoints.directory)}
+
+    def _write_report(self, state: TrainState, evaluation: Evaluation) -> None:
+        task = self.task
+        facts = self._summary(evaluation) | {
+            "Parameters": f"{task.parameter_count:,}",
+            "Multiply-adds": f"{task.multiply_adds:,}",
+        }
+        report.write_report(
+            self.directory.path / "report.html",
+            title=facts.pop("Experiment"),
+            facts=facts,
+            history=self.directory.history(),
+            confusion=evaluation.confusion,
+            class_names=task.class_names,
+            samples=_samples(task.eval_source, evaluation),
+            filters=_first_filters(state.inference_variables["params"]),
+        )
+
+
+def _samples(source, evaluation: Evaluation, count: int = 32) -> list[report.Sample]:
+    """The most confident mistakes, up to half of `count`, and then images spread evenly over the split."""
+    seen = np.flatnonzero(evaluation.classes[:, 0] >= 0)
+    spread = seen[np.linspace(0, len(seen) - 1, min(4 * count, len(seen))).astype(int)]
+    labels = {int(i): source[int(i)][1] for i in spread}
+    return [
+        report.Sample(
+            source[i][0], label, tuple(map(int, evaluation.classes[i])), tuple(map(float, evaluation.probabilities[i]))
+        )
+        for i, label in list(labels.items())[:count]
+    ]
+
+
+def _first_filters(params) -> np.ndarray:
+    """The kernels of the first convolution: the one that reads three channels."""
+    kernels = (np.asarray(x) for x in jax.tree.leaves(params))
+    return next(kernel for kernel in kernels if kernel.ndim == 4 and kernel.shape[2] == 3)
+
+
+class _Window:
+    """Metrics since the last log line. Each step's are fetched when the next step has been started, never at once."""
+
+    def __init__(self, step: int):
+        self._pending = None
+        self._sums: dict[str, float] = {}
+        self._steps = 0
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        self.flush()
+        self._pending = (step, metrics)
+
+    def flush(self) -> None:
+        """Fetches what is not fetched yet.
+
+        Raises:
+          UserError: a loss or gradient is not finite.
+        """
+        if self._pending is None:
+            return
+        step, metrics = self._pending
+        self._pending = None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(values[name]):
+                raise UserError(
+                    f"{name} is {values[name]} at step {step}; the last good checkpoint is kept. Lower "
+                    "config.schedule.base_lr, lengthen config.schedule.warmup or set config.optimizer.clip_norm, "
+                    "with a new --workdir"
+                )
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._steps += 1
+        self._last = values
+
+    def read(self) -> dict[str, float]:
+        """Fetches all, returns the means since the last reading (the learning rate: the last) and begins anew."""
+        self.flush()
+        means = {name: total / self._steps for name, total in self._sums.items()}
+        means["learning_rate"] = self._last["learning_rate"]
+        self._sums, self._steps = {}, 0
+        return means
+
+
+class _Profiler:
+    """Traces config.log.profile_steps steps, from step profile_at on, into WORKDIR/profile; off where that is 0."""
+
+    def __init__(self, log: ConfigDict, directory: Workdir, first_step: int):
+        self._steps = range(log.profile_at, log.profile_at + log.profile_steps) if log.profile_at else range(0)
+        self._directory = directory.path / "profile"
+        self._running = False
+
+    def before(self, step: int) -> None:
+        if step in self._steps and not self._running:
+            jax.profiler.start_trace(str(self._directory))
+            self._running = True
+
+    def after(self, step: int, metrics) -> None:
+        if self._running and step not in self._steps:
+            jax.block_until_ready(metrics)
+            jax.profiler.stop_trace()
+            self._running = False
+
+
+class _Signals:
+    """Notes SIGTERM and SIGINT, so that the step in work can be finished and saved. A second SIGINT stops at once."""
+
+    def __init__(self):
+        self._number = 0
+        self._previous = {}
+
+    def __enter__(self):
+        if jax.process_count() == 1:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with contextlib.suppress(ValueError):  # not in the main thread: the caller handles signals
+                    self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        if self._number and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._number = number
+
+    def received(self, step: int | None) -> int:
+        """Number of the signal that came, 0 if none did.
+
+        Several processes must stop after the same step: JAX's own service notices SIGTERM in any of them and agrees on
+        the step. It is asked at steps alone (`step` is not None).
+        """
+        if jax.process_count() == 1:
+            return self._number
+        if step is not None and multihost_utils.reached_preemption_sync_point(step):
+            return signal.SIGTERM
+        return 0

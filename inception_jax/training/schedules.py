@@ -1,0 +1,107 @@
+"""Durations and learning-rate schedules."""
+
+import dataclasses
+import re
+
+import optax
+
+from inception_jax.errors import UserError
+
+UNITS = ("steps", "epochs", "examples")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """Converts durations into steps for one batch size and one training set."""
+
+    batch_size: int
+    examples_per_epoch: int
+
+    def steps(self, duration: str) -> int:
+        """Number of steps of '500 steps', '8 epochs' or '10000 examples', rounded to the nearest step.
+
+        Raises:
+          UserError: it is none of these.
+        """
+        match = re.fullmatch(r"\s*([0-9.eE+]+)\s*(step|epoch|example)s?\s*", duration)
+        try:
+            amount, unit = float(match[1]), match[2]
+        except (TypeError, ValueError):
+            raise UserError(f"{duration!r} is no duration; write it as '500 steps', '8 epochs' or '10000 examples'") from None
+        examples = {"step": self.batch_size, "epoch": self.examples_per_epoch, "example": 1}[unit]
+        return round(amount * examples / self.batch_size)
+
+    def total_steps(self, steps: int, epochs: float, examples: int) -> int:
+        """The length of training, given in one of three units; the other two are 0."""
+        given = {unit: n for unit, n in zip(UNITS, (steps, epochs, examples), strict=True) if n}
+        if len(given) != 1:
+            listed = " and ".join(f"{unit}={n:g}" for unit, n in given.items()) or "none"
+            raise UserError(
+                f"config.train: exactly one of steps, epochs, examples says how long to train, here {listed}; "
+                "set the others to 0"
+            )
+        [(unit, amount)] = given.items()
+        total = self.steps(f"{amount} {unit}")
+        if total < 1:
+            raise UserError(f"config.train.{unit}={amount:g} is less than one step of {self.batch_size} images")
+        return total
+
+
+def make_schedule(
+    clock: Clock,
+    total_steps: int,
+    *,
+    name: str,
+    base_lr: float,
+    warmup: str = "0 steps",
+    every: str = "8 epochs",
+    rate: float = 0.96,
+    power: float = 0.5,
+    boundaries: tuple[str, ...] = (),
+    end_lr: float = 0.0,
+) -> optax.Schedule:
+    """Returns the learning rate as a function of the step.
+
+    Args:
+      clock: converts durations.
+      total_steps: length of training, warm-up included.
+      name: 'constant'; 'exponential': times `rate` at the end of each `every`, a staircase (GoogLeNet, section 6:
+        0.96 every 8 epochs); 'piecewise': times `rate` at each of `boundaries`; 'poly':
+        base_lr * (1 - step / total) ^ power (Caffe's quick solver: power 0.5); 'cosine': half a cosine. The last two
+        end at `end_lr`, at the end of training.
+      base_lr: the rate at the start, after the warm-up.
+      warmup: duration of a linear rise from 0; the schedule proper is not shifted by it, except that 'poly' and
+        'cosine' begin their fall at its end.
+      every: see 'exponential'.
+      rate: see 'exponential' and 'piecewise'.
+      power: see 'poly'.
+      boundaries: durations from the start of training, see 'piecewise'.
+      end_lr: see 'poly' and 'cosine'.
+    """
+    warmup_steps = clock.steps(warmup)
+    if warmup_steps >= total_steps:
+        raise UserError(f"config.schedule.warmup={warmup!r} is {warmup_steps} steps, training only {total_steps}")
+    remaining = total_steps - warmup_steps
+    shifted = False
+    match name:
+        case "constant":
+            schedule = optax.constant_schedule(base_lr)
+        case "exponential":
+            interval = clock.steps(every)
+            if interval < 1:
+                raise UserError(f"config.schedule.every={every!r} is less than one step")
+            schedule = optax.exponential_decay(base_lr, interval, rate, staircase=True)
+        case "piecewise":
+            schedule = optax.piecewise_constant_schedule(base_lr, {clock.steps(b): rate for b in boundaries})
+        case "poly":
+            schedule, shifted = optax.polynomial_schedule(base_lr, end_lr, power, remaining), True
+        case "cosine":
+            # optax's cosine ends at a share of the initial value
+            schedule, shifted = optax.cosine_decay_schedule(base_lr, remaining, alpha=end_lr / base_lr), True
+        case _:
+            raise UserError(f"config.schedule.name={name!r} is not one of constant, exponential, piecewise, poly, cosine")
+    if not warmup_steps:
+        return schedule
+    rise = optax.linear_schedule(0.0, base_lr, warmup_steps)
+    after = schedule if shifted else (lambda step: schedule(step + warmup_steps))
+    return optax.join_schedules([rise, after], [warmup_steps])

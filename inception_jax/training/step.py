@@ -1,0 +1,104 @@
+"""The training step of one device."""
+
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from inception_jax.data.augment import Preprocessing
+from inception_jax.evaluation.metrics import label_rank
+from inception_jax.training.losses import cross_entropy
+from inception_jax.training.parallelism import AXIS
+from inception_jax.training.state import TrainState
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    preprocessing: Preprocessing,
+    *,
+    seed: int,
+    aux_weights: Mapping[str, float],
+    label_smoothing: float = 0.0,
+    accumulate: int = 1,
+    average_decay: float = 0.0,
+) -> Callable:
+    """Returns `step(state, batch) -> ((state, metrics), ())`, to be mapped over the devices.
+
+    The batch of one device is {'image': uint8 [N, H, W, 3], 'label': int32 [N], 'index': uint32 [N]}. The metrics are
+    scalars over all devices: the means 'loss' (with the auxiliary losses, without weight decay), 'top1', 'top5' and
+    for each auxiliary head NAME 'NAME_loss'; 'grad_norm', before clipping; 'learning_rate'.
+
+    Randomness is a function of the seed, the step and the example: the augmentation of an example does not depend on
+    how many devices there are; dropout masks do, they are drawn per device.
+
+    Args:
+      model: network.
+      optimizer: its updates are applied to the gradients averaged over devices.
+      schedule: learning rate by step, for the metrics.
+      preprocessing: turns bytes into the network's input.
+      seed: of augmentation and dropout.
+      aux_weights: weight of each auxiliary head's loss by the head's name; heads with weight 0 are trained by nobody.
+      label_smoothing: for all heads.
+      accumulate: the device's batch is taken in so many parts one after another, and their gradients are averaged.
+        Batch normalisation then takes its statistics from each part, and updates the running ones with each.
+      average_decay: of the moving averages of parameters and batch statistics, 0: none. In its first steps the decay is
+        (1 + step) / (10 + step), as in TensorFlow's ExponentialMovingAverage.
+    """
+
+    def loss_and_metrics(params, batch_stats, images, labels, dropout_key):
+        (logits, end_points), updated = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
+        )
+        loss = cross_entropy(logits, labels, label_smoothing).mean()
+        metrics = {}
+        for head, weight in aux_weights.items():
+            metrics[f"{head}_loss"] = cross_entropy(end_points[head], labels, label_smoothing).mean()
+            loss += weight * metrics[f"{head}_loss"]
+        rank = label_rank(logits, labels)
+        metrics |= {"loss": loss, "top1": jnp.mean(rank < 1), "top5": jnp.mean(rank < 5)}
+        return loss, (updated.get("batch_stats", {}), metrics)
+
+    def part_of_batch(carry, part):
+        params, batch_stats, gradients, dropout_key, augment_key = carry
+        dropout_key, this_dropout_key = jax.random.split(dropout_key)
+        images = preprocessing.train(part["image"], part["index"], augment_key)
+        grad = jax.grad(loss_and_metrics, has_aux=True)
+        new, (batch_stats, metrics) = grad(params, batch_stats, images, part["label"], this_dropout_key)
+        gradients = jax.tree.map(jnp.add, gradients, new) if gradients is not None else new
+        return (params, batch_stats, gradients, dropout_key, augment_key), metrics
+
+    def step(state: TrainState, batch):
+        augment_key, dropout_key = jax.random.split(jax.random.key(seed))
+        dropout_key = jax.random.fold_in(jax.random.fold_in(dropout_key, state.step), lax.axis_index(AXIS))
+        if accumulate == 1:
+            carry = (state.params, state.batch_stats, None, dropout_key, augment_key)
+            (_, batch_stats, gradients, *_), metrics = part_of_batch(carry, batch)
+        else:
+            parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+            zeros = jax.tree.map(jnp.zeros_like, state.params)
+            carry = (state.params, state.batch_stats, zeros, dropout_key, augment_key)
+            (_, batch_stats, gradients, *_), metrics = lax.scan(part_of_batch, carry, parts)
+            gradients = jax.tree.map(lambda x: x / accumulate, gradients)
+            metrics = jax.tree.map(lambda x: x.mean(axis=0), metrics)
+        # Each device has statistics of its own batch; their mean keeps the state replicated.
+        gradients, batch_stats, metrics = lax.pmean((gradients, batch_stats, metrics), AXIS)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if average_decay:
+            decay = jnp.minimum(average_decay, (1.0 + state.step) / (10.0 + state.step))
+            latest = {"params": params, "batch_stats": batch_stats}
+            average = optax.incremental_update(latest, average, 1.0 - decay)
+        metrics |= {"grad_norm": optax.global_norm(gradients), "learning_rate": schedule(state.step)}
+        return (TrainState(state.step + 1, params, batch_stats, opt_state, average), metrics), ()
+
+    return step

@@ -1,0 +1,130 @@
+"""What a run leaves on disk, besides its checkpoints."""
+
+import importlib.metadata
+import json
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from inception_jax.errors import UserError
+from inception_jax.training.config import differences
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
+
+
+class Workdir:
+    """The directory of one run.
+
+    config.json (the resolved config, versions, command lines), metrics.jsonl (one object a line: step, split, values),
+    TensorBoard events, results.json, report.html; and checkpoints/, see `checkpoints`.
+    """
+
+    def __init__(self, path: str | os.PathLike, config: ConfigDict):
+        """Makes the directory, or opens that of the same experiment.
+
+        Raises:
+          UserError: it cannot be written, or it holds another experiment.
+        """
+        self.path = Path(path).absolute()
+        self._writes = jax.process_index() == 0
+        self._tensorboard = None
+        record = self._read_json("config.json") or {"commands": []}
+        new = config.to_dict()
+        if different := differences(record.get("config", new), _as_json(new)):
+            listed = "\n".join(f"  {line}" for line in different)
+            raise UserError(
+                f"{self.path} holds another experiment; choose another --workdir, or the same config. "
+                f"It differs in:\n{listed}"
+            )
+        record |= {"config": new, "versions": _versions()}
+        record["commands"].append(sys.argv)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write("config.json", json.dumps(record, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"the workdir {self.path} cannot be written: {error.strerror}") from None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory of the checkpoints."""
+        return self.path / "checkpoints"
+
+    def write(self, name: str, text: str) -> None:
+        """Writes a file at once or not at all."""
+        if self._writes:
+            temporary = self.path / f".{name}.tmp"
+            temporary.write_text(text)
+            temporary.replace(self.path / name)
+
+    def open_metrics(self, step: int, tensorboard: bool, warn: Callable[[str], None]) -> None:
+        """Begins to write metrics after `step`; what an earlier start wrote of later steps is taken out.
+
+        Args:
+          step: number of finished steps.
+          tensorboard: whether events are written too, which needs TensorFlow.
+          warn: called with a line if it is not there.
+        """
+        kept = [json.dumps(row) for row in self.history() if row["step"] <= step]
+        self.write("metrics.jsonl", "".join(f"{line}\n" for line in kept))
+        if tensorboard and self._writes:
+            try:
+                from clu import metric_writers
+            except ImportError as error:
+                warn(f"no TensorBoard events are written, since {error.name} is missing (pip install tensorflow-cpu)")
+            else:
+                self._tensorboard = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(self.path)))
+
+    def log(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Writes one line of metrics.jsonl, and TensorBoard's scalars. A value that is not finite becomes null."""
+        if not self._writes:
+            return
+        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps({"step": step, "split": split} | finite) + "\n")
+        if self._tensorboard:
+            self._tensorboard.write_scalars(step, {f"{split}/{key}": value for key, value in values.items()})
+
+    def history(self) -> list[dict]:
+        """The objects of metrics.jsonl; a last line that was cut off is left out."""
+        try:
+            lines = (self.path / "metrics.jsonl").read_text().split("\n")
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def results(self) -> dict | None:
+        """The object of results.json, None before the first evaluation."""
+        return self._read_json("results.json")
+
+    def close(self) -> None:
+        """Flushes TensorBoard's events."""
+        if self._tensorboard:
+            self._tensorboard.close()
+            self._tensorboard = None
+
+    def _read_json(self, name: str) -> dict | None:
+        try:
+            return json.loads((self.path / name).read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError:
+            raise UserError(f"{self.path / name} is damaged; move it away") from None
+
+
+def _as_json(value):
+    return json.loads(json.dumps(value))
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,55 @@
+"""Trains a network, or goes on with a run that was stopped.
+
+  python main.py --config=configs/googlenet.py --workdir=/data/googlenet [--config.train.epochs=90]
+"""
+
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, a file of configs/.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The directory of this run; one that has begun is gone on with.")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other processes of this job (SLURM, MPI, TPU pod).")
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit status: 0, 2 for bad input, 128 + N if signal N stopped it and it may be started again."""
+    del argv
+    # Imported here, so that --help and a wrong flag answer at once.
+    import jax
+
+    from inception_jax.errors import UserError
+    from inception_jax.training.loop import Interrupted, train_and_evaluate
+
+    if _DISTRIBUTED.value:
+        jax.distributed.initialize()
+    try:
+        train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as interruption:
+        print(f"{interruption}; the same command goes on from there", file=sys.stderr)
+        return 128 + interruption.signal_number
+    return 0
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; a mistake in it is one line, not a traceback."""
+    try:
+        rest = flags.FLAGS(argv)
+        for name in ("config", "workdir"):
+            if flags.FLAGS[name].value is None:
+                raise ValueError(f"--{name} is missing")
+        if len(rest) > 1:
+            raise ValueError(f"{rest[1]!r} is no flag")
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        text = " ".join(str(error.args[0] if error.args else error).replace("\\n", " ").split())
+        print(f"error: {text}\nSee python main.py --help", file=sys.stderr)
+        sys.exit(2)
+    return rest
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)
