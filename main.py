@@ -1,11 +1,11 @@
 """Trains a network, or goes on with a run that was stopped.
 
-  python main.py --config=configs/googlenet.py --workdir=/data/googlenet [--config.train.epochs=90]
+python main.py --config=configs/googlenet.py --workdir=/data/googlenet [--config.train.epochs=90]
 """
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, a file of configs/.", lock_config=True)
@@ -22,6 +22,8 @@ def main(argv: list[str]) -> int:
     from inception_jax.errors import UserError
     from inception_jax.training.loop import Interrupted, train_and_evaluate
 
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save at INFO
     if _DISTRIBUTED.value:
         jax.distributed.initialize()
     try:

@@ -63,7 +63,7 @@ class DamageReport:
     def summary(self) -> str:
         """One line for each damaged image."""
         with self._lock:
-            return "\n".join(f"skipped damaged image {name}: {why}" for name, why in sorted(self._reasons.items()))
+            return "\n".join(f"skipped damaged {name}: {why}" for name, why in sorted(self._reasons.items()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,8 +34,9 @@ class Evaluation:
       top1: share of the images whose label comes first.
       top5: share whose label is among the first five.
       confusion: int64 [K, K], images by true and by predicted class.
-      classes: int32 [n, 5], the five most probable classes of the examples 0 ... n - 1 of the split, the best first
-        (all K if there are fewer); -1 where the example was seen by another process or could not be decoded.
+      labels: int32 [n], of the examples 0 ... n - 1 of the split; -1 where the example was seen by another process or
+        could not be decoded.
+      classes: int32 [n, 5], their five most probable classes, the best first (all K if there are fewer); -1 likewise.
       probabilities: float32 [n, 5], theirs.
     """
 
@@ -44,6 +45,7 @@ class Evaluation:
     top1: float
     top5: float
     confusion: np.ndarray
+    labels: np.ndarray
     classes: np.ndarray
     probabilities: np.ndarray
 
@@ -73,7 +75,7 @@ def make_eval_step(model: nn.Module, preprocessing: Preprocessing, axis: str) ->
             "count": jnp.sum(mask),
             "confusion": jnp.zeros((classes, classes), jnp.int32).at[labels, best[:, 0]].add(mask),
         }
-        return lax.psum(sums, axis), {"classes": best, "probabilities": probabilities}
+        return lax.psum(sums, axis), {"labels": labels, "classes": best, "probabilities": probabilities}
 
     return step
 
@@ -100,22 +102,20 @@ def evaluate(step: Callable, variables, batches: Iterable[tuple[np.ndarray, dict
     count = int(totals["count"])
     if count != expected():
         raise RuntimeError(f"evaluation counted {count} images instead of {expected()}")
-    size = 1 + max(int(positions.max()) for positions, _ in seen)
-    width = seen[0][1]["classes"].shape[1]
-    classes = np.full((size, width), -1, np.int32)
-    probabilities = np.zeros((size, width), np.float32)
-    for positions, predictions in seen:
-        real = positions >= 0
-        classes[positions[real]] = predictions["classes"][real]
-        probabilities[positions[real]] = predictions["probabilities"][real]
+    positions = np.concatenate([places for places, _ in seen])
+    predictions = {key: np.concatenate([rows[key] for _, rows in seen]) for key in seen[0][1]}
+    by_position = {}
+    for key, rows in predictions.items():
+        table = np.full((positions.max() + 1, *rows.shape[1:]), 0 if key == "probabilities" else -1, rows.dtype)
+        table[positions[positions >= 0]] = rows[positions >= 0]
+        by_position[key] = table
     return Evaluation(
         count,
         float(totals["loss"] / count),
         float(totals["top1"] / count),
         float(totals["top5"] / count),
         totals["confusion"],
-        classes,
-        probabilities,
+        **by_position,
     )
 
 

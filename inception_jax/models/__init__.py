@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from inception_jax.errors import UserError
-from inception_jax.models.googlenet import googlenet
+from inception_jax.models import googlenet
 
-_MODELS = {"googlenet": googlenet}
+_MODELS = {"googlenet": googlenet.googlenet}
 
 
 def list_models() -> list[str]:

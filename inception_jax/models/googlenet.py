@@ -77,6 +77,7 @@ AUX_HEADS = {"aux1": "inception_4a", "aux2": "inception_4d"}
 
 # Caffe's "xavier" filler: uniform within sqrt(3 / fan_in), whatever the fan-out.
 _XAVIER = initializers.variance_scaling(1.0, "fan_in", "uniform")
+_BIAS = initializers.constant(0.2)
 
 
 def reduced_module(row: Row) -> Concat:
@@ -90,9 +91,7 @@ def reduced_module(row: Row) -> Concat:
 
 
 def naive_module(row: Row) -> Concat:
-    """Fig. 2a: nothing is reduced, and the pool passes all its channels on. The paper gives no filters for it;
-    those of Table 1 are taken.
-    """  # noqa: D205
+    """Fig. 2a: nothing is reduced, the pool passes its channels on. The filters, not in the paper, are Table 1's."""
     return Concat(
         Conv("conv1x1", row.conv1x1, 1),
         Conv("conv3x3", row.conv3x3, 3),
@@ -182,7 +181,7 @@ def googlenet(
             conv_padding="SYMMETRIC",
             pool_padding="CEIL",
             kernel_init=_XAVIER,
-            bias_init=initializers.constant(0.2),
+            bias_init=_BIAS,
             batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3) if norm == "batch" else None,
         ),
         smallest=64,

@@ -7,7 +7,6 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from functools import cached_property
 
 import jax
 import numpy as np
@@ -76,11 +75,12 @@ class Task:
         self.config = config
         data, train = config.data, config.train
         devices = parallel.device_count
-        if train.batch_size % (devices * train.accumulate):
+        parts = devices * train.accumulate
+        if train.batch_size % parts:
             raise UserError(
-                f"config.train.batch_size={train.batch_size} does not divide over {devices} devices"
-                f"{f' times config.train.accumulate={train.accumulate}' if train.accumulate > 1 else ''}; "
-                f"the next that does is {-(-train.batch_size // (devices * train.accumulate)) * devices * train.accumulate}"
+                f"config.train.batch_size={train.batch_size} does not divide over {devices} devices "
+                f"(times config.train.accumulate={train.accumulate}); the next that does is "
+                f"{-(-train.batch_size // parts) * parts}"
             )
         if data.resize < data.image_size:
             raise UserError(f"config.data.resize={data.resize} is less than config.data.image_size={data.image_size}")
@@ -93,6 +93,9 @@ class Task:
 
         model = create_model(num_classes=len(self.class_names), **config.model)
         self.model = model.clone(batch_norm_axis=AXIS if train.sync_batch_norm else None)
+        # By layer; also the first time that the network meets its image size.
+        self.parameters = summary.parameters(self.model, self.image_shape)
+        self.multiply_adds = summary.multiply_adds(self.model, self.image_shape)
         heads = [head.name for head in self.model.aux_heads]
         if heads and sorted(heads) != sorted(train.aux_weights):
             raise UserError(
@@ -116,16 +119,6 @@ class Task:
     def name(self) -> str:
         """For titles: 'googlenet on digits'."""
         return f"{self.config.model.name} on {self.config.data.name}"
-
-    @cached_property
-    def parameter_count(self) -> int:
-        """Number of parameters, auxiliary heads included."""
-        return sum(summary.parameters(self.model, self.image_shape).values())
-
-    @cached_property
-    def multiply_adds(self) -> int:
-        """Multiply-adds of one image in inference."""
-        return sum(summary.multiply_adds(self.model, self.image_shape).values())
 
     def create_state(self) -> TrainState:
         """Initialises the state from the config's seed."""
@@ -197,7 +190,6 @@ class Trainer:
     def _train(self, state: TrainState, step: int, signals: "_Signals") -> tuple[TrainState, Evaluation]:
         task, config = self.task, self.task.config
         train_step = self.parallel.map(task.train_step(), donate=True)
-        log_every, save_every = (max(1, task.clock.steps(d)) for d in (config.log.every, config.checkpoint.every))
         batches = self._train_batches(step)
         window = _Window(step)
         profiler = _Profiler(config.log, self.directory, step)
@@ -224,11 +216,11 @@ class Trainer:
                 self.progress.say(f"first step after {duration(time.perf_counter() - compiling)} of compilation")
                 self.stopwatch.reset()
             self.progress.advance(step)
-            if step % log_every == 0 or step == task.total_steps:
+            if task.clock.due(step, config.log.every) or step == task.total_steps:
                 self._log(step, window)
             stopped = signals.received(step)
             evaluates = self._evaluates_at(step)
-            if stopped or evaluates or step % save_every == 0:
+            if stopped or evaluates or task.clock.due(step, config.checkpoint.every):
                 window.flush()
                 self.checkpoints.save(state, task.inference_facts())
             if stopped:
@@ -254,8 +246,7 @@ class Trainer:
         )
 
     def _evaluates_at(self, step: int) -> bool:
-        every = max(1, self.task.clock.steps(self.task.config.eval.every))
-        return step == self.task.total_steps or (step > 0 and step % every == 0)
+        return step == self.task.total_steps or self.task.clock.due(step, self.task.config.eval.every)
 
     def _evaluate(self, state: TrainState, step: int, signals: "_Signals") -> Evaluation:
         task = self.task
@@ -281,8 +272,9 @@ class Trainer:
             batches(),
             expected=lambda: len(task.eval_source) - len(self.eval_damage),
         )
-        self.checkpoints.add_metrics(step, result.summary())
-        self.directory.log(step, task.config.data.eval_split, result.summary())
+        if self.checkpoints.metrics(step) is None:  # else this is a finished run, begun again
+            self.checkpoints.add_metrics(step, result.summary())
+            self.directory.log(step, task.config.data.eval_split, result.summary())
         best = self.checkpoints.best()
         results = {
             "last": {"step": step} | result.summary(),
@@ -301,7 +293,7 @@ class Trainer:
         rate, waited = self.stopwatch.read()
         values |= {"images_per_second": rate, "data_wait": waited}
         self.directory.log(step, "train", values)
-        remaining = (task.total_steps - step) * task.config.train.batch_size / rate
+        remaining = (task.total_steps - step) * task.config.train.batch_size
         epoch = step * task.config.train.batch_size / len(task.train_source)
         shown = {
             "epoch": f"{epoch:.1f}",
@@ -310,19 +302,19 @@ class Trainer:
             "lr": f"{values['learning_rate']:.3g}",
             "img/s": f"{rate:.0f}",
             "waiting for data": f"{waited:.0%}",
-            "left": duration(remaining),
+            "left": duration(remaining / rate) if rate else "?",
         }
         self.progress.report(step, task.total_steps, shown)
 
     def _describe(self, step: int) -> None:
         task, say = self.task, self.progress.say
-        counts = summary.parameters(task.model, task.image_shape)
-        costs = summary.multiply_adds(task.model, task.image_shape)
-        rows = [(name, f"{counts[name]:,}", f"{costs.get(name, 0):,}") for name in counts]
-        rows.append(("total", f"{task.parameter_count:,}", f"{task.multiply_adds:,}"))
+        # In the order of computation; the auxiliary heads, which inference does not run, come last.
+        names = dict.fromkeys([*task.multiply_adds, *task.parameters])
+        rows = [(name, task.parameters[name], task.multiply_adds.get(name, 0)) for name in names]
+        rows.append(("total", sum(task.parameters.values()), sum(task.multiply_adds.values())))
         say(f"{'layer':<16}{'parameters':>14}{'multiply-adds':>16}")
         for name, count, cost in rows:
-            say(f"{name:<16}{count:>14}{cost:>16}")
+            say(f"{name:<16}{count:>14,}{cost:>16,}")
         variables = summary.abstract_variables(task.model, task.image_shape)
         overview = parameter_overview.get_parameter_overview(variables["params"], include_stats=False)
         self.directory.write("parameters.txt", overview + "\n")
@@ -362,14 +354,16 @@ class Trainer:
         }
         if self.stopwatch.total_seconds:
             rate = self.stopwatch.total_examples / self.stopwatch.total_seconds
-            lines["Training speed"] = f"{rate:.0f} img/s on {self.parallel.device_count} x {jax.devices()[0].device_kind}"
+            lines["Training speed"] = (
+                f"{rate:.0f} img/s on {self.parallel.device_count} x {jax.devices()[0].device_kind}"
+            )
         return lines | {"Workdir": str(self.directory.path), "Checkpoints": str(self.checkpoints.directory)}
 
     def _write_report(self, state: TrainState, evaluation: Evaluation) -> None:
         task = self.task
         facts = self._summary(evaluation) | {
-            "Parameters": f"{task.parameter_count:,}",
-            "Multiply-adds": f"{task.multiply_adds:,}",
+            "Parameters": f"{sum(task.parameters.values()):,}",
+            "Multiply-adds": f"{sum(task.multiply_adds.values()):,}",
         }
         report.write_report(
             self.directory.path / "report.html",
@@ -384,15 +378,21 @@ class Trainer:
 
 
 def _samples(source, evaluation: Evaluation, count: int = 32) -> list[report.Sample]:
-    """The most confident mistakes, up to half of `count`, and then images spread evenly over the split."""
-    seen = np.flatnonzero(evaluation.classes[:, 0] >= 0)
-    spread = seen[np.linspace(0, len(seen) - 1, min(4 * count, len(seen))).astype(int)]
-    labels = {int(i): source[int(i)][1] for i in spread}
+    """The most confident mistakes, up to half of `count`, then images that were right, spread over the split."""
+    seen = evaluation.labels >= 0
+    right = evaluation.classes[:, 0] == evaluation.labels
+    wrong = np.flatnonzero(seen & ~right)
+    wrong = wrong[np.argsort(-evaluation.probabilities[wrong, 0])][: count // 2]
+    rest = np.flatnonzero(seen & right)
+    rest = rest[np.linspace(0, len(rest) - 1, min(count - len(wrong), len(rest))).astype(int)]
     return [
         report.Sample(
-            source[i][0], label, tuple(map(int, evaluation.classes[i])), tuple(map(float, evaluation.probabilities[i]))
+            source[i][0],
+            int(evaluation.labels[i]),
+            tuple(evaluation.classes[i].tolist()),
+            tuple(evaluation.probabilities[i].tolist()),
         )
-        for i, label in list(labels.items())[:count]
+        for i in map(int, [*wrong, *rest])
     ]
 
 

@@ -6,7 +6,7 @@ the batch and the second result split along their first dimension. So a state ha
 checkpoint restores on any number of devices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -20,16 +20,19 @@ AXIS = "batch"
 class DataParallel:
     """Places arrays on all devices and maps steps over them."""
 
-    def __init__(self, kind: str = "shard_map"):
-        """Uses every device there is.
+    def __init__(self, kind: str = "shard_map", devices: Sequence[jax.Device] | None = None):
+        """Chooses the devices.
 
         Args:
-          kind: 'shard_map', or 'pmap' for the same step under `jax.pmap`, which tests compare with.
+          kind: 'shard_map', or 'pmap' for the same step under `jax.pmap`, on one process.
+          devices: to use; all that there are unless given.
         """
         if kind not in ("shard_map", "pmap"):
             raise UserError(f"config.parallel={kind!r} is not one of shard_map, pmap")
+        if kind == "pmap" and jax.process_count() > 1:
+            raise UserError("config.parallel='pmap' is for one process; with several take 'shard_map'")
         self.kind = kind
-        self.mesh = Mesh(np.array(jax.devices()), (AXIS,))
+        self.mesh = Mesh(np.array(devices or jax.devices()), (AXIS,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self.split = NamedSharding(self.mesh, PartitionSpec(AXIS))
 
@@ -50,7 +53,14 @@ class DataParallel:
         """Maps `step` over the devices and compiles it; with `donate` its first argument's memory is reused."""
         donated = (0,) if donate else ()
         if self.kind == "pmap":
-            mapped = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0), donate_argnums=donated)
+            mapped = jax.pmap(
+                step,
+                axis_name=AXIS,
+                devices=list(self.mesh.devices),
+                in_axes=(None, 0),
+                out_axes=(None, 0),
+                donate_argnums=donated,
+            )
             return lambda replicated, batch: self._call_pmap(mapped, replicated, batch)
         replicated, split = PartitionSpec(), PartitionSpec(AXIS)
         # Without check_vma a gradient inside is the device's own, as under pmap; with it JAX would sum it already.

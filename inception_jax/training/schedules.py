@@ -17,19 +17,30 @@ class Clock:
     batch_size: int
     examples_per_epoch: int
 
-    def steps(self, duration: str) -> int:
-        """Number of steps of '500 steps', '8 epochs' or '10000 examples', rounded to the nearest step.
+    def examples(self, duration: str) -> float:
+        """Number of examples of '500 steps', '8 epochs' or '10000 examples'.
 
         Raises:
           UserError: it is none of these.
         """
-        match = re.fullmatch(r"\s*([0-9.eE+]+)\s*(step|epoch|example)s?\s*", duration)
-        try:
-            amount, unit = float(match[1]), match[2]
-        except (TypeError, ValueError):
-            raise UserError(f"{duration!r} is no duration; write it as '500 steps', '8 epochs' or '10000 examples'") from None
-        examples = {"step": self.batch_size, "epoch": self.examples_per_epoch, "example": 1}[unit]
-        return round(amount * examples / self.batch_size)
+        match = re.fullmatch(r"\s*(\d+\.?\d*(?:e\+?\d+)?)\s*(step|epoch|example)s?\s*", duration)
+        if match is None:
+            raise UserError(f"{duration!r} is no duration; write it as '500 steps', '8 epochs' or '10000 examples'")
+        unit = {"step": self.batch_size, "epoch": self.examples_per_epoch, "example": 1}[match[2]]
+        return float(match[1]) * unit
+
+    def steps(self, duration: str) -> int:
+        """`duration` in steps, rounded to the nearest one."""
+        return round(self.examples(duration) / self.batch_size)
+
+    def due(self, step: int, every: str) -> bool:
+        """Whether one more `every` is full after `step` steps than after the step before; never at step 0.
+
+        A step is due at the first moment at which the examples are seen, so that 'every 1 epoch' stays with the epochs
+        however many steps they have. An interval of less than a step is due at each.
+        """
+        interval = max(self.examples(every), self.batch_size)
+        return step > 0 and step * self.batch_size // interval > (step - 1) * self.batch_size // interval
 
     def total_steps(self, steps: int, epochs: float, examples: int) -> int:
         """The length of training, given in one of three units; the other two are 0."""
@@ -99,7 +110,9 @@ def make_schedule(
             # optax's cosine ends at a share of the initial value
             schedule, shifted = optax.cosine_decay_schedule(base_lr, remaining, alpha=end_lr / base_lr), True
         case _:
-            raise UserError(f"config.schedule.name={name!r} is not one of constant, exponential, piecewise, poly, cosine")
+            raise UserError(
+                f"config.schedule.name={name!r} is not one of constant, exponential, piecewise, poly, cosine"
+            )
     if not warmup_steps:
         return schedule
     rise = optax.linear_schedule(0.0, base_lr, warmup_steps)

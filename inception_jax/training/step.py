@@ -98,7 +98,7 @@ def make_train_step(
             decay = jnp.minimum(average_decay, (1.0 + state.step) / (10.0 + state.step))
             latest = {"params": params, "batch_stats": batch_stats}
             average = optax.incremental_update(latest, average, 1.0 - decay)
-        metrics |= {"grad_norm": optax.global_norm(gradients), "learning_rate": schedule(state.step)}
+        metrics |= {"grad_norm": optax.tree.norm(gradients), "learning_rate": schedule(state.step)}
         return (TrainState(state.step + 1, params, batch_stats, opt_state, average), metrics), ()
 
     return step

@@ -75,7 +75,8 @@ class Workdir:
             try:
                 from clu import metric_writers
             except ImportError as error:
-                warn(f"no TensorBoard events are written, since {error.name} is missing (pip install tensorflow-cpu)")
+                missing = f"{error.name} is missing (pip install tensorflow-cpu tensorboard)"
+                warn(f"no TensorBoard events are written: {missing}")
             else:
                 self._tensorboard = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(self.path)))
 

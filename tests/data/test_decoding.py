@@ -109,8 +109,8 @@ def test_cmyk_jpeg_with_adobe_inverted_inks(inks, colour):
 
 def test_ycck_jpeg():
     # Red is the inks (0, 255, 255, 0). YCCK stores the first three as the Y Cb Cr of an RGB colour, (179, 171, 0), and
-    # K inverted, as 255. Pillow writes no YCCK, but as CMYK it writes 255 - value, and setting the transform in the Adobe
-    # marker to 2 then says that the values are YCCK.
+    # K inverted, as 255. Pillow writes no YCCK; but as CMYK it writes 255 - value, and setting the transform in the
+    # Adobe marker to 2 then says that the values are YCCK.
     data = encode(Image.new("CMYK", (16, 16), (255 - 179, 255 - 171, 255 - 0, 0)), "JPEG", quality=100)
     transform = data.index(b"Adobe") + 11
     assert data[transform] == 0

@@ -371,6 +371,7 @@ def test_curves_take_all_colours_from_the_page(render):
     drawn = "".join(ElementTree.tostring(svg, encoding="unicode") for svg in tree.iter("svg"))
     assert not re.search("#[0-9a-f]{6}", drawn)
     assert "font-family" not in drawn
+    assert tree.findall("body//style") == []  # it would reach the whole page
     light, dark = (set(re.findall(r"(--\w+):", block)) for block in re.findall(r":root \{(.*?)\}", text))
     assert set(re.findall(r"var\((--\w+)\)", text)) - {"--share"} <= light == dark
 
@@ -396,7 +397,8 @@ def test_filters_are_rgb_tiles_of_their_own_range(render):
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_filters_of_other_inputs_are_grey(render, channels):
-    filters = np.array([0.0, 1.0, 4.0, 2.0]).reshape(2, 2, 1, 1) + np.linspace(-0.5, 0.5, channels)[:, None]
+    mean, around = np.array([0.0, 1.0, 4.0, 2.0]), np.array([3.0, -1.0, 0.0, 5.0])
+    filters = {1: mean, 2: np.stack([mean + around, mean - around], axis=-1)}[channels].reshape(2, 2, channels, 1)
     _, tree = render(filters=filters)
     picture = decode(tree.find(".//img[@class='filters crisp']"))
     np.testing.assert_array_equal(picture[..., :3], np.repeat([[[0], [64]], [[255], [128]]], 3, axis=-1))

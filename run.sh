@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Sets the environment up once, then runs a command in it:
+#   ./run.sh                     the demo: trains on real digits, ends with the accuracy and a report
+#   ./run.sh test [ARGS]         the test suite; ARGS go to pytest (-k NAME, paths)
+#   ./run.sh lint                style and format
+#   ./run.sh train --config=... --workdir=...
+#   ./run.sh python ...          anything else in the environment
+set -euo pipefail
+cd "$(dirname "$0")"
+
+usage() { sed -n '2,7s/^# \{0,1\}//p' "$0"; }
+
+find_python() {
+    for python in "${PYTHON:-}" python3 python3.13 python3.12 python3.11; do
+        if [ -n "$python" ] && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$python"
+            return
+        fi
+    done
+    echo "error: Python 3.11 or newer is needed; name it as PYTHON=/path/to/python ./run.sh" >&2
+    exit 2
+}
+
+# A stamp holds the checksum of the requirements that are installed, so that a change of them is noticed.
+install() {
+    local requirements=$1 stamp=".venv/.$1.installed" wanted
+    wanted=$(cat requirements.txt "$requirements" | cksum)
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
+    if [ ! -x .venv/bin/python ]; then "$(find_python)" -m venv .venv; fi
+    echo "installing $requirements into .venv (once, some minutes)" >&2
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements"
+    echo "$wanted" >"$stamp"
+}
+
+command=${1:-demo}
+[ $# -gt 0 ] && shift
+case $command in
+demo)
+    install requirements.txt
+    exec .venv/bin/python main.py --config=configs/digits.py --workdir=runs/digits "$@"
+    ;;
+train)
+    install requirements.txt
+    exec .venv/bin/python main.py "$@"
+    ;;
+test)
+    install requirements-dev.txt
+    exec .venv/bin/python -m pytest "$@"
+    ;;
+lint)
+    install requirements-dev.txt
+    .venv/bin/python -m ruff check .
+    exec .venv/bin/python -m ruff format --check .
+    ;;
+python)
+    install requirements.txt
+    exec .venv/bin/python "$@"
+    ;;
+-h | --help | help)
+    usage
+    ;;
+*)
+    echo "error: ./run.sh has no command '$command'" >&2
+    usage >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+
+from inception_jax.data import loader
+from inception_jax.data.decoding import DamagedImage
+from inception_jax.errors import UserError
+
+GEOMETRY = loader.Geometry(8, 8, (0.3, 1.0), (0.75, 1.33))
+
+
+class Numbered:
+    """Noise images whose first channel is their own number, so that a crop shows which image it is of."""
+
+    class_names = ("even", "odd")
+
+    def __init__(self, count, damaged=()):
+        self.count, self.damaged = count, damaged
+
+    def __len__(self):
+        return self.count
+
+    def name(self, index):
+        return f"image {index}"
+
+    def __getitem__(self, index):
+        if index in self.damaged:
+            raise DamagedImage(self.name(index), "cut off")
+        image = np.random.default_rng(index).integers(0, 256, (12, 10, 3), np.uint8)
+        image[..., 0] = index
+        return image, index % 2
+
+
+def train(source, first=0, last=6, *, batch_size=4, share=None, seed=3, damage=None):
+    return list(
+        loader.train_batches(
+            source,
+            GEOMETRY,
+            loader.DamageReport(source) if damage is None else damage,
+            seed=seed,
+            batch_size=batch_size,
+            first_step=first,
+            last_step=last,
+            share=share or loader.ProcessShare(),
+            threads=3,
+        )
+    )
+
+
+def numbers(batches):
+    return [int(image[0, 0, 0]) for batch in batches for image in batch["image"]]
+
+
+def assert_equal(ours, theirs):
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_batches():
+    batches = train(Numbered(10))
+    assert len(batches) == 6
+    for step, batch in enumerate(batches):
+        assert batch["image"].shape == (4, 8, 8, 3)
+        assert batch["image"].dtype == np.uint8
+        np.testing.assert_array_equal(batch["label"], batch["image"][:, 0, 0, 0] % 2)
+        np.testing.assert_array_equal(batch["index"], np.arange(4, dtype=np.uint32) + 4 * step)
+
+
+def test_each_epoch_shows_every_image_once_in_an_order_of_its_own():
+    seen = numbers(train(Numbered(8), last=4))
+    assert sorted(seen[:8]) == sorted(seen[8:]) == list(range(8))
+    assert seen[:8] != seen[8:]
+    assert seen[:8] != list(range(8))
+
+
+def test_any_step_can_be_the_first():
+    """Across the epoch's end, which falls within a batch."""
+    whole = train(Numbered(10))
+    for step in (1, 2, 5):
+        assert_equal(train(Numbered(10), first=step), whole[step:])
+
+
+def test_the_seed_decides():
+    assert_equal(train(Numbered(10)), train(Numbered(10)))
+    assert numbers(train(Numbered(10), seed=4)) != numbers(train(Numbered(10)))
+
+
+def test_the_same_image_is_cropped_anew_in_each_epoch():
+    first, second = train(Numbered(4), last=2)
+    a, b = (
+        first["image"][np.argsort(first["image"][:, 0, 0, 0])],
+        second["image"][np.argsort(second["image"][:, 0, 0, 0])],
+    )
+    assert not np.array_equal(a, b)
+
+
+def test_processes_share_one_global_batch():
+    whole = train(Numbered(10), batch_size=8)
+    parts = [train(Numbered(10), batch_size=8, share=loader.ProcessShare(i, 2)) for i in range(2)]
+    joined = [{key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*parts, strict=True)]
+    assert_equal(joined, whole)
+
+
+def test_a_damaged_image_is_replaced_by_the_next():
+    source = Numbered(100, damaged=(17,))
+    damage = loader.DamageReport(source)
+    intact = numbers(train(Numbered(100), last=25))
+    assert numbers(train(source, last=25, damage=damage)) == [18 if n == 17 else n for n in intact]
+    assert len(damage) == 1
+    assert damage.summary() == "skipped damaged image 17: cut off"
+
+
+def test_more_than_one_percent_damaged_stops():
+    with pytest.raises(
+        UserError, match=r"(?s)2 of 100 images could not .* more than 1 %.*image 17: cut off\n.*image 40"
+    ):
+        train(Numbered(100, damaged=(17, 40)), last=25)
+
+
+def evaluation(source, batch_size, share=None):
+    damage = loader.DamageReport(source)
+    share = share or loader.ProcessShare()
+    return list(loader.eval_batches(source, GEOMETRY, damage, batch_size=batch_size, share=share, threads=3))
+
+
+def test_evaluation_covers_the_split_in_order_and_pads():
+    batches = evaluation(Numbered(10), 4)
+    assert [batch["image"].shape for batch in batches] == [(4, 8, 8, 3)] * 3
+    assert numbers(batches)[:10] == list(range(10))
+    mask = np.concatenate([batch["mask"] for batch in batches])
+    positions = np.concatenate([batch["position"] for batch in batches])
+    np.testing.assert_array_equal(mask, [True] * 10 + [False] * 2)
+    np.testing.assert_array_equal(positions, [*range(10), -1, -1])
+
+
+def test_evaluation_is_shared_by_processes():
+    parts = [evaluation(Numbered(10), 4, loader.ProcessShare(i, 2)) for i in range(2)]
+    assert [len(part) for part in parts] == [3, 3]
+    positions = np.concatenate([batch["position"] for part in parts for batch in part])
+    assert sorted(positions[positions >= 0]) == list(range(10))
+
+
+def test_evaluation_masks_damaged_images():
+    [batch] = evaluation(Numbered(100, damaged=(5,)), 100)
+    np.testing.assert_array_equal(np.flatnonzero(~batch["mask"]), [5])
+    assert batch["position"][5] == -1

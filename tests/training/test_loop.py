@@ -1,0 +1,282 @@
+"""Whole runs: resume, interruption, damage, divergence."""
+
+import json
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from inception_jax.errors import UserError
+from inception_jax.training import loop
+from inception_jax.training.checkpoints import Checkpoints, read_facts
+from inception_jax.training.parallelism import DataParallel
+
+
+def run(config, workdir):
+    return jax.device_get(loop.train_and_evaluate(config, str(workdir)))
+
+
+def assert_equal(ours, theirs):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def history(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    timing = ("images_per_second", "data_wait")
+    return [{key: value for key, value in row.items() if key not in timing} for row in rows]
+
+
+class StopAt:
+    """In place of the signals: one comes after the given step, or in an evaluation (None)."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def __call__(self):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def received(self, step):
+        return signal.SIGTERM if step == self.step else 0
+
+
+@pytest.fixture
+def uninterrupted(tiny_config, tmp_path):
+    workdir = tmp_path / "uninterrupted"
+    return run(tiny_config, workdir), workdir
+
+
+def test_what_a_run_leaves(tiny_config, tmp_path, capsys):
+    tiny_config.log.report = tiny_config.log.tensorboard = True
+    state = run(tiny_config, tmp_path)
+    assert int(state.step) == 12
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["last"].keys() == {"step", "top1", "top5", "loss", "count"}
+    assert (results["last"]["step"], results["last"]["count"], results["last"]["top5"]) == (12, 21, 1.0)
+    assert results["last"]["top1"] > 0.5  # three colours
+    assert results["best"]["step"] in (6, 12)
+    rows = history(tmp_path)
+    assert [(row["step"], row["split"]) for row in rows] == [
+        *((step, "train") for step in (2, 4, 6)),
+        (6, "val"),
+        *((step, "train") for step in (8, 10, 12)),
+        (12, "val"),
+    ]
+    assert {"loss", "aux1_loss", "top1", "top5", "learning_rate", "grad_norm"} <= rows[0].keys()
+    record = json.loads((tmp_path / "config.json").read_text())
+    assert record["config"]["train"]["batch_size"] == 8
+    assert record["versions"]["jax"] == jax.__version__
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["12", "6", "8"]
+    facts = read_facts(tmp_path / "checkpoints" / "12")["inference"]
+    assert facts["class_names"] == ["blue", "green", "red"]
+    assert facts["model"]["name"] == "tiny"
+    assert facts["preprocessing"] | {"size": 16, "resize": 18, "mean": [128.0] * 3} == facts["preprocessing"]
+    assert "<title>tiny on folder</title>" in (tmp_path / "report.html").read_text()
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+    assert "conv3x3_bn" in (tmp_path / "parameters.txt").read_text()
+    output = capsys.readouterr().out
+    assert "Images counted  21 of the val split" in output
+    assert "Top-1" in output
+
+
+@pytest.mark.parametrize("step", [1, 6, 7])
+def test_a_resumed_run_is_bitwise_equal(step, tiny_config, tmp_path, uninterrupted, monkeypatch):
+    """Step 7 is in the middle of the second epoch; step 6 is that of an evaluation and of a checkpoint."""
+    workdir = tmp_path / "resumed"
+    with monkeypatch.context() as patch, pytest.raises(loop.Interrupted, match=f"SIGTERM after step {step}, which is"):
+        patch.setattr(loop, "_Signals", StopAt(step))
+        run(tiny_config, workdir)
+    assert str(step) in [path.name for path in (workdir / "checkpoints").iterdir()]
+    assert_equal(run(tiny_config, workdir), uninterrupted[0])
+    assert [row for row in history(workdir) if row["step"] > step + 1] == [
+        row for row in history(uninterrupted[1]) if row["step"] > step + 1
+    ]
+    ours, theirs = (json.loads((path / "results.json").read_text()) for path in (workdir, uninterrupted[1]))
+    assert ours == theirs
+
+
+def test_an_evaluation_that_was_stopped_is_made_up_for(tiny_config, tmp_path, uninterrupted, monkeypatch):
+    workdir = tmp_path / "resumed"
+    with monkeypatch.context() as patch, pytest.raises(loop.Interrupted, match="after step 6"):
+        patch.setattr(loop, "_Signals", StopAt(None))
+        run(tiny_config, workdir)
+    assert_equal(run(tiny_config, workdir), uninterrupted[0])
+    assert history(workdir) == history(uninterrupted[1])
+
+
+def test_a_finished_run_is_only_evaluated_again(tiny_config, uninterrupted, capsys):
+    state, workdir = uninterrupted
+    before = history(workdir)
+    assert_equal(run(tiny_config, workdir), state)
+    assert history(workdir) == before
+    assert "21 of the val split" in capsys.readouterr().out
+
+
+def test_a_checkpoint_restores_on_another_number_of_devices(tiny_config, uninterrupted):
+    state, workdir = uninterrupted
+    for devices in (1, 2):
+        parallel = DataParallel(devices=jax.devices()[:devices])
+        task = loop.Task(tiny_config, parallel)
+        like = parallel.replicate(task.create_state())
+        restored = Checkpoints(workdir / "checkpoints", 3).restore(like, pytest.fail)
+        assert_equal(jax.device_get(restored), state)
+        assert len(restored.params["stem"]["conv3x3"]["kernel"].sharding.device_set) == devices
+
+
+def largest_file(checkpoint):
+    return max((path for path in checkpoint.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def cut(checkpoint):
+    path = largest_file(checkpoint)
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def flip_bytes(checkpoint):
+    path = largest_file(checkpoint)
+    data = bytearray(path.read_bytes())
+    for i in range(200, len(data) - 200, 97):
+        data[i] ^= 0xFF
+    path.write_bytes(data)
+
+
+def empty(checkpoint):
+    for path in checkpoint.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def forget_facts(checkpoint):
+    shutil.rmtree(checkpoint / "facts")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax drops a coroutine
+@pytest.mark.parametrize("damage", [cut, flip_bytes, empty, forget_facts])
+def test_a_damaged_latest_checkpoint_is_set_aside(damage, tiny_config, uninterrupted, capsys):
+    state, workdir = uninterrupted
+    checkpoints = workdir / "checkpoints"
+    damage(checkpoints / "12")
+    assert_equal(run(tiny_config, workdir), state)
+    messages = capsys.readouterr().err
+    assert "checkpoint 12 is damaged" in messages
+    assert "set aside as 12.damaged" in messages
+    assert "going on after step 8 of 12" in messages
+    assert {"12", "12.damaged"} <= {path.name for path in checkpoints.iterdir()}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_nothing_is_renamed_if_no_checkpoint_can_be_read(tiny_config, uninterrupted):
+    checkpoints = uninterrupted[1] / "checkpoints"
+    for checkpoint in list(checkpoints.iterdir()):
+        empty(checkpoint)
+    with pytest.raises(UserError, match="none of the 3 checkpoints in .* can be read .*move them away"):
+        run(tiny_config, uninterrupted[1])
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["12", "6", "8"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
+    tiny_config.schedule.update(name="piecewise", rate=1e30, boundaries=("6 steps",), warmup="0 steps")
+    with pytest.raises(UserError, match=r"is (nan|inf) at step \d+; the last good checkpoint is kept"):
+        run(tiny_config, tmp_path)
+    kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == [4, 6]
+    task = loop.Task(tiny_config, parallel := DataParallel())
+    like = parallel.replicate(task.create_state())
+    state = Checkpoints(tmp_path / "checkpoints", 3).restore(like, pytest.fail)
+    assert int(state.step) == 6
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state)))
+
+
+def test_the_best_checkpoint_is_kept(tiny_config, tmp_path):
+    tiny_config.checkpoint.keep = 1
+    tiny_config.eval.every = "2 steps"
+    # After step 4 training is undone.
+    tiny_config.schedule.update(name="piecewise", rate=300.0, boundaries=("8 steps",), warmup="0 steps")
+    run(tiny_config, tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    best = results["best"]["step"]
+    rows = [row for row in history(tmp_path) if row["split"] == "val"]
+    assert results["best"]["top1"] == max(row["top1"] for row in rows) > results["last"]["top1"]
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {str(best), "12"}
+
+
+def test_another_experiment_is_refused(tiny_config, uninterrupted):
+    workdir = uninterrupted[1]
+    tiny_config.model.norm = "none"
+    tiny_config.train.label_smoothing = 0.1
+    tiny_config.log.every = "1 step"  # free to change
+    with pytest.raises(UserError) as error:
+        run(tiny_config, workdir)
+    assert str(error.value).splitlines() == [
+        f"{workdir} holds another experiment; choose another --workdir, or the same config. It differs in:",
+        "  config.model.norm: 'batch' -> 'none'",
+        "  config.train.label_smoothing: 0.0 -> 0.1",
+    ]
+
+
+def test_a_workdir_that_cannot_be_written(tiny_config, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"workdir .*file/run cannot be written: Not a directory"):
+        run(tiny_config, tmp_path / "file" / "run")
+
+
+def test_damaged_images_are_reported(tiny_config, image_folder, tmp_path, capsys):
+    root = tmp_path / "data"
+    shutil.copytree(image_folder, root)
+    for i in range(60):  # so that one is less than 1 %
+        Image.new("RGB", (20, 20), "red").save(root / "train" / "red" / f"more{i}.png")
+    (root / "train" / "blue" / "3.png").write_bytes(b"torn")
+    tiny_config.data.dir = str(root)
+    tiny_config.train.update(steps=0, epochs=2.0)
+    run(tiny_config, tmp_path / "run")
+    assert "skipped damaged train/blue/3.png: " in capsys.readouterr().err
+
+
+def test_many_damaged_images_stop_the_run_and_keep_what_is_trained(tiny_config, image_folder, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(image_folder, root)
+    tiny_config.data.dir = str(root)
+    state_at_7 = tmp_path / "run"
+    (root / "train" / "blue" / "3.png").write_bytes(b"torn")  # 1 of 48
+    with pytest.raises(UserError, match=r"1 of 48 images could not be decoded.*\n  train/blue/3.png: "):
+        run(tiny_config, state_at_7)
+    saved = [int(path.name) for path in (state_at_7 / "checkpoints").iterdir()]
+    shutil.copy(image_folder / "train" / "blue" / "3.png", root / "train" / "blue" / "3.png")
+    state = run(tiny_config, state_at_7)
+    assert len(saved) <= 1
+    assert_equal(state, run(tiny_config, tmp_path / "never damaged"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.train.update(batch_size=6), "batch_size=6 does not divide over 4 devices .*next that does is 8"),
+        (lambda c: c.train.update(accumulate=3), r"batch_size=8 .*accumulate=3\); the next that does is 12"),
+        (lambda c: c.data.update(resize=15), "data.resize=15 is less than config.data.image_size=16"),
+        (lambda c: c.train.update(epochs=2.0), "here steps=12 and epochs=2; set the others to 0"),
+        (lambda c: setattr(c.train, "aux_weights", {"aux9": 0.3}), "has aux9; the network's auxiliary heads are aux1"),
+        (lambda c: setattr(c, "parallel", "jit"), "config.parallel='jit' is not one of shard_map, pmap"),
+        (lambda c: c.model.update(name="tinny"), "there is no network 'tinny'; did you mean tiny"),
+        (lambda c: c.data.update(image_size=3, resize=3), "3x3 are too small for this network: 4 at least"),
+    ],
+)
+def test_contradictions_are_named(change, message, tiny_config, tmp_path):
+    change(tiny_config)
+    with pytest.raises(UserError, match=message):
+        run(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_profile_is_written(tiny_config, tmp_path):
+    tiny_config.log.update(profile_at=2, profile_steps=2)
+    tiny_config.train.steps = 6
+    run(tiny_config, tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))

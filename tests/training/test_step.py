@@ -1,0 +1,148 @@
+"""The training step: the same on any number of devices, and each of its options does what it says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inception_jax import create_model
+from inception_jax.data.augment import Preprocessing
+from inception_jax.training.losses import cross_entropy
+from inception_jax.training.optimizers import make_optimizer
+from inception_jax.training.parallelism import AXIS, DataParallel
+from inception_jax.training.state import create_state
+from inception_jax.training.step import make_train_step
+
+SHAPE = (8, 8, 3)
+
+
+def batch(size=8):
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (size, *SHAPE), np.uint8),
+        "label": rng.integers(0, 3, size).astype(np.int32),
+        "index": np.arange(size, dtype=np.uint32),
+    }
+
+
+def train(steps=2, *, devices=1, kind="shard_map", norm="none", sync=False, flip=True, donate=False, size=8, **options):
+    """Returns the state and the last metrics after some steps of the tiny network."""
+    model = create_model("tiny", 3, norm=norm).clone(batch_norm_axis=AXIS if sync else None)
+    schedule = lambda step: 0.1 / (1 + step)  # noqa: E731
+    optimizer = make_optimizer(schedule, name="sgd", momentum=0.9, weight_decay=1e-3)
+    options = {"seed": 1, "aux_weights": {"aux1": 0.3}} | options
+    preprocessing = Preprocessing((128.0,) * 3, (64.0,) * 3, flip)
+    step = make_train_step(model, optimizer, schedule, preprocessing, **options)
+    parallel = DataParallel(kind, jax.devices()[:devices])
+    mapped = parallel.map(step, donate)
+    state = create_state(model, optimizer, jax.random.key(0), SHAPE, bool(options.get("average_decay")))
+    state = parallel.replicate(state)
+    for _ in range(steps):
+        (state, metrics), _ = mapped(state, parallel.shard(batch(size)))
+    return jax.device_get(state), jax.device_get(metrics)
+
+
+def assert_close(ours, theirs, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), ours, theirs)
+
+
+def assert_equal(ours, theirs):
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_devices_share_the_work(devices):
+    assert_close(train(devices=devices), train(devices=1), rtol=1e-4, atol=1e-6)
+
+
+def test_synchronised_batch_norm_is_that_of_the_whole_batch():
+    whole = train(norm="batch")
+    assert_close(train(norm="batch", devices=4, sync=True), whole, rtol=1e-3, atol=1e-5)
+    ours, theirs = train(norm="batch", devices=4)[0].params, whole[0].params
+    assert not np.allclose(ours["body"]["conv3x3"]["kernel"], theirs["body"]["conv3x3"]["kernel"], rtol=1e-3)
+
+
+def test_running_statistics_are_the_mean_over_devices():
+    parts = [jax.tree.map(lambda x, i=i: x[4 * i : 4 * i + 4], batch()) for i in range(2)]
+    means = []
+    for part in parts:
+        images = (part["image"] - 128.0) / 64.0
+        model = create_model("tiny", 3, norm="batch")
+        optimizer = make_optimizer(lambda step: 0.1, name="sgd")
+        state = create_state(model, optimizer, jax.random.key(0), SHAPE, average=False)
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        _, updated = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        means.append(updated["batch_stats"]["stem"]["conv3x3_bn"]["mean"])
+    state, _ = train(1, devices=2, norm="batch", flip=False)
+    np.testing.assert_allclose(state.batch_stats["stem"]["conv3x3_bn"]["mean"], np.mean(means, axis=0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_pmap_equals_shard_map(norm):
+    options = {"devices": 4, "norm": norm, "average_decay": 0.9, "donate": True}
+    assert_equal(train(kind="pmap", **options), train(kind="shard_map", **options))
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch():
+    assert_close(train(accumulate=4), train(accumulate=1), rtol=1e-4, atol=1e-6)
+    assert_close(train(accumulate=2, devices=2), train(accumulate=1), rtol=1e-4, atol=1e-6)
+
+
+def test_auxiliary_loss_counts_with_its_weight():
+    (with_head, metrics), (without, plain) = (train(1, aux_weights={"aux1": w}) for w in (0.3, 0.0))
+    np.testing.assert_allclose(metrics["loss"], plain["loss"] + 0.3 * plain["aux1_loss"], rtol=1e-5)
+    head = lambda state: state.params["aux1"]["classifier"]["bias"]  # noqa: E731
+    assert np.all(head(with_head) != 0)
+    np.testing.assert_array_equal(head(without), 0)
+
+
+def test_averages_follow_tensorflows_rule():
+    states = [train(steps, average_decay=0.15)[0] for steps in (1, 2)]
+    before = jax.device_get(train_start().params)
+    average = before
+    for step, state in enumerate(states):
+        decay = min(0.15, (1 + step) / (10 + step))
+        average = jax.tree.map(lambda a, p, d=decay: d * a + (1 - d) * p, average, state.params)
+        assert_close(state.average["params"], average, rtol=1e-5, atol=1e-7)
+    assert states[1].inference_variables is states[1].average
+    assert train(1)[0].average == {}
+
+
+def train_start():
+    model = create_model("tiny", 3)
+    optimizer = make_optimizer(lambda step: 0.1, name="sgd")
+    return create_state(model, optimizer, jax.random.key(0), SHAPE, average=False)
+
+
+def test_the_learning_rate_is_that_of_the_step():
+    assert [float(train(steps)[1]["learning_rate"]) for steps in (1, 2)] == pytest.approx([0.1, 0.05])
+
+
+def test_label_smoothing_by_hand():
+    logits, labels = jnp.array([[2.0, 0.0, 0.0, 0.0]]), jnp.array([0])
+    log_p = 2 - np.log(np.exp(2) + 3), -np.log(np.exp(2) + 3)
+    np.testing.assert_allclose(cross_entropy(logits, labels), [-log_p[0]], rtol=1e-6)
+    # (1 - 0.2) onehot + 0.2 / 4
+    np.testing.assert_allclose(
+        cross_entropy(logits, labels, 0.2), [-(0.85 * log_p[0] + 3 * 0.05 * log_p[1])], rtol=1e-6
+    )
+    assert train(1, label_smoothing=0.2)[1]["loss"] != train(1)[1]["loss"]
+
+
+def test_flips_depend_on_the_example_alone():
+    flipping = Preprocessing((0.0,) * 3, (1.0,) * 3, flip=True)
+    images = np.arange(64 * 4 * 3, dtype=np.uint8).reshape(64, 1, 4, 3)
+    index = np.arange(64, dtype=np.uint32)
+    out = np.asarray(flipping.train(images, index, jax.random.key(0)))
+    flipped = (out == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    kept = (out == images).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(flipped, ~kept)
+    assert 16 < flipped.sum() < 48
+    part = np.asarray(flipping.train(images[10:20], index[10:20], jax.random.key(0)))
+    np.testing.assert_array_equal(part, out[10:20])
+
+
+def test_normalisation():
+    preprocessing = Preprocessing((127.5, 100.0, 0.0), (127.5, 1.0, 2.0), flip=False)
+    pixel = jnp.array([[[[255, 90, 8]]]], jnp.uint8)
+    np.testing.assert_allclose(preprocessing.evaluate(pixel)[0, 0, 0], [1.0, -10.0, 4.0])
