@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -294,9 +295,8 @@ class Trainer:
         values |= {"images_per_second": rate, "data_wait": waited}
         self.directory.log(step, "train", values)
         remaining = (task.total_steps - step) * task.config.train.batch_size
-        epoch = step * task.config.train.batch_size / len(task.train_source)
         shown = {
-            "epoch": f"{epoch:.1f}",
+            "epoch": f"{task.clock.epochs(step):.1f}",
             "loss": f"{values['loss']:.4f}",
             "top-1": f"{values['top1']:.1%}",
             "lr": f"{values['learning_rate']:.3g}",
@@ -332,43 +332,46 @@ class Trainer:
         for damage in (self.train_damage, self.eval_damage):
             if damage:
                 self.progress.say(damage.summary())
-        if jax.process_index() == 0:
-            lines = self._summary(evaluation)
-            if self.task.config.log.report:
-                self._write_report(state, evaluation)
-                lines["Report"] = str(self.directory.path / "report.html")
-            print("\n" + "\n".join(f"  {name:<16}{value}" for name, value in lines.items()) + "\n", flush=True)
+        if jax.process_index() != 0:
+            return
+        facts = self._facts(evaluation)
+        shown = {"Experiment": self.task.name} | facts
+        if self.task.config.log.report:
+            self._write_report(state, evaluation, facts)
+            shown["Report"] = str(self.directory.path / "report.html")
+        shown["Workdir"] = str(self.directory.path)
+        print("\n" + "\n".join(f"  {name:<16}{value}" for name, value in shown.items()) + "\n", flush=True)
 
-    def _summary(self, evaluation: Evaluation) -> dict[str, str]:
+    def _facts(self, evaluation: Evaluation) -> dict[str, str]:
         task = self.task
         best = self.directory.results()["best"]
-        lines = {
-            "Experiment": task.name,
-            "Top-1": f"{evaluation.top1:.2%}",
-            "Top-5": f"{evaluation.top5:.2%}",
-            "Images counted": f"{evaluation.count:,} of the {task.config.data.eval_split} split",
+        facts = {
+            "Top-1": f"{100 * evaluation.top1:.2f} %",
+            "Top-5": f"{100 * evaluation.top5:.2f} %",
+            "Images counted": f"{evaluation.count:,}",
+            "Split": task.config.data.eval_split,
             "Loss": f"{evaluation.loss:.4f}",
-            "Best": f"{best['top1']:.2%} top-1 at step {best['step']:,}",
-            "Trained": f"{task.total_steps:,} steps, "
-            f"{task.total_steps * task.config.train.batch_size / len(task.train_source):.1f} epochs",
+            "Best top-1": f"{100 * best['top1']:.2f} % at step {best['step']:,}",
+            "Trained": f"{task.total_steps:,} steps, {task.clock.epochs(task.total_steps):.1f} epochs",
+            "Devices": f"{self.parallel.device_count} x {jax.devices()[0].device_kind}",
         }
-        if self.stopwatch.total_seconds:
-            rate = self.stopwatch.total_examples / self.stopwatch.total_seconds
-            lines["Training speed"] = (
-                f"{rate:.0f} img/s on {self.parallel.device_count} x {jax.devices()[0].device_kind}"
-            )
-        return lines | {"Workdir": str(self.directory.path), "Checkpoints": str(self.checkpoints.directory)}
+        if self.stopwatch.total_seconds:  # not where a finished run was begun again
+            facts["Training speed"] = f"{self.stopwatch.total_examples / self.stopwatch.total_seconds:.0f} img/s"
+        return facts
 
-    def _write_report(self, state: TrainState, evaluation: Evaluation) -> None:
+    def _write_report(self, state: TrainState, evaluation: Evaluation, facts: dict[str, str]) -> None:
         task = self.task
-        facts = self._summary(evaluation) | {
+        record = self.directory.record
+        more = {
             "Parameters": f"{sum(task.parameters.values()):,}",
             "Multiply-adds": f"{sum(task.multiply_adds.values()):,}",
+            "Command": shlex.join(["python", *record["commands"][-1]]),
+            "Versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         }
         report.write_report(
             self.directory.path / "report.html",
-            title=facts.pop("Experiment"),
-            facts=facts,
+            title=task.name,
+            facts=facts | more,
             history=self.directory.history(),
             confusion=evaluation.confusion,
             class_names=task.class_names,

@@ -33,6 +33,10 @@ class Clock:
         """`duration` in steps, rounded to the nearest one."""
         return round(self.examples(duration) / self.batch_size)
 
+    def epochs(self, step: int) -> float:
+        """Number of epochs that `step` steps are."""
+        return step * self.batch_size / self.examples_per_epoch
+
     def due(self, step: int, every: str) -> bool:
         """Whether one more `every` is full after `step` steps than after the step before; never at step 0.
 

@@ -21,7 +21,11 @@ class Workdir:
     """The directory of one run.
 
     config.json (the resolved config, versions, command lines), metrics.jsonl (one object a line: step, split, values),
-    TensorBoard events, results.json, report.html; and checkpoints/, see `checkpoints`.
+    TensorBoard events, parameters.txt, results.json, report.html; and checkpoints/, see `checkpoints`.
+
+    Attributes:
+      path: of the directory, absolute.
+      record: the object of config.json.
     """
 
     def __init__(self, path: str | os.PathLike, config: ConfigDict):
@@ -33,7 +37,7 @@ class Workdir:
         self.path = Path(path).absolute()
         self._writes = jax.process_index() == 0
         self._tensorboard = None
-        record = self._read_json("config.json") or {"commands": []}
+        self.record = record = self._read_json("config.json") or {"commands": []}
         new = config.to_dict()
         if different := differences(record.get("config", new), _as_json(new)):
             listed = "\n".join(f"  {line}" for line in different)
@@ -41,7 +45,7 @@ class Workdir:
                 f"{self.path} holds another experiment; choose another --workdir, or the same config. "
                 f"It differs in:\n{listed}"
             )
-        record |= {"config": new, "versions": _versions()}
+        record.update(config=new, versions=_versions())
         record["commands"].append(sys.argv)
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -49,6 +49,31 @@ def test_max_pool_gradient_goes_to_the_maximum():
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[0, 7], [0, 0]])
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID", "CEIL", "SYMMETRIC"])
+@pytest.mark.parametrize(
+    ("size", "window", "stride"), [((7, 8), 3, 1), ((8, 9), 3, 2), ((11, 7), 2, 2), ((9, 10), 3, 3)]
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_max_pool_gradient_on_a_cpu_equals_laxs(size, window, stride, padding, dtype):
+    # Whole numbers of a small range: many ties, and sums that bfloat16 holds exactly.
+    x = jax.random.randint(jax.random.key(0), (2, *size, 3), 0, 4).astype(dtype)
+    y = ops.max_pool(x, window, stride, padding)
+    weights = jax.random.randint(jax.random.key(1), y.shape, -3, 4).astype(dtype)
+
+    def reference(x):
+        pads = ops.explicit_padding(size, (window, window), stride, padding)
+        shape, strides = (1, window, window, 1), (1, stride, stride, 1)
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, shape, strides, [(0, 0), *pads, (0, 0)])
+
+    np.testing.assert_array_equal(y, reference(x))
+    ours, theirs = (
+        jax.grad(lambda x, pool=pool: jnp.sum(weights * pool(x)))(x)
+        for pool in (lambda x: ops.max_pool(x, window, stride, padding), reference)
+    )
+    assert ours.dtype == x.dtype
+    np.testing.assert_array_equal(ours, theirs)
+
+
 def test_average_pool_counts_padding_or_not():
     x = grid([[1, 2], [3, 4]])
     corner = ops.avg_pool(x, 3, 1, "SAME", count_include_pad=True)[0, 0, 0, 0]
