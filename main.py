@@ -21,7 +21,9 @@ def main(argv: list[str]) -> int:
 
     from inception_jax.errors import UserError
     from inception_jax.training.loop import Interrupted, train_and_evaluate
+    from inception_jax.xla_flags import set_xla_flags
 
+    set_xla_flags(_CONFIG.value.model.dtype)
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save at INFO
     if _DISTRIBUTED.value:
