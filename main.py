@@ -20,7 +20,8 @@ def main(argv: list[str]) -> int:
     import jax
 
     from inception_jax.errors import UserError
-    from inception_jax.training.loop import Interrupted, train_and_evaluate
+    from inception_jax.training.interruption import Interrupted
+    from inception_jax.training.loop import train_and_evaluate
     from inception_jax.xla_flags import set_xla_flags
 
     set_xla_flags(_CONFIG.value.model.dtype)

@@ -31,15 +31,17 @@ def get_config() -> ConfigDict:
     config.data.std = (127.5,) * 3
 
     config.train.batch_size = 64
-    config.train.epochs = 12.0
+    config.train.epochs = 16.0
     config.train.average_decay = 0.95
 
+    config.optimizer.weight_decay = 1e-3
+
     config.schedule.name = "cosine"
-    config.schedule.base_lr = 0.05
+    config.schedule.base_lr = 0.1
     config.schedule.warmup = "1 epoch"
 
-    config.eval.every = "3 epochs"
+    config.eval.every = "4 epochs"
     config.eval.batch_size = 120  # three batches
-    config.checkpoint.every = "3 epochs"
+    config.checkpoint.every = "4 epochs"
     config.log.every = "10 steps"
     return config

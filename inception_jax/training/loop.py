@@ -1,44 +1,30 @@
 """Training from a config to a report."""
 
 import contextlib
-import dataclasses
 import json
 import math
 import shlex
-import signal
 import time
 from collections.abc import Iterator
 
 import jax
 import numpy as np
 from clu import parameter_overview
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from inception_jax.data import loader
-from inception_jax.data.augment import Preprocessing
-from inception_jax.data.sources import check_same_classes, open_source
 from inception_jax.errors import UserError
 from inception_jax.evaluation import report
 from inception_jax.evaluation.metrics import Evaluation, evaluate, make_eval_step
-from inception_jax.models import create_model, summary
+from inception_jax.models import summary
 from inception_jax.training.checkpoints import Checkpoints
 from inception_jax.training.config import validate
-from inception_jax.training.optimizers import make_optimizer
+from inception_jax.training.interruption import Interrupted, Signals
 from inception_jax.training.parallelism import AXIS, DataParallel
 from inception_jax.training.progress import Progress, Stopwatch, duration
-from inception_jax.training.schedules import Clock, make_schedule
-from inception_jax.training.state import TrainState, create_state
-from inception_jax.training.step import make_train_step
+from inception_jax.training.state import TrainState
+from inception_jax.training.task import Task
 from inception_jax.training.workdir import Workdir
-
-
-class Interrupted(Exception):
-    """Training was stopped by a signal, and its state is saved; the same command goes on."""
-
-    def __init__(self, signal_number: int, step: int):
-        super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}, which is saved")
-        self.signal_number = signal_number
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
@@ -60,97 +46,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
     task = Task(config, parallel)
     directory = Workdir(workdir, config)
     checkpoints = Checkpoints(directory.checkpoints, config.checkpoint.keep)
-    with contextlib.closing(Trainer(task, parallel, directory, checkpoints)) as trainer, _Signals() as signals:
+    with contextlib.closing(Trainer(task, parallel, directory, checkpoints)) as trainer, Signals() as signals:
         return trainer.run(signals)
-
-
-class Task:
-    """What a config means: data, network, length of training, steps. Nothing here changes in training."""
-
-    def __init__(self, config: ConfigDict, parallel: DataParallel):
-        """Opens the data and builds the network.
-
-        Raises:
-          UserError: the config contradicts itself, the data or the machine.
-        """
-        self.config = config
-        data, train = config.data, config.train
-        devices = parallel.device_count
-        parts = devices * train.accumulate
-        if train.batch_size % parts:
-            raise UserError(
-                f"config.train.batch_size={train.batch_size} does not divide over {devices} devices "
-                f"(times config.train.accumulate={train.accumulate}); the next that does is "
-                f"{-(-train.batch_size // parts) * parts}"
-            )
-        if data.resize < data.image_size:
-            raise UserError(f"config.data.resize={data.resize} is less than config.data.image_size={data.image_size}")
-        self.train_source = open_source(data.name, data.train_split, data.dir)
-        self.eval_source = open_source(data.name, data.eval_split, data.dir)
-        check_same_classes(self.train_source, self.eval_source)
-        self.class_names = self.train_source.class_names
-        self.geometry = loader.Geometry(data.image_size, data.resize, tuple(data.area), tuple(data.aspect))
-        self.preprocessing = Preprocessing(tuple(data.mean), tuple(data.std), data.flip)
-
-        model = create_model(num_classes=len(self.class_names), **config.model)
-        self.model = model.clone(batch_norm_axis=AXIS if train.sync_batch_norm else None)
-        # By layer; also the first time that the network meets its image size.
-        self.parameters = summary.parameters(self.model, self.image_shape)
-        self.multiply_adds = summary.multiply_adds(self.model, self.image_shape)
-        heads = [head.name for head in self.model.aux_heads]
-        if heads and sorted(heads) != sorted(train.aux_weights):
-            raise UserError(
-                f"config.train.aux_weights has {', '.join(sorted(train.aux_weights)) or 'no heads'}; "
-                f"the network's auxiliary heads are {', '.join(heads)}"
-            )
-        self.aux_weights = {head: train.aux_weights[head] for head in heads}
-
-        self.clock = Clock(train.batch_size, len(self.train_source))
-        self.total_steps = self.clock.total_steps(train.steps, train.epochs, train.examples)
-        self.schedule = make_schedule(self.clock, self.total_steps, **config.schedule)
-        self.optimizer = make_optimizer(self.schedule, **config.optimizer)
-        self.eval_batch_size = -(-(config.eval.batch_size or train.batch_size) // devices) * devices
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of the network's input."""
-        return (self.geometry.size, self.geometry.size, 3)
-
-    @property
-    def name(self) -> str:
-        """For titles: 'googlenet on digits'."""
-        return f"{self.config.model.name} on {self.config.data.name}"
-
-    def create_state(self) -> TrainState:
-        """Initialises the state from the config's seed."""
-        average = bool(self.config.train.average_decay)
-        # Hundreds of random draws that run once: compiling them without optimization is four times faster.
-        hasty = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-        init = jax.jit(create_state, static_argnums=(0, 1, 3, 4), compiler_options=hasty)
-        return init(self.model, self.optimizer, jax.random.key(self.config.seed), self.image_shape, average)
-
-    def train_step(self):
-        """The training step of one device."""
-        train = self.config.train
-        return make_train_step(
-            self.model,
-            self.optimizer,
-            self.schedule,
-            self.preprocessing,
-            seed=self.config.seed,
-            aux_weights=self.aux_weights,
-            label_smoothing=train.label_smoothing,
-            accumulate=train.accumulate,
-            average_decay=train.average_decay,
-        )
-
-    def inference_facts(self) -> dict:
-        """What a checkpoint must say besides its arrays, so that it can be used without the config."""
-        return {
-            "model": self.config.model.to_dict(),
-            "class_names": list(self.class_names),
-            "preprocessing": dataclasses.asdict(self.preprocessing) | dataclasses.asdict(self.geometry),
-        }
 
 
 class Trainer:
@@ -171,7 +68,7 @@ class Trainer:
         self.checkpoints.close()
         self.directory.close()
 
-    def run(self, signals: "_Signals") -> TrainState:
+    def run(self, signals: Signals) -> TrainState:
         """Trains to the end, evaluates, writes the report; see `train_and_evaluate`."""
         task, config = self.task, self.task.config
         state = self.parallel.replicate(task.create_state())
@@ -190,7 +87,7 @@ class Trainer:
         self._finish(state, evaluation)
         return state
 
-    def _train(self, state: TrainState, step: int, signals: "_Signals") -> tuple[TrainState, Evaluation]:
+    def _train(self, state: TrainState, step: int, signals: Signals) -> tuple[TrainState, Evaluation]:
         task, config = self.task, self.task.config
         train_step = self.parallel.map(task.train_step(), donate=True)
         batches = self._train_batches(step)
@@ -251,7 +148,7 @@ class Trainer:
     def _evaluates_at(self, step: int) -> bool:
         return step == self.task.total_steps or self.task.clock.due(step, self.task.config.eval.every)
 
-    def _evaluate(self, state: TrainState, step: int, signals: "_Signals") -> Evaluation:
+    def _evaluate(self, state: TrainState, step: int, signals: Signals) -> Evaluation:
         task = self.task
         host_batches = loader.eval_batches(
             task.eval_source,
@@ -469,39 +366,3 @@ class _Profiler:
             jax.block_until_ready(metrics)
             jax.profiler.stop_trace()
             self._running = False
-
-
-class _Signals:
-    """Notes SIGTERM and SIGINT, so that the step in work can be finished and saved. A second SIGINT stops at once."""
-
-    def __init__(self):
-        self._number = 0
-        self._previous = {}
-
-    def __enter__(self):
-        if jax.process_count() == 1:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                with contextlib.suppress(ValueError):  # not in the main thread: the caller handles signals
-                    self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame):
-        if self._number and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._number = number
-
-    def received(self, step: int | None) -> int:
-        """Number of the signal that came, 0 if none did.
-
-        Several processes must stop after the same step: JAX's own service notices SIGTERM in any of them and agrees on
-        the step. It is asked at steps alone (`step` is not None).
-        """
-        if jax.process_count() == 1:
-            return self._number
-        if step is not None and multihost_utils.reached_preemption_sync_point(step):
-            return signal.SIGTERM
-        return 0

@@ -12,7 +12,9 @@ from PIL import Image
 from inception_jax.errors import UserError
 from inception_jax.training import loop
 from inception_jax.training.checkpoints import Checkpoints, read_facts
+from inception_jax.training.interruption import Interrupted
 from inception_jax.training.parallelism import DataParallel
+from inception_jax.training.task import Task
 
 
 def run(config, workdir):
@@ -92,8 +94,8 @@ def test_what_a_run_leaves(tiny_config, tmp_path, capsys):
 def test_a_resumed_run_is_bitwise_equal(step, tiny_config, tmp_path, uninterrupted, monkeypatch):
     """Step 7 is in the middle of the second epoch; step 6 is that of an evaluation and of a checkpoint."""
     workdir = tmp_path / "resumed"
-    with monkeypatch.context() as patch, pytest.raises(loop.Interrupted, match=f"SIGTERM after step {step}, which is"):
-        patch.setattr(loop, "_Signals", StopAt(step))
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"SIGTERM after step {step}, which is"):
+        patch.setattr(loop, "Signals", StopAt(step))
         run(tiny_config, workdir)
     assert str(step) in [path.name for path in (workdir / "checkpoints").iterdir()]
     assert_equal(run(tiny_config, workdir), uninterrupted[0])
@@ -106,8 +108,8 @@ def test_a_resumed_run_is_bitwise_equal(step, tiny_config, tmp_path, uninterrupt
 
 def test_an_evaluation_that_was_stopped_is_made_up_for(tiny_config, tmp_path, uninterrupted, monkeypatch):
     workdir = tmp_path / "resumed"
-    with monkeypatch.context() as patch, pytest.raises(loop.Interrupted, match="after step 6"):
-        patch.setattr(loop, "_Signals", StopAt(None))
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 6"):
+        patch.setattr(loop, "Signals", StopAt(None))
         run(tiny_config, workdir)
     assert_equal(run(tiny_config, workdir), uninterrupted[0])
     assert history(workdir) == history(uninterrupted[1])
@@ -125,7 +127,7 @@ def test_a_checkpoint_restores_on_another_number_of_devices(tiny_config, uninter
     state, workdir = uninterrupted
     for devices in (1, 2):
         parallel = DataParallel(devices=jax.devices()[:devices])
-        task = loop.Task(tiny_config, parallel)
+        task = Task(tiny_config, parallel)
         like = parallel.replicate(task.create_state())
         restored = Checkpoints(workdir / "checkpoints", 3).restore(like, pytest.fail)
         assert_equal(jax.device_get(restored), state)
@@ -188,7 +190,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
         run(tiny_config, tmp_path)
     kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert kept == [4, 6]
-    task = loop.Task(tiny_config, parallel := DataParallel())
+    task = Task(tiny_config, parallel := DataParallel())
     like = parallel.replicate(task.create_state())
     state = Checkpoints(tmp_path / "checkpoints", 3).restore(like, pytest.fail)
     assert int(state.step) == 6
