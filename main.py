@@ -37,6 +37,9 @@ def main(argv: list[str]) -> int:
     except Interrupted as interruption:
         print(f"{interruption}; the same command goes on from there", file=sys.stderr)
         return 128 + interruption.signal_number
+    except KeyboardInterrupt:
+        print("stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
     return 0
 
 
