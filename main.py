@@ -27,9 +27,12 @@ def main(argv: list[str]) -> int:
     set_xla_flags(_CONFIG.value.model.dtype)
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save at INFO
-    if _DISTRIBUTED.value:
-        jax.distributed.initialize()
     try:
+        if _DISTRIBUTED.value:
+            try:
+                jax.distributed.initialize()
+            except ValueError as error:
+                raise UserError(f"--distributed: JAX finds no job of several processes here ({error})") from None
         train_and_evaluate(_CONFIG.value, _WORKDIR.value)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -8,10 +8,10 @@ The paper states: the network (Table 1), crops of 8 to 100 % of the image with a
 subtraction, SGD with momentum 0.9, a learning rate that falls by 4 % every 8 epochs, averaged weights at test time,
 auxiliary losses with weight 0.3, dropout of 40 % (70 % in the auxiliary heads). It trained asynchronously on CPUs.
 
-It leaves unsaid, and this is taken from BVLC Caffe's models/bvlc_googlenet (solver and train_val): batch 32, initial learning
-rate 0.01, weight decay 2e-4, 10,000,000 steps (250 epochs), initialisation, LRN's constants. Of our own choice: the
-decay of the moving average. Not in this recipe: the photometric distortions and the mix of interpolation methods, which
-the paper recommends, and Caffe's doubled learning rate of the biases.
+It leaves unsaid, and this is taken from BVLC Caffe's models/bvlc_googlenet (solver and train_val prototxt): batch 32,
+initial learning rate 0.01, weight decay 2e-4, 10,000,000 steps (250 epochs), initialisation, the constants of LRN. Of
+our own choice: the decay of the moving average. Not in this recipe: the photometric distortions and the mix of
+interpolation methods, which the paper recommends, and Caffe's doubled learning rate of the biases.
 
 Published, top-5 error on the validation set, one model: 10.07 % with one crop, 7.89 % with 144 (Table 3). Of this
 recipe nothing but single steps was run here.

@@ -57,6 +57,11 @@ def test_the_default_config_has_exactly_the_keys_there_are():
         ),
         (lambda c: setattr(c.train, "accumulate", True), "config.train.accumulate=True must be of type int, not bool"),
         (lambda c: delattr(c.data, "std"), "config.data.std is missing; start from configs/common.py"),
+        (lambda c: c.train.update(batch_size=0), "config.train.batch_size=0 must be at least 1"),
+        (lambda c: c.train.update(label_smoothing=2.0), "config.train.label_smoothing=2.0 must be between 0 and 1"),
+        (lambda c: c.eval.update(every="often"), "config.eval.every='often' is no duration"),
+        (lambda c: c.data.update(area=(0.5, 0.1)), r"config.data.area=\(0.5, 0.1\) must be two shares of 1"),
+        (lambda c: c.data.update(std=(1.0, 0.0, 1.0)), r"config.data.std=\(1.0, 0.0, 1.0\) must be three positive"),
         (lambda c: setattr(c, "data", "digits"), "config.data='digits' must be of type dict, not str"),
     ],
 )

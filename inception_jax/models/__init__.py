@@ -5,7 +5,6 @@ All keep one contract: `logits, end_points = model.apply(variables, images, trai
 
 import difflib
 import inspect
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ def list_models() -> list[str]:
     return sorted(_MODELS)
 
 
-def create_model(name: str, num_classes: int = 1000, dtype: Any = "float32", **options) -> nn.Module:
+def create_model(name: str, num_classes: int = 1000, dtype: str = "float32", **options) -> nn.Module:
     """Builds the network `name`.
 
     Args:
@@ -36,6 +35,8 @@ def create_model(name: str, num_classes: int = 1000, dtype: Any = "float32", **o
     if name not in _MODELS:
         near = difflib.get_close_matches(name, _MODELS, n=3) or list_models()
         raise UserError(f"there is no network {name!r}; did you mean {' or '.join(near)}?")
+    if dtype not in ("float32", "bfloat16"):
+        raise UserError(f"dtype={dtype!r} is not one of float32, bfloat16")
     build = _MODELS[name]
     known = [key for key in inspect.signature(build).parameters if key not in ("num_classes", "dtype")]
     for option in options:

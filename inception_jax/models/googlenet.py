@@ -149,6 +149,8 @@ def googlenet(
         raise UserError(f"googlenet: module={module!r} is not one of {', '.join(modules)}")
     if norm not in ("lrn", "batch", "none"):
         raise UserError(f"googlenet: norm={norm!r} is not one of lrn, batch, none")
+    if width <= 0 or not (0 <= dropout < 1 and 0 <= aux_dropout < 1 and 0 <= batch_norm_decay < 1):
+        raise UserError("googlenet: width must be above 0; dropout, aux_dropout, batch_norm_decay from 0 to below 1")
 
     layers: list[tuple[str, Unit]] = []
     for row in TABLE_1:

@@ -1,5 +1,6 @@
 """Checkpoints of a run, by Orbax."""
 
+import contextlib
 import json
 import zlib
 from collections.abc import Callable, Sequence
@@ -39,13 +40,17 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=_LastAndBest(self._keep, self.best), cleanup_tmp_directories=True
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        try:
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+        except OSError as error:
+            raise UserError(f"{self.directory} cannot be used for checkpoints: {error.strerror}") from None
         self._metrics = {}
         for step in self._manager.all_steps():
-            try:
-                self._metrics[step] = read_facts(self.directory / str(step))["metrics"]
-            except (OSError, ValueError, KeyError):  # damaged; `restore` says so if it comes to it
-                continue
+            # Of a damaged one nothing is known; `restore` says so if it comes to it.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                metrics = read_facts(self.directory / str(step))["metrics"]
+                if metrics is not None:
+                    self._metrics[step] = metrics | {"top1": float(metrics["top1"]), "loss": float(metrics["loss"])}
 
     def save(self, state: TrainState, inference: dict) -> None:
         """Begins to write the checkpoint of `state.step`; does nothing if there is one.

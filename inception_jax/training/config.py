@@ -1,12 +1,14 @@
 """The keys of a config: which there are, and of what type."""
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from inception_jax.errors import UserError
+from inception_jax.training.schedules import parse_duration
 
 # What each key means is said in configs/common.py, beside its default.
 _KEYS = {
@@ -55,17 +57,60 @@ _KEYS = {
 }
 _OPEN = ("model",)
 
+# The least and the most that makes sense.
+_INF = math.inf
+_RANGES = {
+    "seed": (0, 2**32 - 1),
+    "data.image_size": (1, _INF),
+    "data.threads": (1, _INF),
+    "train.batch_size": (1, _INF),
+    "train.steps": (0, _INF),
+    "train.epochs": (0, _INF),
+    "train.examples": (0, _INF),
+    "train.accumulate": (1, _INF),
+    "train.label_smoothing": (0, 1),
+    "train.average_decay": (0, 1),
+    "optimizer.momentum": (0, 1),
+    "optimizer.weight_decay": (0, _INF),
+    "optimizer.clip_norm": (0, _INF),
+    "schedule.base_lr": (1e-30, _INF),
+    "schedule.rate": (0, _INF),
+    "schedule.power": (0, _INF),
+    "schedule.end_lr": (0, _INF),
+    "eval.batch_size": (0, _INF),
+    "checkpoint.keep": (1, _INF),
+    "log.profile_at": (0, _INF),
+    "log.profile_steps": (1, _INF),
+}
+_DURATIONS = ("schedule.warmup", "schedule.every", "eval.every", "checkpoint.every", "log.every")
+
 # A run may be resumed with other values of these: they do not change what it computes.
 _FREE = ("parallel", "data.dir", "data.threads", "eval", "checkpoint", "log")
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks that `config` has exactly the keys there are, with values of their types.
+    """Checks that `config` has exactly the keys there are, with values of their types that make sense.
 
     Raises:
-      UserError: names the first key that is wrong, and the nearest right one.
+      UserError: names the first key that is wrong, and the nearest right one or what is right.
     """
-    _validate(config.to_dict(), _KEYS, "config")
+    values = config.to_dict()
+    _validate(values, _KEYS, "config")
+    flat = _flatten(values)
+    for key, (least, most) in _RANGES.items():
+        if not least <= flat[key] <= most:
+            bounds = f"at least {least}" if most == _INF else f"between {least} and {most}"
+            raise UserError(f"config.{key}={flat[key]!r} must be {bounds}")
+    for key in _DURATIONS:
+        parse_duration(flat[key], f"config.{key}")
+    for key, right, what in (
+        ("data.area", lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1, "two shares of 1, the smaller one first"),
+        ("data.aspect", lambda v: len(v) == 2 and 0 < v[0] <= v[1], "two positive numbers, the smaller one first"),
+        ("data.mean", lambda v: len(v) == 3, "three numbers"),
+        ("data.std", lambda v: len(v) == 3 and min(v) > 0, "three positive numbers"),
+    ):
+        if not right(flat[key]):
+            raise UserError(f"config.{key}={tuple(flat[key])!r} must be {what}")
 
 
 def _validate(values: Mapping[str, Any], keys: Mapping[str, Any], path: str) -> None:

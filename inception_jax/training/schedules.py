@@ -10,6 +10,18 @@ from inception_jax.errors import UserError
 UNITS = ("steps", "epochs", "examples")
 
 
+def parse_duration(duration: str, name: str = "a duration") -> tuple[float, str]:
+    """Returns amount and unit ('step', 'epoch', 'example') of '500 steps', '8 epochs' or '10000 examples'.
+
+    Raises:
+      UserError: it is none of these; the message calls it `name`.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e\+?\d+)?)\s*(step|epoch|example)s?\s*", duration)
+    if match is None:
+        raise UserError(f"{name}={duration!r} is no duration; write '500 steps', '8 epochs' or '10000 examples'")
+    return float(match[1]), match[2]
+
+
 @dataclasses.dataclass(frozen=True)
 class Clock:
     """Converts durations into steps for one batch size and one training set."""
@@ -18,16 +30,9 @@ class Clock:
     examples_per_epoch: int
 
     def examples(self, duration: str) -> float:
-        """Number of examples of '500 steps', '8 epochs' or '10000 examples'.
-
-        Raises:
-          UserError: it is none of these.
-        """
-        match = re.fullmatch(r"\s*(\d+\.?\d*(?:e\+?\d+)?)\s*(step|epoch|example)s?\s*", duration)
-        if match is None:
-            raise UserError(f"{duration!r} is no duration; write it as '500 steps', '8 epochs' or '10000 examples'")
-        unit = {"step": self.batch_size, "epoch": self.examples_per_epoch, "example": 1}[match[2]]
-        return float(match[1]) * unit
+        """Number of examples of a duration, see `parse_duration`."""
+        amount, unit = parse_duration(duration)
+        return amount * {"step": self.batch_size, "epoch": self.examples_per_epoch, "example": 1}[unit]
 
     def steps(self, duration: str) -> int:
         """`duration` in steps, rounded to the nearest one."""

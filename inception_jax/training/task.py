@@ -29,8 +29,6 @@ class Task:
         self.config = config
         data, train = config.data, config.train
         devices = parallel.device_count
-        if not 0 <= config.seed < 2**32:
-            raise UserError(f"config.seed={config.seed} is not between 0 and {2**32 - 1}")
         parts = devices * train.accumulate
         if train.batch_size % parts:
             raise UserError(

@@ -1,5 +1,6 @@
 """What a run leaves on disk, besides its checkpoints."""
 
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -37,7 +38,7 @@ class Workdir:
         self.path = Path(path).absolute()
         self._writes = jax.process_index() == 0
         self._tensorboard = None
-        self.record = record = self._read_json("config.json") or {"commands": []}
+        self.record = record = {"commands": []} | (self._read_json("config.json") or {})
         new = config.to_dict()
         if different := differences(record.get("config", new), _as_json(new)):
             listed = "\n".join(f"  {line}" for line in different)
@@ -95,12 +96,18 @@ class Workdir:
             self._tensorboard.write_scalars(step, {f"{split}/{key}": value for key, value in values.items()})
 
     def history(self) -> list[dict]:
-        """The objects of metrics.jsonl; a last line that was cut off is left out."""
+        """The objects of metrics.jsonl; a line that was cut off or damaged is left out."""
         try:
-            lines = (self.path / "metrics.jsonl").read_text().split("\n")
+            lines = (self.path / "metrics.jsonl").read_text(errors="replace").splitlines()
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        rows = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                if isinstance(row, dict) and {"step", "split"} <= row.keys():
+                    rows.append(row)
+        return rows
 
     def results(self) -> dict | None:
         """The object of results.json, None before the first evaluation."""
@@ -114,11 +121,14 @@ class Workdir:
 
     def _read_json(self, name: str) -> dict | None:
         try:
-            return json.loads((self.path / name).read_text())
+            content = json.loads((self.path / name).read_text())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError:
-            raise UserError(f"{self.path / name} is damaged; move it away") from None
+            content = None
+        if not isinstance(content, dict):
+            raise UserError(f"{self.path / name} is damaged; move it away")
+        return content
 
 
 def _as_json(value):

@@ -220,6 +220,8 @@ def test_smaller_images_are_refused():
     [
         ({"module": "fancy"}, "module='fancy' is not one of reduced, naive"),
         ({"norm": "layer"}, "norm='layer' is not one of lrn, batch, none"),
+        ({"width": 0.0}, "width must be above 0"),
+        ({"dtype": "int8"}, "dtype='int8' is not one of float32, bfloat16"),
         ({"axu": True}, "no option 'axu'; it has module, norm, aux"),
     ],
 )

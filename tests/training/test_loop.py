@@ -230,6 +230,30 @@ def test_a_workdir_that_cannot_be_written(tiny_config, tmp_path):
         run(tiny_config, tmp_path / "file" / "run")
 
 
+def test_damaged_lines_of_the_metrics_are_left_out(tiny_config, uninterrupted):
+    state, workdir = uninterrupted
+    before = history(workdir)
+    with open(workdir / "metrics.jsonl", "ab") as file:
+        file.write(b'garbage\n{"a": 1}\n[2]\n\xff\n{"step": 1')
+    assert_equal(run(tiny_config, workdir), state)
+    assert history(workdir) == before
+
+
+@pytest.mark.parametrize("content", ['"text"', "", "[1]"])
+def test_a_damaged_config_is_named(content, tiny_config, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match="config.json is damaged; move it away"):
+        run(tiny_config, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"metrics": {"a": 1}, "checksum": 5}', '{"metrics": 5}'])
+def test_damaged_facts_are_a_damaged_checkpoint(content, tiny_config, uninterrupted):
+    state, workdir = uninterrupted
+    (workdir / "checkpoints" / "12" / "facts" / "metadata").write_text(content)
+    assert_equal(run(tiny_config, workdir), state)
+    assert (workdir / "checkpoints" / "12.damaged").is_dir()
+
+
 def test_damaged_images_are_reported(tiny_config, image_folder, tmp_path, capsys):
     root = tmp_path / "data"
     shutil.copytree(image_folder, root)
@@ -263,7 +287,7 @@ def test_many_damaged_images_stop_the_run_and_keep_what_is_trained(tiny_config, 
         (lambda c: c.train.update(batch_size=6), "batch_size=6 does not divide over 4 devices .*next that does is 8"),
         (lambda c: c.train.update(accumulate=3), r"batch_size=8 .*accumulate=3\); the next that does is 12"),
         (lambda c: c.data.update(resize=15), "data.resize=15 is less than config.data.image_size=16"),
-        (lambda c: c.update(seed=-1), "config.seed=-1 is not between 0 and 4294967295"),
+        (lambda c: c.update(seed=-1), "config.seed=-1 must be between 0 and 4294967295"),
         (lambda c: c.train.update(epochs=2.0), "here steps=12 and epochs=2; set the others to 0"),
         (lambda c: setattr(c.train, "aux_weights", {"aux9": 0.3}), "has aux9; the network's auxiliary heads are aux1"),
         (lambda c: setattr(c, "parallel", "jit"), "config.parallel='jit' is not one of shard_map, pmap"),

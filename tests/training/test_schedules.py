@@ -17,7 +17,7 @@ def test_durations(duration, steps):
 
 @pytest.mark.parametrize("duration", ["", "5", "five steps", "5 minutes", "-3 steps"])
 def test_what_is_no_duration(duration):
-    with pytest.raises(UserError, match="is no duration; write it as '500 steps'"):
+    with pytest.raises(UserError, match="is no duration; write '500 steps'"):
         CLOCK.steps(duration)
 
 
