@@ -16,18 +16,28 @@ _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other processes
 def main(argv: list[str]) -> int:
     """Returns the exit status: 0, 2 for bad input, 128 + N if signal N stopped it and it may be started again."""
     del argv
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save at INFO
+    try:
+        return _train()
+    except KeyboardInterrupt:  # before or after training, which handles it itself
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _train() -> int:
     # Imported here, so that --help and a wrong flag answer at once.
     import jax
 
     from inception_jax.errors import UserError
+    from inception_jax.training.config import validate
     from inception_jax.training.interruption import Interrupted
     from inception_jax.training.loop import train_and_evaluate
     from inception_jax.xla_flags import set_xla_flags
 
-    set_xla_flags(_CONFIG.value.model.dtype)
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save at INFO
     try:
+        validate(_CONFIG.value)
+        set_xla_flags(_CONFIG.value.model.dtype)
         if _DISTRIBUTED.value:
             try:
                 jax.distributed.initialize()
@@ -40,9 +50,6 @@ def main(argv: list[str]) -> int:
     except Interrupted as interruption:
         print(f"{interruption}; the same command goes on from there", file=sys.stderr)
         return 128 + interruption.signal_number
-    except KeyboardInterrupt:
-        print("stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The results of finished runs as a table, read from their workdirs.
+"""The last evaluation of each run as a table, read from the workdirs.
 
 python -m experiments.results runs/digits /data/googlenet [--json=results.json]
 """
@@ -30,12 +30,12 @@ def row(workdir: Path) -> dict:
     """One run's row: shares of 1, images per second as the median of the training log's lines.
 
     Raises:
-      FileNotFoundError: the run has not been evaluated yet.
+      OSError, ValueError, KeyError: the run has not been evaluated yet, or its files are damaged.
     """
     results = json.loads((workdir / "results.json").read_text())
     config = ConfigDict(json.loads((workdir / "config.json").read_text())["config"])
     lines = (json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines())
-    speeds = [line["images_per_second"] for line in lines if line["split"] == "train"]
+    speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
     last = results["last"]
     return {
         "workdir": str(workdir),
@@ -48,7 +48,7 @@ def row(workdir: Path) -> dict:
         "top1": last["top1"],
         "top5": last["top5"],
         "best_top1": results["best"]["top1"],
-        "images_per_second": round(statistics.median(speeds)),
+        "images_per_second": round(statistics.median(speeds)) if speeds else None,
     }
 
 
@@ -69,8 +69,8 @@ def main() -> int:
     for workdir in arguments.workdirs:
         try:
             rows.append(row(workdir))
-        except FileNotFoundError as error:
-            print(f"error: {workdir} holds no finished run: {error.filename} is missing", file=sys.stderr)
+        except (OSError, ValueError, KeyError) as error:
+            print(f"error: {workdir} holds no evaluated run ({type(error).__name__}: {error})", file=sys.stderr)
             return 2
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")

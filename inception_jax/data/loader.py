@@ -125,8 +125,8 @@ def eval_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields this process's part of the batches that cover `source` once, in order, the last one padded.
 
-    A batch is {'image': uint8 [n, size, size, 3], 'label': int32 [n], 'position': int64 [n], 'mask': bool [n]}.
-    Padding and damaged images have mask False and position -1.
+    A batch is {'image': uint8 [n, size, size, 3], 'label': int32 [n], 'position': int64 [n], 'mask': bool [n],
+    'damaged': bool [n]}. Padding and damaged images have mask False and position -1.
     """
 
     def load(position: int) -> dict[str, np.ndarray]:
@@ -142,6 +142,7 @@ def eval_batches(
             "label": np.int32(label),
             "position": np.int64(position if real else -1),
             "mask": np.bool_(real),
+            "damaged": np.bool_(position < len(source) and not real),
         }
 
     return _batches(load, range(-(-len(source) // batch_size)), batch_size, share, threads)

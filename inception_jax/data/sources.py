@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from inception_jax.data.decoding import IMAGE_SUFFIXES, decode_image
+from inception_jax.data.decoding import IMAGE_SUFFIXES, DamagedImage, decode_image
 from inception_jax.errors import UserError
 
 
@@ -105,7 +105,10 @@ class FolderSource:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        data = Path(self._root, self._paths[index]).read_bytes()
+        try:
+            data = Path(self._root, self._paths[index]).read_bytes()
+        except OSError as error:  # a broken link, no permission
+            raise DamagedImage(self.name(index), error.strerror or str(error)) from None
         return decode_image(data, self.name(index)), int(self._labels[index])
 
     def name(self, index: int) -> str:

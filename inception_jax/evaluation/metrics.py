@@ -57,8 +57,8 @@ class Evaluation:
 def make_eval_step(model: nn.Module, preprocessing: Preprocessing, axis: str) -> Callable:
     """Returns `step(variables, batch) -> (sums, predictions)` of one device, to be mapped over the axis `axis`.
 
-    The batch is {'image': uint8 [N, H, W, 3], 'label': int32 [N], 'mask': bool [N]}; examples without the mask count
-    nowhere.
+    The batch is {'image': uint8 [N, H, W, 3], 'label': int32 [N], 'mask': bool [N], 'damaged': bool [N]}; examples
+    without the mask count nowhere.
     """
 
     def step(variables, batch):
@@ -73,6 +73,7 @@ def make_eval_step(model: nn.Module, preprocessing: Preprocessing, axis: str) ->
             "top1": jnp.sum(mask & (rank < 1)),
             "top5": jnp.sum(mask & (rank < 5)),
             "count": jnp.sum(mask),
+            "damaged": jnp.sum(batch["damaged"]),
             "confusion": jnp.zeros((classes, classes), jnp.int32).at[labels, best[:, 0]].add(mask),
         }
         return lax.psum(sums, axis), {"labels": labels, "classes": best, "probabilities": probabilities}
@@ -80,7 +81,7 @@ def make_eval_step(model: nn.Module, preprocessing: Preprocessing, axis: str) ->
     return step
 
 
-def evaluate(step: Callable, variables, batches: Iterable[tuple[np.ndarray, dict]], expected: Callable[[], int]):
+def evaluate(step: Callable, variables, batches: Iterable[tuple[np.ndarray, dict]], expected: int):
     """Evaluates `variables` over `batches` and returns the `Evaluation`.
 
     Args:
@@ -88,10 +89,10 @@ def evaluate(step: Callable, variables, batches: Iterable[tuple[np.ndarray, dict
       variables: of the model.
       batches: pairs of the split's positions in this process's part of a batch, int64 [n] with -1 for padding, and the
         global batch for the step.
-      expected: called at the end, the number of images that must have been counted.
+      expected: number of images of the split.
 
     Raises:
-      RuntimeError: not exactly the expected number of images was counted. This is a defect of the program.
+      RuntimeError: the images that were counted and the damaged ones are not as many. This is a defect of the program.
     """
     totals, seen = None, []
     for positions, batch in batches:
@@ -100,8 +101,9 @@ def evaluate(step: Callable, variables, batches: Iterable[tuple[np.ndarray, dict
         sums = jax.tree.map(lambda x: np.asarray(x, np.float64 if x.ndim == 0 else np.int64), sums)
         totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
     count = int(totals["count"])
-    if count != expected():
-        raise RuntimeError(f"evaluation counted {count} images instead of {expected()}")
+    damaged = int(totals["damaged"])
+    if count + damaged != expected:
+        raise RuntimeError(f"evaluation counted {count} images instead of {expected - damaged}")
     positions = np.concatenate([places for places, _ in seen])
     predictions = {key: np.concatenate([rows[key] for _, rows in seen]) for key in seen[0][1]}
     by_position = {}

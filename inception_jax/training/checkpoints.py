@@ -1,6 +1,7 @@
 """Checkpoints of a run, by Orbax."""
 
 import contextlib
+import itertools
 import json
 import zlib
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from inception_jax.errors import UserError
@@ -97,6 +99,8 @@ class Checkpoints:
                 state = self._manager.restore(step, args=args)[_STATE]
                 if _checksum(state) != read_facts(self.directory / str(step))["checksum"]:
                     raise ValueError("its checksum is wrong")
+            except (PermissionError, jax.errors.JaxRuntimeError):
+                raise  # says nothing of the checkpoint
             except Exception as error:  # Orbax, tensorstore and the file system raise many types.
                 damaged[step] = " ".join(str(error).split())[:120]
                 continue
@@ -115,9 +119,12 @@ class Checkpoints:
             return
         self._manager.close()
         for step, reason in damaged.items():
-            warn(f"checkpoint {step} is damaged ({reason}); it is set aside as {step}.damaged")
             if jax.process_index() == 0:
-                (self.directory / str(step)).rename(self.directory / f"{step}.damaged")
+                names = (f"{step}.damaged" + (f".{i}" if i else "") for i in itertools.count())
+                name = next(name for name in names if not (self.directory / name).exists())
+                warn(f"checkpoint {step} is damaged ({reason}); it is set aside as {name}")
+                (self.directory / str(step)).rename(self.directory / name)
+        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
         self._open()
 
     def best(self) -> int | None:

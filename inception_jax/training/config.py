@@ -98,18 +98,23 @@ def validate(config: ConfigDict) -> None:
     _validate(values, _KEYS, "config")
     flat = _flatten(values)
     for key, (least, most) in _RANGES.items():
-        if not least <= flat[key] <= most:
+        if not (least <= flat[key] <= most and math.isfinite(flat[key])):
             bounds = f"at least {least}" if most == _INF else f"between {least} and {most}"
             raise UserError(f"config.{key}={flat[key]!r} must be {bounds}")
     for key in _DURATIONS:
         parse_duration(flat[key], f"config.{key}")
+    for boundary in flat["schedule.boundaries"]:
+        parse_duration(boundary, "config.schedule.boundaries")
+    for head, weight in values["train"]["aux_weights"].items():
+        if not isinstance(weight, (int, float)) or not 0 <= weight < _INF:
+            raise UserError(f"config.train.aux_weights.{head}={weight!r} must be at least 0")
     for key, right, what in (
         ("data.area", lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1, "two shares of 1, the smaller one first"),
         ("data.aspect", lambda v: len(v) == 2 and 0 < v[0] <= v[1], "two positive numbers, the smaller one first"),
         ("data.mean", lambda v: len(v) == 3, "three numbers"),
         ("data.std", lambda v: len(v) == 3 and min(v) > 0, "three positive numbers"),
     ):
-        if not right(flat[key]):
+        if not all(isinstance(v, (int, float)) for v in flat[key]) or not right(flat[key]):
             raise UserError(f"config.{key}={tuple(flat[key])!r} must be {what}")
 
 

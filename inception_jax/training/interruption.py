@@ -1,6 +1,7 @@
 """Stopping a run by a signal."""
 
 import contextlib
+import os
 import signal
 
 import jax
@@ -34,8 +35,10 @@ class Signals:
             signal.signal(number, handler)
 
     def _note(self, number, frame):
-        if self._number and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if self._number == number == signal.SIGINT:
+            # No exception: it could be raised anywhere. A checkpoint that is being written is renamed when it is whole.
+            os.write(2, b"stopped at once; the same command goes on from the last checkpoint\n")
+            os._exit(128 + number)
         self._number = number
 
     def received(self, step: int | None) -> int:

@@ -88,11 +88,16 @@ class Trainer:
         return state
 
     def _train(self, state: TrainState, step: int, signals: Signals) -> tuple[TrainState, Evaluation]:
+        with contextlib.closing(_Profiler(self.task.config.log, self.directory)) as profiler:
+            return self._train_steps(state, step, signals, profiler)
+
+    def _train_steps(
+        self, state: TrainState, step: int, signals: Signals, profiler: "_Profiler"
+    ) -> tuple[TrainState, Evaluation]:
         task, config = self.task, self.task.config
         train_step = self.parallel.map(task.train_step(), donate=True)
         batches = self._train_batches(step)
         window = _Window(step)
-        profiler = _Profiler(config.log, self.directory, step)
         evaluation = None
         compiling = time.perf_counter()
         self.progress.start(step, task.total_steps)
@@ -170,11 +175,13 @@ class Trainer:
             self.eval_step,
             state.inference_variables,
             batches(),
-            expected=lambda: len(task.eval_source) - len(self.eval_damage),
+            expected=len(task.eval_source),
         )
+        if not math.isfinite(result.loss):
+            raise UserError(f"the loss of the evaluation after step {step} is {result.loss}; see config.optimizer")
         if self.checkpoints.metrics(step) is None:  # else this is a finished run, begun again
-            self.checkpoints.add_metrics(step, result.summary())
             self.directory.log(step, task.config.data.eval_split, result.summary())
+            self.checkpoints.add_metrics(step, result.summary())
         best = self.checkpoints.best()
         results = {
             "last": {"step": step} | result.summary(),
@@ -191,7 +198,8 @@ class Trainer:
         task = self.task
         values = window.read()
         rate, waited = self.stopwatch.read()
-        values |= {"images_per_second": rate, "data_wait": waited}
+        if rate:  # not where this is the first step, which is not timed
+            values |= {"images_per_second": rate, "data_wait": waited}
         self.directory.log(step, "train", values)
         remaining = (task.total_steps - step) * task.config.train.batch_size
         shown = {
@@ -330,7 +338,7 @@ class _Window:
         for name in ("loss", "grad_norm"):
             if not math.isfinite(values[name]):
                 raise UserError(
-                    f"{name} is {values[name]} at step {step}; the last good checkpoint is kept. Lower "
+                    f"{name} is {values[name]} at step {step}; no checkpoint from before it is lost. Lower "
                     "config.schedule.base_lr, lengthen config.schedule.warmup or set config.optimizer.clip_norm, "
                     "with a new --workdir"
                 )
@@ -351,7 +359,7 @@ class _Window:
 class _Profiler:
     """Traces config.log.profile_steps steps, from step profile_at on, into WORKDIR/profile; off where that is 0."""
 
-    def __init__(self, log: ConfigDict, directory: Workdir, first_step: int):
+    def __init__(self, log: ConfigDict, directory: Workdir):
         self._steps = range(log.profile_at, log.profile_at + log.profile_steps) if log.profile_at else range(0)
         self._directory = directory.path / "profile"
         self._running = False
@@ -364,5 +372,9 @@ class _Profiler:
     def after(self, step: int, metrics) -> None:
         if self._running and step not in self._steps:
             jax.block_until_ready(metrics)
+            self.close()
+
+    def close(self) -> None:
+        if self._running:
             jax.profiler.stop_trace()
             self._running = False

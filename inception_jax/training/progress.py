@@ -48,7 +48,7 @@ class Progress:
 
 
 class Stopwatch:
-    """Training speed over the time since the last reading; evaluation, saving and compilation are not counted."""
+    """Training speed over the time since the last reading; evaluation and compilation are not counted."""
 
     def __init__(self):
         self.total_seconds, self.total_examples = 0.0, 0

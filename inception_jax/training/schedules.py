@@ -16,7 +16,7 @@ def parse_duration(duration: str, name: str = "a duration") -> tuple[float, str]
     Raises:
       UserError: it is none of these; the message calls it `name`.
     """
-    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e\+?\d+)?)\s*(step|epoch|example)s?\s*", duration)
+    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e\+?\d+)?)\s*(step|epoch|example)s?\s*", str(duration))
     if match is None:
         raise UserError(f"{name}={duration!r} is no duration; write '500 steps', '8 epochs' or '10000 examples'")
     return float(match[1]), match[2]

@@ -40,7 +40,8 @@ class Workdir:
         self._tensorboard = None
         self.record = record = {"commands": []} | (self._read_json("config.json") or {})
         new = config.to_dict()
-        if different := differences(record.get("config", new), _as_json(new)):
+        begun = any(self.checkpoints.glob("[0-9]*"))  # before the first checkpoint there is nothing to lose
+        if begun and (different := differences(record.get("config", new), _as_json(new))):
             listed = "\n".join(f"  {line}" for line in different)
             raise UserError(
                 f"{self.path} holds another experiment; choose another --workdir, or the same config. "
@@ -74,8 +75,11 @@ class Workdir:
           tensorboard: whether events are written too, which needs TensorFlow.
           warn: called with a line if it is not there.
         """
-        kept = [json.dumps(row) for row in self.history() if row["step"] <= step]
-        self.write("metrics.jsonl", "".join(f"{line}\n" for line in kept))
+        rows = self.history()
+        if self._writes and self._lines() != len(rows):
+            os.replace(self.path / "metrics.jsonl", self.path / "metrics.jsonl.damaged")
+            warn("metrics.jsonl has damaged lines; it is kept as metrics.jsonl.damaged, and goes on without them")
+        self.write("metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows if row["step"] <= step))
         if tensorboard and self._writes:
             try:
                 from clu import metric_writers
@@ -109,6 +113,13 @@ class Workdir:
                     rows.append(row)
         return rows
 
+    def _lines(self) -> int:
+        """Number of whole lines of metrics.jsonl; the last one may have been cut off by the end of the process."""
+        try:
+            return (self.path / "metrics.jsonl").read_bytes().count(b"\n")
+        except FileNotFoundError:
+            return 0
+
     def results(self) -> dict | None:
         """The object of results.json, None before the first evaluation."""
         return self._read_json("results.json")
@@ -124,6 +135,8 @@ class Workdir:
             content = json.loads((self.path / name).read_text())
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise UserError(f"{self.path / name} cannot be read: {error.strerror}") from None
         except ValueError:
             content = None
         if not isinstance(content, dict):

@@ -381,3 +381,11 @@ class TestSameClasses:
         evaluation = open_source("folder", "val", write(tmp_path, "val/cat/1.jpg", "val/dog/1.jpg"))
         with pytest.raises(UserError, match="another order"):
             check_same_classes(train, evaluation)
+
+
+def test_a_broken_link_is_a_damaged_image(tmp_path):
+    root = write(tmp_path, "train/a/1.png", "train/b/1.png")
+    (tmp_path / "train" / "a" / "2.png").symlink_to("/nowhere.png")
+    source = open_source("folder", "train", root)
+    with pytest.raises(DamagedImage, match="train/a/2.png: No such file or directory"):
+        source[1]

@@ -33,4 +33,4 @@ def test_a_row_is_read_from_the_artefacts(tmp_path, capsys, monkeypatch):
 def test_an_unfinished_run_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["results", str(tmp_path)])
     assert results.main() == 2
-    assert f"error: {tmp_path} holds no finished run" in capsys.readouterr().err
+    assert f"error: {tmp_path} holds no evaluated run" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from inception_jax.training.checkpoints import Checkpoints, read_facts
 from inception_jax.training.interruption import Interrupted
 from inception_jax.training.parallelism import DataParallel
 from inception_jax.training.task import Task
+from inception_jax.training.workdir import Workdir
 
 
 def run(config, workdir):
@@ -175,6 +176,15 @@ def test_a_damaged_latest_checkpoint_is_set_aside(damage, tiny_config, uninterru
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_same_step_may_be_damaged_twice(tiny_config, uninterrupted):
+    state, workdir = uninterrupted
+    for _ in range(2):
+        cut(workdir / "checkpoints" / "12")
+        assert_equal(run(tiny_config, workdir), state)
+    assert {"12.damaged", "12.damaged.1"} <= {path.name for path in (workdir / "checkpoints").iterdir()}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_nothing_is_renamed_if_no_checkpoint_can_be_read(tiny_config, uninterrupted):
     checkpoints = uninterrupted[1] / "checkpoints"
     for checkpoint in list(checkpoints.iterdir()):
@@ -186,7 +196,7 @@ def test_nothing_is_renamed_if_no_checkpoint_can_be_read(tiny_config, uninterrup
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
     tiny_config.schedule.update(name="piecewise", rate=1e30, boundaries=("6 steps",), warmup="0 steps")
-    with pytest.raises(UserError, match=r"is (nan|inf) at step \d+; the last good checkpoint is kept"):
+    with pytest.raises(UserError, match=r"is (nan|inf) at step \d+; no checkpoint from before it is lost"):
         run(tiny_config, tmp_path)
     kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert kept == [4, 6]
@@ -235,8 +245,23 @@ def test_damaged_lines_of_the_metrics_are_left_out(tiny_config, uninterrupted):
     before = history(workdir)
     with open(workdir / "metrics.jsonl", "ab") as file:
         file.write(b'garbage\n{"a": 1}\n[2]\n\xff\n{"step": 1')
+    damaged = (workdir / "metrics.jsonl").read_bytes()
     assert_equal(run(tiny_config, workdir), state)
     assert history(workdir) == before
+    assert (workdir / "metrics.jsonl.damaged").read_bytes() == damaged
+
+
+def test_a_workdir_without_a_checkpoint_takes_another_config(tiny_config, tmp_path):
+    tiny_config.data.dir = "/nowhere"
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"seed": 7}, "commands": []}))
+    with pytest.raises(UserError, match="there is no directory /nowhere"):
+        run(tiny_config, tmp_path)
+    assert run_config_is_free(tiny_config, tmp_path)
+
+
+def run_config_is_free(config, workdir):
+    Workdir(workdir, config)
+    return json.loads((workdir / "config.json").read_text())["config"]["seed"] == config.seed
 
 
 @pytest.mark.parametrize("content", ['"text"', "", "[1]"])
@@ -303,7 +328,7 @@ def test_contradictions_are_named(change, message, tiny_config, tmp_path):
 
 
 def test_a_profile_is_written(tiny_config, tmp_path):
-    tiny_config.log.update(profile_at=2, profile_steps=2)
+    tiny_config.log.update(profile_at=2, profile_steps=20)  # to the end of training
     tiny_config.train.steps = 6
     run(tiny_config, tmp_path)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
