@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets the environment up once, then runs a command in it:
 #   ./run.sh                     the demo: trains on real digits, ends with the accuracy and a report
+#   ./run.sh demo --config.seed=1 --workdir=runs/digits1   the same with flags of main.py
 #   ./run.sh test [ARGS]         the test suite; ARGS go to pytest (-k NAME, paths)
 #   ./run.sh lint                style and format
 #   ./run.sh train --config=... --workdir=...
@@ -8,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,7s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
 
 find_python() {
     for python in "${PYTHON:-}" python3 python3.13 python3.12 python3.11; do
