@@ -303,7 +303,9 @@ def _curves(history: list[dict]) -> str:
         + _plot("Top-1 accuracy", top1, height=185, factor=100, unit="\N{NO-BREAK SPACE}%")
         + _plot("Learning rate", rate, height=95)
     )
-    note = "Beside each name is its last value." if figures else "Nothing was measured."
+    note = "Nothing was measured."
+    if figures:
+        note = "Beside each name is its last value. The loss of training includes auxiliary heads and label smoothing."
     shown = {"loss", "top1", "learning_rate", *auxiliary}
     lost = [row["step"] for row in history for key in shown & row.keys() if not _is_finite(row[key])]
     if lost:
