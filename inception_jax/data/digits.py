@@ -39,7 +39,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager):  # noqa: ARG002 (TFDS's signature)
         from sklearn.datasets import load_digits  # two seconds; not needed once the dataset is prepared
 
         digits = load_digits()

@@ -158,7 +158,7 @@ class _LastAndBest(preservation_policy.PreservationPolicy):
     def __init__(self, keep: int, best: Callable[[], int | None]):
         self._keep, self._best = keep, best
 
-    def should_preserve(self, checkpoints: Sequence, *, context) -> list[bool]:
+    def should_preserve(self, checkpoints: Sequence, *, context) -> list[bool]:  # noqa: ARG002 (Orbax's signature)
         last = {checkpoint.step for checkpoint in checkpoints[-self._keep :]}
         return [checkpoint.step in last or checkpoint.step == self._best() for checkpoint in checkpoints]
 

@@ -34,7 +34,7 @@ class Signals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _note(self, number, frame):
+    def _note(self, number, _):
         if self._number == number == signal.SIGINT:
             # No exception: it could be raised anywhere. A checkpoint that is being written is renamed when it is whole.
             os.write(2, b"stopped at once; the same command goes on from the last checkpoint\n")

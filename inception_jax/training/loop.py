@@ -97,7 +97,7 @@ class Trainer:
         task, config = self.task, self.task.config
         train_step = self.parallel.map(task.train_step(), donate=True)
         batches = self._train_batches(step)
-        window = _Window(step)
+        window = _Window()
         evaluation = None
         compiling = time.perf_counter()
         self.progress.start(step, task.total_steps)
@@ -315,7 +315,7 @@ def _first_filters(params) -> np.ndarray:
 class _Window:
     """Metrics since the last log line. Each step's are fetched when the next step has been started, never at once."""
 
-    def __init__(self, step: int):
+    def __init__(self):
         self._pending = None
         self._sums: dict[str, float] = {}
         self._steps = 0
