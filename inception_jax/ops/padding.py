@@ -3,7 +3,9 @@
 RULES = ("SAME", "VALID", "SYMMETRIC", "CEIL")
 
 
-def explicit_padding(size: tuple[int, int], window: tuple[int, int], stride: int, rule: str) -> list[tuple[int, int]]:
+def explicit_padding(
+    size: tuple[int, int], window: tuple[int, int], stride: int, rule: str | int
+) -> list[tuple[int, int]]:
     """Returns the (before, after) padding of height and width that `rule` means for an input of `size`.
 
     - `SAME` (TensorFlow): the output is ceil(size / stride); what is odd goes after.
@@ -11,12 +13,15 @@ def explicit_padding(size: tuple[int, int], window: tuple[int, int], stride: int
     - `SYMMETRIC` (Caffe and PyTorch convolutions with pad = (k - 1) / 2): the same on both sides.
     - `CEIL` (Caffe's pooling, PyTorch's `ceil_mode`, pad 0): none before, and after it as much as the last, partly
       covered window needs. Caffe: src/caffe/layers/pooling_layer.cpp.
+    - a number: so many cells on each side.
 
     For a 3x3/2 window on an even size `SAME` and `CEIL` agree; on an odd size they do not.
 
     Raises:
       ValueError: the rule is not one of these.
     """
+    if isinstance(rule, int):
+        return [(rule, rule), (rule, rule)]
     if rule == "VALID":
         return [(0, 0), (0, 0)]
     if rule == "SYMMETRIC":

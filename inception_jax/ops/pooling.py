@@ -89,6 +89,24 @@ def avg_pool(x: jax.Array, window: int, stride: int, padding: str, count_include
     return total / lax.reduce_window(jnp.ones((1, *x.shape[1:3], 1), x.dtype), 0.0, lax.add, *geometry)
 
 
+def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
+    """Mean over `size` x `size` windows laid evenly over the grid of `x` [N, H, W, C], to [N, size, size, C].
+
+    Window i reaches from floor(i n / size) to ceil((i + 1) n / size), so that windows may overlap and, on a grid under
+    `size`, repeat: PyTorch's AdaptiveAvgPool2d.
+    """
+    for axis in (1, 2):
+        cells = x.shape[axis]
+        means = [
+            jnp.mean(
+                lax.slice_in_dim(x, i * cells // size, -(-(i + 1) * cells // size), axis=axis), axis, keepdims=True
+            )
+            for i in range(size)
+        ]
+        x = jnp.concatenate(means, axis)
+    return x
+
+
 def _geometry(x, window, stride, padding):
     pads = explicit_padding(x.shape[1:3], (window, window), stride, padding)
     return (1, window, window, 1), (1, stride, stride, 1), [(0, 0), *pads, (0, 0)]

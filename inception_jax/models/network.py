@@ -1,0 +1,238 @@
+"""The one module that runs all networks."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from inception_jax import ops
+from inception_jax.errors import UserError
+from inception_jax.models.units import (
+    AdaptiveAvgPool,
+    AuxHead,
+    AvgPool,
+    Chain,
+    Classifier,
+    Concat,
+    Conv,
+    Custom,
+    Dense,
+    DepthwiseConv,
+    Dropout,
+    GlobalAvgPool,
+    LocalResponseNorm,
+    MaxPool,
+    Residual,
+    ScoreAverage,
+    Style,
+    Unit,
+)
+
+
+class Block(nn.Module):
+    """Runs one unit, with all it contains, in a scope of its own: `inception_4a/conv5x5_reduce/kernel`."""
+
+    unit: Unit
+    style: Style
+    dtype: Any
+    batch_norm_axis: str | None
+
+    @nn.compact
+    def __call__(self, x, train: bool):  # noqa: D102
+        return self._run(self.unit, x, train)
+
+    def _run(self, unit: Unit, x, train: bool):
+        style = self.style
+        match unit:
+            case Chain(units):
+                for part in units:
+                    x = self._run(part, x, train)
+                return x
+            case Concat(branches):
+                return jnp.concatenate([self._run(branch, x, train) for branch in branches], axis=-1)
+            case Residual():
+                return self._add(unit, x, train)
+            case Conv():
+                return self._convolve(unit, x, train)
+            case DepthwiseConv(name, multiplier, kernel, stride, kernel_init):
+                channels = x.shape[-1]
+                conv = Conv(name, multiplier * channels, kernel, stride, groups=channels, kernel_init=kernel_init)
+                return self._linear_conv(conv, x, use_bias=False)
+            case MaxPool(window, stride, padding):
+                return ops.max_pool(x, window, stride, style.pool_padding if padding is None else padding)
+            case AvgPool(window, stride, padding):
+                if padding == "VALID":
+                    window = min(window, *x.shape[1:3])
+                return ops.avg_pool(x, window, stride, padding, style.count_include_pad)
+            case AdaptiveAvgPool(size):
+                return ops.adaptive_avg_pool(x, size)
+            case GlobalAvgPool():
+                return jnp.mean(x, axis=(1, 2), keepdims=True)
+            case LocalResponseNorm(size, alpha, beta, k, groups):
+                parts = [ops.local_response_norm(part, size, alpha, beta, k) for part in jnp.split(x, groups, axis=-1)]
+                return jnp.concatenate(parts, axis=-1)
+            case Dropout(rate):
+                return nn.Dropout(rate, deterministic=not train)(x)
+            case Dense(name=name, features=features, batch_norm=normalize, bias_init=bias_init):
+                x = self._dense(unit, features, self.dtype, bias_init or style.bias_init, not normalize, x)
+                return style.activation(self._normalize(x, name, train) if normalize else x)
+            case Classifier(num_classes=num_classes, activation=activation):
+                x = self._dense(unit, num_classes, jnp.float32, nn.initializers.zeros, True, x)
+                return style.activation(x) if activation else x
+            case ScoreAverage():
+                return jnp.mean(x, axis=(1, 2))
+            case Custom(name, module):
+                return module(dtype=self.dtype, name=name)(x)
+        raise TypeError(f"{unit!r} is no unit of a network")
+
+    def _add(self, unit: Residual, x, train: bool):
+        shortcut = x if unit.shortcut is None else self._run(unit.shortcut, x, train)
+        residual = self._run(unit.branch, x, train)
+        if unit.expand is not None:
+            residual = self._linear_conv(Conv(unit.expand, shortcut.shape[-1], 1), residual, use_bias=True)
+        total = shortcut + unit.scale * residual
+        return self.style.activation(total) if unit.activation else total
+
+    def _convolve(self, unit: Conv, x, train: bool):
+        style = self.style
+        normalize = style.batch_norm is not None and unit.batch_norm is not False
+        x = self._linear_conv(unit, x, use_bias=style.conv_bias or not normalize)
+        if normalize:
+            x = self._normalize(x, unit.name, train)
+        return style.activation(x) if unit.activation else x
+
+    def _linear_conv(self, unit: Conv, x, use_bias: bool):
+        kernel = (unit.kernel, unit.kernel) if isinstance(unit.kernel, int) else unit.kernel
+        rule = self.style.conv_padding if unit.padding is None else unit.padding
+        return nn.Conv(
+            unit.features,
+            kernel,
+            strides=unit.stride,
+            padding=ops.explicit_padding(x.shape[1:3], kernel, unit.stride, rule),
+            feature_group_count=unit.groups,
+            use_bias=use_bias,
+            dtype=self.dtype,
+            kernel_init=unit.kernel_init or self.style.kernel_init,
+            bias_init=unit.bias_init or self.style.bias_init,
+            name=unit.name,
+        )(x)
+
+    def _dense(self, unit: Dense | Classifier, features: int, dtype, bias_init: Callable, use_bias: bool, x):
+        options = {
+            "use_bias": use_bias,
+            "dtype": dtype,
+            "kernel_init": unit.kernel_init or self.style.kernel_init,
+            "bias_init": bias_init,
+            "name": unit.name,
+        }
+        if unit.window is None:
+            return nn.Dense(features, **options)(x.reshape(x.shape[0], -1))
+        return SlidingDense(features, unit.window, **options)(x)
+
+    def _normalize(self, x, name: str, train: bool):
+        constants = self.style.batch_norm
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=constants.decay,
+            epsilon=constants.epsilon,
+            use_scale=constants.scale,
+            dtype=self.dtype,
+            axis_name=self.batch_norm_axis,
+            name=f"{name}_bn",
+        )(x)
+
+
+class SlidingDense(nn.Module):
+    """`nn.Dense` on each window x window part of a grid: [N, H, W, C] to [N, H - window + 1, W - window + 1, features].
+
+    Its parameters are those of `nn.Dense` on a flattened grid of window x window.
+    """
+
+    features: int
+    window: int
+    use_bias: bool
+    dtype: Any
+    kernel_init: Callable
+    bias_init: Callable
+
+    @nn.compact
+    def __call__(self, x):  # noqa: D102
+        channels = x.shape[-1]
+        kernel = self.param("kernel", self.kernel_init, (self.window**2 * channels, self.features))
+        kernel = kernel.reshape(self.window, self.window, channels, self.features)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        if self.use_bias:
+            x += self.param("bias", self.bias_init, (self.features,)).astype(self.dtype)
+        return x
+
+
+class Network(nn.Module):
+    """A classifier: named layers one after another, the last one giving the logits, and its auxiliary heads.
+
+    Attributes:
+      layers: (name, unit) in order.
+      aux_heads: the auxiliary classifiers; () where there are none.
+      style: what the units have in common.
+      native: (height, width, channels) of the images in the paper.
+      smallest: the smallest height and width of an image for which the arithmetic works.
+      dtype: of the computation; parameters, batch statistics and logits are float32 always.
+      batch_norm_axis: name of the mapped axis over which batch statistics are taken; None: of each device's own batch.
+    """
+
+    layers: tuple[tuple[str, Unit], ...]
+    style: Style
+    native: tuple[int, int, int]
+    smallest: int
+    aux_heads: tuple[AuxHead, ...] = ()
+    dtype: Any = jnp.float32
+    batch_norm_axis: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Classifies `images` [N, H, W, C], already normalised.
+
+        Returns the logits, float32 [N, classes], and the end points: the output of each layer by its name, and with
+        `train` the logits of each auxiliary head by its name. Dropout draws from the 'dropout' random stream;
+        batch normalisation updates the 'batch_stats' collection.
+        """
+        if min(images.shape[1:3]) < self.smallest:
+            height, width = images.shape[1:3]
+            raise UserError(f"images of {height}x{width} are too small for this network: {self.smallest} at least")
+        x = images.astype(self.dtype)
+        end_points = {}
+        for name, unit in self.layers:
+            x = end_points[name] = self._block(name, unit, x, train)
+            for head in self.aux_heads:
+                # Initialisation makes every parameter, whatever `train` is.
+                if head.after == name and (train or self.is_initializing()):
+                    end_points[head.name] = self._block(head.name, head.unit, x, train)
+        return x, end_points
+
+    def _block(self, name: str, unit: Unit, x, train: bool):
+        return Block(unit, self.style, self.dtype, self.batch_norm_axis, name=name)(x, train)
+
+
+def scale_width(unit: Unit, width: float) -> Unit:
+    """The unit with `width` times as many filters in each layer but the classifiers; even, for AlexNet's halves.
+
+    Raises:
+      UserError: the unit has a form that its paper fixes (LeNet-5's table of connections).
+    """
+    match unit:
+        case Conv(features=features) | Dense(features=features):
+            return dataclasses.replace(unit, features=2 * max(1, round(features * width / 2)))
+        case Chain(parts):
+            return Chain(*(scale_width(part, width) for part in parts))
+        case Concat(branches):
+            return Concat(*(scale_width(branch, width) for branch in branches))
+        case Residual(branch, shortcut):
+            shortcut = shortcut and scale_width(shortcut, width)
+            return dataclasses.replace(unit, branch=scale_width(branch, width), shortcut=shortcut)
+        case Custom(name):
+            raise UserError(f"width={width} is not possible: the paper fixes the form of {name}")
+    return unit
