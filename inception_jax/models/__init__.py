@@ -1,18 +1,64 @@
 """The networks, by name.
 
-All keep one contract: `logits, end_points = model.apply(variables, images, train=False)`; see `blocks.Network`.
+All keep one contract: `logits, end_points = model.apply(variables, images, train=False)`; see `network.Network`.
 """
 
+import dataclasses
 import difflib
+import functools
 import inspect
 
-import flax.linen as nn
 import jax.numpy as jnp
 
 from inception_jax.errors import UserError
-from inception_jax.models import googlenet
+from inception_jax.models import (
+    alexnet,
+    all_cnn,
+    bn_inception,
+    googlenet,
+    googlenet_flavours,
+    inception_resnet,
+    inception_v3,
+    inception_v4,
+    lenet,
+    nin,
+    resnet,
+    vgg,
+    zfnet,
+)
+from inception_jax.models.network import Network, scale_width
 
-_MODELS = {"googlenet": googlenet.googlenet}
+_MODELS = {
+    "lenet5": lenet.lenet5,
+    "lenet5_modern": lenet.lenet5_modern,
+    "alexnet": alexnet.alexnet,
+    "alexnet_tv": alexnet.alexnet_tv,
+    **{name: functools.partial(zfnet.zfnet, filters) for name, filters in zfnet.FILTERS.items()},
+    **{f"vgg_{letter}": functools.partial(vgg.vgg, letter, False, False) for letter in vgg.TABLE_1},
+    **{f"vgg_{letter}_bn": functools.partial(vgg.vgg, letter, False, True) for letter in "abde"},
+    "vgg_a_lrn": functools.partial(vgg.vgg, "a", True, False),
+    "nin_cifar10": nin.nin_cifar10,
+    "nin_imagenet": nin.nin_imagenet,
+    **{
+        f"{variant}_cnn_{base}": functools.partial(all_cnn.all_cnn, variant, base)
+        for variant in ("base", "strided", "conv_pool", "all")
+        for base in all_cnn.TABLE_1
+    },
+    "googlenet": googlenet.googlenet,
+    "googlenet_tv": googlenet_flavours.googlenet_tv,
+    "googlenet_slim": googlenet_flavours.googlenet_slim,
+    "inception5h": googlenet_flavours.inception5h,
+    "bn_inception": bn_inception.bn_inception,
+    "bn_inception_slim": bn_inception.bn_inception_slim,
+    "bn_inception_caffe": bn_inception.bn_inception_caffe,
+    "inception_v2": functools.partial(inception_v3.inception_v3, factorized_7x7=False, bn_auxiliary=False),
+    "inception_v3": inception_v3.inception_v3,
+    "inception_v3_fid": inception_v3.inception_v3_fid,
+    "inception_v4": inception_v4.inception_v4,
+    "inception_resnet_v1": inception_resnet.inception_resnet_v1,
+    "inception_resnet_v2": inception_resnet.inception_resnet_v2,
+    "resnet50": resnet.resnet50,
+}
 
 
 def list_models() -> list[str]:
@@ -20,13 +66,24 @@ def list_models() -> list[str]:
     return sorted(_MODELS)
 
 
-def create_model(name: str, num_classes: int = 1000, dtype: str = "float32", **options) -> nn.Module:
+def options_of(name: str) -> dict[str, object]:
+    """The options of the network `name` that `create_model` takes, with their defaults."""
+    parameters = inspect.signature(_MODELS[name]).parameters.values()
+    own = {p.name: p.default for p in parameters if p.name not in ("num_classes", "dtype")}
+    return own | {"width": 1.0}
+
+
+def create_model(
+    name: str, num_classes: int | None = None, dtype: str = "float32", width: float = 1.0, **options
+) -> Network:
     """Builds the network `name`.
 
     Args:
       name: one of `list_models()`.
-      num_classes: number of classes.
+      num_classes: number of classes; None: the paper's (1000 for ImageNet, 10 for LeNet-5 and the CIFAR networks, 1008
+        for inception5h and inception_v3_fid).
       dtype: of the computation ('float32', 'bfloat16'); parameters and logits are float32 always.
+      width: factor on the number of filters of every layer, for small experiments; 1 is the paper's.
       **options: the network's own, see its docstring (for instance `aux=False`).
 
     Raises:
@@ -37,9 +94,37 @@ def create_model(name: str, num_classes: int = 1000, dtype: str = "float32", **o
         raise UserError(f"there is no network {name!r}; did you mean {' or '.join(near)}?")
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"dtype={dtype!r} is not one of float32, bfloat16")
-    build = _MODELS[name]
-    known = [key for key in inspect.signature(build).parameters if key not in ("num_classes", "dtype")]
-    for option in options:
+    known = options_of(name)
+    for option, value in options.items():
         if option not in known:
             raise UserError(f"network {name!r} has no option {option!r}; it has {', '.join(known)}")
-    return build(num_classes, dtype=jnp.dtype(dtype), **options)
+        _check(option, value, known[option])
+    _check("width", width, None)
+    if num_classes is not None:
+        _check("num_classes", num_classes, 1)
+        options["num_classes"] = num_classes
+    model = _MODELS[name](dtype=jnp.dtype(dtype), **options)
+    if width != 1:
+        model = model.clone(
+            layers=tuple((name, scale_width(unit, width)) for name, unit in model.layers),
+            aux_heads=tuple(dataclasses.replace(head, unit=scale_width(head.unit, width)) for head in model.aux_heads),
+        )
+    return model
+
+
+def _check(option: str, value, default) -> None:
+    """Raises a UserError if `value` is not of the kind of the option's default; words are checked by the network."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    match default:
+        case bool():
+            fits, kind = isinstance(value, bool), "True or False"
+        case float():  # shares and decays
+            fits, kind = number and 0 <= value < 1, "a number from 0 to below 1"
+        case int():
+            fits, kind = number and value == int(value) >= 1, "a whole number above 0"
+        case None:
+            fits, kind = value is None or (number and value > 0), "a number above 0"
+        case _:
+            return
+    if not fits:
+        raise UserError(f"{option}={value!r} must be {kind}")

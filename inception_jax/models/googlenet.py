@@ -2,16 +2,18 @@
 
 Szegedy et al., "Going Deeper with Convolutions", 2014, https://arxiv.org/abs/1409.4842. What the paper leaves open is
 taken from the only public network with its topology, BVLC Caffe's bvlc_googlenet (train_val.prototxt): the padding of
-conv1, the constants of LRN and where it stands, the initialisation.
+conv1, the constants of LRN and where it stands, the initialisation. Other networks of that name: googlenet_flavours.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax.linen import initializers
 
-from inception_jax.errors import UserError
-from inception_jax.models.blocks import (
+from inception_jax.errors import choose
+from inception_jax.models.network import Network
+from inception_jax.models.units import (
     AuxHead,
     AvgPool,
     BatchNorm,
@@ -20,11 +22,11 @@ from inception_jax.models.blocks import (
     Concat,
     Conv,
     Dense,
+    DepthwiseConv,
     Dropout,
     GlobalAvgPool,
     LocalResponseNorm,
     MaxPool,
-    Network,
     Style,
     Unit,
 )
@@ -79,13 +81,20 @@ AUX_HEADS = {"aux1": "inception_4a", "aux2": "inception_4d"}
 _XAVIER = initializers.variance_scaling(1.0, "fan_in", "uniform")
 _BIAS = initializers.constant(0.2)
 
+# A full convolution as Caffe has it, or the one that the numbers of Table 1's first row fit, 2.7K and 34M: 3 x 8
+# depthwise filters of 7x7, then 64 of 1x1, 2,712 weights. The BN paper says that its first layer is of that kind.
+STEMS = {
+    "convolution": Conv("conv7x7", 64, 7, 2),
+    "separable": Chain(DepthwiseConv("conv7x7_depthwise", 8, 7, 2), Conv("conv7x7_pointwise", 64, 1)),
+}
 
-def reduced_module(row: Row) -> Concat:
-    """Fig. 2b: 1x1 convolutions before the 3x3 and the 5x5 and after the pool."""
+
+def reduced_module(row: Row, large: int = 5) -> Concat:
+    """Fig. 2b: 1x1 convolutions before the 3x3 and the 5x5 and after the pool. `large`: kernel of the third path."""
     return Concat(
         Conv("conv1x1", row.conv1x1, 1),
         Chain(Conv("conv3x3_reduce", row.conv3x3_reduce, 1), Conv("conv3x3", row.conv3x3, 3)),
-        Chain(Conv("conv5x5_reduce", row.conv5x5_reduce, 1), Conv("conv5x5", row.conv5x5, 5)),
+        Chain(Conv("conv5x5_reduce", row.conv5x5_reduce, 1), Conv("conv5x5", row.conv5x5, large)),
         Chain(MaxPool(3, 1, "SAME"), Conv("pool_proj", row.pool_proj, 1)),
     )
 
@@ -100,71 +109,28 @@ def naive_module(row: Row) -> Concat:
     )
 
 
-def aux_head(num_classes: int, width: float, dropout: float) -> Chain:
-    """Section 5: average pool 5x5/3, 128 filters 1x1, 1024 units, dropout, classifier.
-
-    At 224 the pool gives 4x4. On a grid under 5x5 (images of 64) its window is the grid.
-    """
-    return Chain(
-        AvgPool(5, 3),
-        Conv("conv1x1", _scaled(128, width), 1),
-        Dense("fc", _scaled(1024, width)),
-        Dropout(dropout),
-        Classifier("classifier", num_classes),
-    )
-
-
-def googlenet(
-    num_classes: int = 1000,
+def layers_of(
+    table: Sequence[Row],
+    num_classes: int,
     *,
-    module: str = "reduced",
-    norm: str = "lrn",
-    aux: bool = True,
-    dropout: float = 0.4,
-    aux_dropout: float = 0.7,
-    width: float = 1.0,
-    batch_norm_decay: float = 0.9997,
-    dtype: Any = jnp.float32,
-) -> Network:
-    """Builds GoogLeNet for images of 64x64 and more.
-
-    6,998,552 parameters, 13,378,280 with the auxiliary classifiers (at 224x224: their first dense layer grows with the
-    image). End points bear the names of Table 1, the LRN layers those of Caffe (norm1, norm2).
-
-    Args:
-      num_classes: number of classes.
-      module: 'reduced' (Fig. 2b, the paper's network) or 'naive' (Fig. 2a).
-      norm: 'lrn' (as in Fig. 3, after pool1 and after conv2), 'batch' (batch normalisation in each convolution in place
-        of its bias, no LRN; not in this paper) or 'none'.
-      aux: whether the auxiliary classifiers aux1 (on 4a) and aux2 (on 4d) are there; they are run in training alone.
-      dropout: share dropped before the classifier.
-      aux_dropout: share dropped before each auxiliary classifier.
-      width: factor on the number of filters of every layer, for small experiments; 1 is the paper's.
-      batch_norm_decay: of the running statistics, for norm='batch'. 0.9997 is tf-slim's for Inception, right for some
-        ten thousand steps and more.
-      dtype: of the computation.
-    """
-    modules = {"reduced": reduced_module, "naive": naive_module}
-    if module not in modules:
-        raise UserError(f"googlenet: module={module!r} is not one of {', '.join(modules)}")
-    if norm not in ("lrn", "batch", "none"):
-        raise UserError(f"googlenet: norm={norm!r} is not one of lrn, batch, none")
-    if width <= 0 or not (0 <= dropout < 1 and 0 <= aux_dropout < 1 and 0 <= batch_norm_decay < 1):
-        raise UserError("googlenet: width must be above 0; dropout, aux_dropout, batch_norm_decay from 0 to below 1")
-
+    module: Callable[[Row], Unit],
+    stem: Unit,
+    norm: LocalResponseNorm | None,
+    dropout: float,
+) -> tuple[tuple[str, Unit], ...]:
+    """The layers of `table`; `norm` stands after pool1 and after conv2, as in Fig. 3."""
     layers: list[tuple[str, Unit]] = []
-    for row in TABLE_1:
-        row = _scaled_row(row, width)
+    for row in table:
         unit: Unit
         match row.type:
             case "convolution" if row.name == "conv1":
-                unit = Conv("conv7x7", row.output[-1], row.patch, row.stride)
+                unit = stem
             case "convolution":
                 unit = Chain(Conv("conv3x3_reduce", row.conv3x3_reduce, 1), Conv("conv3x3", row.conv3x3, 3))
             case "max pool":
                 unit = MaxPool(row.patch, row.stride)
             case "inception":
-                unit = modules[module](row)
+                unit = module(row)
             case "avg pool":
                 unit = GlobalAvgPool()  # 7x7 at 224
             case "dropout":
@@ -172,29 +138,77 @@ def googlenet(
             case "linear":
                 unit = Classifier("classifier", num_classes)
         layers.append((row.name, unit))
-        if norm == "lrn" and row.name in ("pool1", "conv2"):
-            layers.append((f"norm{row.name[-1]}", LocalResponseNorm()))
+        if norm is not None and row.name in ("pool1", "conv2"):
+            layers.append((f"norm{row.name[-1]}", norm))
+    return tuple(layers)
 
-    heads = [AuxHead(name, after, aux_head(num_classes, width, aux_dropout)) for name, after in AUX_HEADS.items()]
+
+def aux_heads(num_classes: int, dropout: float, pool: Unit) -> tuple[AuxHead, ...]:
+    """Section 5: average pool, 128 filters 1x1, 1024 units, dropout, classifier."""
+    unit = Chain(
+        pool, Conv("conv1x1", 128, 1), Dense("fc", 1024), Dropout(dropout), Classifier("classifier", num_classes)
+    )
+    return tuple(AuxHead(name, after, unit) for name, after in AUX_HEADS.items())
+
+
+def googlenet(
+    num_classes: int = 1000,
+    *,
+    module: str = "reduced",
+    stem: str = "convolution",
+    norm: str = "lrn",
+    aux: bool = True,
+    dropout: float = 0.4,
+    aux_dropout: float = 0.7,
+    batch_norm_decay: float = 0.9997,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Builds GoogLeNet, for images of 224x224.
+
+    6,998,552 parameters, 13,378,280 with the auxiliary classifiers (at 224x224: their first dense layer grows with the
+    image). End points bear the names of Table 1, the LRN layers those of Caffe (norm1, norm2).
+
+    Args:
+      num_classes: number of classes.
+      module: 'reduced' (Fig. 2b, the paper's network) or 'naive' (Fig. 2a).
+      stem: conv1 as 'convolution' (Caffe) or 'separable' (6,991,856 parameters; what Table 1's numbers for it fit).
+      norm: 'lrn' (as in Fig. 3, after pool1 and after conv2), 'batch' (batch normalisation in each convolution in place
+        of its bias, no LRN; not in this paper) or 'none'.
+      aux: whether the auxiliary classifiers aux1 (on 4a) and aux2 (on 4d) are there; they are run in training alone.
+      dropout: share dropped before the classifier.
+      aux_dropout: share dropped before each auxiliary classifier.
+      batch_norm_decay: of the running statistics, for norm='batch'. 0.9997 is tf-slim's for Inception, right for some
+        ten thousand steps and more.
+      dtype: of the computation.
+    """
+    local_norm, batch_norm = choose(
+        "norm",
+        norm,
+        {
+            "lrn": (LocalResponseNorm(), None),
+            "batch": (None, BatchNorm(batch_norm_decay, epsilon=1e-3)),
+            "none": (None, None),
+        },
+    )
     return Network(
-        layers=tuple(layers),
-        aux_heads=tuple(heads) if aux else (),
+        layers=layers_of(
+            TABLE_1,
+            num_classes,
+            module=choose("module", module, {"reduced": reduced_module, "naive": naive_module}),
+            stem=choose("stem", stem, STEMS),
+            norm=local_norm,
+            dropout=dropout,
+        ),
+        # At 224 the pool gives 4x4. On a grid under 5x5 its window is the grid.
+        aux_heads=aux_heads(num_classes, aux_dropout, AvgPool(5, 3)) if aux else (),
         style=Style(
             conv_padding="SYMMETRIC",
             pool_padding="CEIL",
             kernel_init=_XAVIER,
             bias_init=_BIAS,
-            batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3) if norm == "batch" else None,
+            batch_norm=batch_norm,
         ),
-        smallest=64,
+        native=(224, 224, 3),
+        smallest=31,
         dtype=dtype,
     )
-
-
-def _scaled(filters: int, width: float) -> int:
-    return max(1, round(filters * width)) if filters else 0
-
-
-def _scaled_row(row: Row, width: float) -> Row:
-    filters = {name: _scaled(getattr(row, name), width) for name in Row._fields[5:]}
-    return row._replace(**filters, output=(*row.output[:2], _scaled(row.output[2], width)))

@@ -1,62 +1,84 @@
-"""What a network costs, derived from the network itself."""
+"""What a network is made of and what it costs, read off the traced computation, so that it cannot disagree with it."""
 
+import dataclasses
+import functools
 import math
-from collections import Counter
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.extend import core
+
+from inception_jax.models.network import Network
+from inception_jax.models.trace import Field, Row, count, trace
 
 
-def multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Multiply-adds of one image through each layer, by the layer's name, as the papers count them.
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A named layer: its operations, and the output that is its end point (without the batch)."""
 
-    Convolutions and dense layers are counted, in inference (so without auxiliary heads); biases, pooling and
-    normalisation are not. The counts are read off the traced computation, so they cannot disagree with the network.
+    name: str
+    rows: tuple[Row, ...]
+    output: tuple[int, ...]
+    parameters: int
+    weights: int
+    field: Field
 
-    Args:
-      model: any linen module with `(images, train)` and layers in named scopes.
-      image_shape: (height, width, channels).
+    @property
+    def multiply_adds(self) -> int:
+        """Of all its operations."""
+        return sum(row.multiply_adds for row in self.rows)
+
+    @property
+    def activations(self) -> int:
+        """Numbers in the outputs of its operations, for one image."""
+        return sum(math.prod(row.output) for row in self.rows)
+
+
+def layers(model: Network, image_shape: tuple[int, int, int]) -> tuple[list[Layer], list[Layer]]:
+    """The network's layers in their order, and its auxiliary heads, at images of (height, width, channels).
+
+    Everything is of inference and for one image; nothing is computed or allocated.
     """
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = abstract_variables(model, image_shape)
-    jaxpr = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, image)
-    counts: Counter[str] = Counter()
-    _count(jaxpr.jaxpr, "", counts)
-    return dict(counts)
+    main = _layers(model, variables, image_shape)
+    heads = []
+    for head in model.aux_heads:
+        names = [name for name, _ in model.layers]
+        below = model.layers[: names.index(head.after) + 1]
+        # Inference does not run the heads: one that ends in this head does.
+        branch = model.clone(layers=(*below, (head.name, head.unit)), aux_heads=())
+        heads.append(_layers(branch, variables, image_shape)[-1])
+    return main, heads
+
+
+def multiply_adds(model: Network, image_shape: tuple[int, int, int]) -> dict[str, int]:
+    """Multiply-adds of one image through each layer that has any, by its name, auxiliary heads left out."""
+    main = _layers(model, abstract_variables(model, image_shape), image_shape)
+    return {layer.name: layer.multiply_adds for layer in main if layer.multiply_adds}
 
 
 def parameters(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
     """Number of parameters of each layer, auxiliary heads included, by the layer's name; nothing is allocated."""
     tree = abstract_variables(model, image_shape)["params"]
-    return {name: sum(x.size for x in jax.tree.leaves(layer)) for name, layer in tree.items()}
+    return {name: count(layer) for name, layer in tree.items()}
 
 
+@functools.lru_cache(maxsize=64)
 def abstract_variables(model: nn.Module, image_shape: tuple[int, int, int]):
     """Shapes and dtypes of all variables of `model` for images of `image_shape`."""
     return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *image_shape))))
 
 
-def _count(jaxpr: core.Jaxpr, scope: str, counts: Counter) -> None:
-    for equation in jaxpr.eqns:
-        inner_scope = f"{scope}/{equation.source_info.name_stack}"
-        name = equation.primitive.name
-        if name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            out_features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-            counts[_layer(inner_scope)] += equation.outvars[0].aval.size * math.prod(kernel) // out_features
-        elif name == "dot_general":
-            (contracting, _), _ = equation.params["dimension_numbers"]
-            lhs = equation.invars[0].aval.shape
-            counts[_layer(inner_scope)] += equation.outvars[0].aval.size * math.prod(lhs[d] for d in contracting)
-        for parameter in equation.params.values():
-            inner = getattr(parameter, "jaxpr", parameter)
-            if isinstance(inner, core.Jaxpr):
-                _count(inner, inner_scope, counts)
-
-
-def _layer(scope: str) -> str:
-    # Linen's scopes read Network/Network._block/conv1/conv1._run/conv7x7: the names with a dot are methods.
-    names = [name for name in scope.split("/") if name and "." not in name]
-    return names[1] if len(names) > 1 else names[0]
+def _layers(model: Network, variables, image_shape) -> list[Layer]:
+    rows, shapes, fields = trace(model, variables, image_shape)
+    return [
+        Layer(
+            name=name,
+            rows=tuple(row for row in rows if row.path.split("/")[0] == name),
+            output=shapes[name],
+            parameters=count(variables["params"].get(name, {})),
+            weights=count(variables["params"].get(name, {}), kernels_only=True),
+            field=fields[name],
+        )
+        for name, _ in model.layers
+    ]

@@ -1,0 +1,200 @@
+"""BN-Inception.
+
+Ioffe and Szegedy, "Batch Normalization", 2015, https://arxiv.org/abs/1502.03167: the network of Figure 5. tf-slim calls
+it Inception-v2. What the paper leaves open (padding, epsilon, decay, initialisation) is tf-slim's, from
+tf_slim/nets/inception_v2.py; the network in Caffe's format is that of yjxiong's bn_inception as
+Cadene/pretrained-models.pytorch ported it (pretrainedmodels/models/bninception.py).
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen import initializers
+
+from inception_jax.errors import choose
+from inception_jax.models.network import Network
+from inception_jax.models.units import (
+    AvgPool,
+    BatchNorm,
+    Chain,
+    Classifier,
+    Concat,
+    Conv,
+    DepthwiseConv,
+    Dropout,
+    GlobalAvgPool,
+    MaxPool,
+    Style,
+    Unit,
+)
+
+
+class Row(NamedTuple):
+    """One module of Figure 5. A module of stride 2 has no 1x1 path, and its pool passes its channels on."""
+
+    name: str
+    output: tuple[int, int, int]
+    conv1x1: int
+    conv3x3_reduce: int
+    conv3x3: int
+    double3x3_reduce: int
+    double3x3: int
+    pool: str
+    pool_proj: int
+    stride: int = 1
+
+
+# Figure 5 of the paper, for images of 224x224. The outputs are those that its filters give: the paper prints 576
+# channels for 4c and 4d (tf-slim has 96 filters in their pool projections, which makes them so) and 1024 for 4e.
+# fmt: off
+FIGURE_5 = (
+    #    name            output        1x1  3x3r  3x3  d3x3r d3x3   pool   proj
+    Row("inception_3a", (28, 28, 256),   64,   64,  64,   64,  96, "avg",   32),
+    Row("inception_3b", (28, 28, 320),   64,   64,  96,   64,  96, "avg",   64),
+    Row("inception_3c", (14, 14, 576),    0,  128, 160,   64,  96, "max",    0, 2),
+    Row("inception_4a", (14, 14, 576),  224,   64,  96,   96, 128, "avg",  128),
+    Row("inception_4b", (14, 14, 576),  192,   96, 128,   96, 128, "avg",  128),
+    Row("inception_4c", (14, 14, 608),  160,  128, 160,  128, 160, "avg",  128),
+    Row("inception_4d", (14, 14, 608),   96,  128, 192,  160, 192, "avg",  128),
+    Row("inception_4e", (7, 7, 1056),     0,  128, 192,  192, 256, "max",    0, 2),
+    Row("inception_5a", (7, 7, 1024),   352,  192, 320,  160, 224, "avg",  128),
+    Row("inception_5b", (7, 7, 1024),   352,  192, 320,  192, 224, "max",  128),
+)
+# fmt: on
+
+_HE = initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
+
+
+def module(row: Row, reduce_init=None, pool_init=None) -> Concat:
+    """A module of Figure 5: the 5x5 path of GoogLeNet has become two 3x3."""
+    pool = MaxPool(3, row.stride, "SAME") if row.pool == "max" else AvgPool(3, 1, "SAME")
+    branches: list[Unit] = [
+        Chain(
+            Conv("conv3x3_reduce", row.conv3x3_reduce, 1, kernel_init=reduce_init),
+            Conv("conv3x3", row.conv3x3, 3, row.stride),
+        ),
+        Chain(
+            Conv("double3x3_reduce", row.double3x3_reduce, 1, kernel_init=reduce_init),
+            Conv("double3x3_1", row.double3x3, 3),
+            Conv("double3x3_2", row.double3x3, 3, row.stride),
+        ),
+    ]
+    if row.stride == 2:
+        return Concat(*branches, MaxPool(3, 2))
+    return Concat(
+        Conv("conv1x1", row.conv1x1, 1),
+        *branches,
+        Chain(pool, Conv("pool_proj", row.pool_proj, 1, kernel_init=pool_init)),
+    )
+
+
+def _network(num_classes, rows, stem, style, dropout, smallest, dtype, reduce_init=None, pool_init=None) -> Network:
+    conv2 = Chain(Conv("conv3x3_reduce", 64, 1, kernel_init=pool_init), Conv("conv3x3", 192, 3))
+    return Network(
+        layers=(
+            ("conv1", stem),
+            ("pool1", MaxPool(3, 2)),
+            ("conv2", conv2),
+            ("pool2", MaxPool(3, 2)),
+            *((row.name, module(row, reduce_init, pool_init)) for row in rows),
+            ("pool", GlobalAvgPool()),  # 7x7 at 224
+            ("dropout", Dropout(dropout)),
+            ("linear", Classifier("classifier", num_classes)),
+        ),
+        style=style,
+        native=(224, 224, 3),
+        smallest=smallest,
+        dtype=dtype,
+    )
+
+
+def _separable(**pointwise) -> Chain:
+    """The first layer: 'separable convolution with depth multiplier 8' (section 4.2 of the paper)."""
+    init = pointwise.get("kernel_init")
+    return Chain(
+        DepthwiseConv("conv7x7_depthwise", 8, 7, 2, kernel_init=init), Conv("conv7x7_pointwise", 64, 1, **pointwise)
+    )
+
+
+def bn_inception(
+    num_classes: int = 1000,
+    *,
+    norm: str = "batch",
+    activation: str = "relu",
+    dropout: float = 0.0,
+    batch_norm_decay: float = 0.9997,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Builds BN-Inception as Figure 5 states it, for images of 224x224: 11,278,528 parameters.
+
+    Args:
+      num_classes: number of classes.
+      norm: 'batch', or 'none': biases in its place (the paper's Inception, which it compares with).
+      activation: 'relu' or 'sigmoid' (BN-x5-Sigmoid).
+      dropout: share dropped before the classifier; the paper drops none, but 40 % in BN-Baseline.
+      batch_norm_decay: of the running statistics.
+      dtype: of the computation.
+    """
+    style = Style(
+        conv_padding="SAME",
+        pool_padding="SAME",
+        kernel_init=_HE,
+        activation=choose("activation", activation, {"relu": nn.relu, "sigmoid": nn.sigmoid}),
+        batch_norm=choose("norm", norm, {"batch": BatchNorm(batch_norm_decay, epsilon=1e-3), "none": None}),
+    )
+    return _network(num_classes, FIGURE_5, _separable(), style, dropout, 1, dtype)
+
+
+def bn_inception_slim(
+    num_classes: int = 1000, *, dropout: float = 0.2, batch_norm_decay: float = 0.9997, dtype: Any = jnp.float32
+) -> Network:
+    """Builds tf-slim's inception_v2, for images of 224x224: 11,178,336 parameters.
+
+    96 filters in the pool projections of 4c and 4d, so that the paper's 576 and 1024 channels hold; batch normalisation
+    without gamma; the first layer has a bias and no batch normalisation. (Slim's checkpoints have 1001 classes.)
+
+    Args:
+      num_classes: number of classes.
+      dropout: share dropped before the classifier.
+      batch_norm_decay: of the running statistics.
+      dtype: of the computation.
+    """
+    narrow = {"inception_4c": (14, 14, 576), "inception_4d": (14, 14, 576), "inception_4e": (7, 7, 1024)}
+    rows = [row._replace(output=narrow.get(row.name, row.output)) for row in FIGURE_5]
+    rows = [row._replace(pool_proj=96) if row.name in ("inception_4c", "inception_4d") else row for row in rows]
+    stem = _separable(kernel_init=initializers.truncated_normal(1.0), batch_norm=False)
+    style = Style(
+        conv_padding="SAME",
+        pool_padding="SAME",
+        kernel_init=_HE,
+        batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3, scale=False),
+    )
+    inits = initializers.truncated_normal(0.09), initializers.truncated_normal(0.1)
+    return _network(num_classes, rows, stem, style, dropout, 1, dtype, *inits)
+
+
+def bn_inception_caffe(
+    num_classes: int = 1000, *, dropout: float = 0.0, batch_norm_decay: float = 0.9, dtype: Any = jnp.float32
+) -> Network:
+    """Builds the network of the public Caffe and PyTorch weights, for images of 224x224: 11,295,240 parameters.
+
+    A full 7x7 convolution first, biases beside batch normalisation, epsilon 1e-5; average pools count their padding.
+    Strided convolutions are padded on both sides, max-pools at the end alone, so that the paths of 3c and 4e are one
+    pixel apart, as they are there.
+
+    Args:
+      num_classes: number of classes.
+      dropout: share dropped before the classifier.
+      batch_norm_decay: of the running statistics (1 - PyTorch's momentum).
+      dtype: of the computation.
+    """
+    style = Style(
+        conv_padding="SYMMETRIC",
+        pool_padding="CEIL",
+        kernel_init=_HE,
+        batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-5),
+        conv_bias=True,
+        count_include_pad=True,
+    )
+    return _network(num_classes, FIGURE_5, Conv("conv7x7", 64, 7, 2), style, dropout, 31, dtype)

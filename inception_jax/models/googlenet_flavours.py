@@ -1,0 +1,147 @@
+"""The other networks that go by GoogLeNet's name, each as public weights need it.
+
+All have Table 1's modules; they differ from the paper, and from each other, in what is stated here.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax.linen import initializers
+
+from inception_jax.models.googlenet import STEMS, TABLE_1, Row, aux_heads, layers_of, reduced_module
+from inception_jax.models.network import Network
+from inception_jax.models.units import AdaptiveAvgPool, AvgPool, BatchNorm, LocalResponseNorm, Style, Unit
+
+_TRUNCATED_NORMAL = initializers.truncated_normal(0.01)  # both write it so
+
+
+def _small_module(row: Row) -> Unit:
+    return reduced_module(row, large=3)
+
+
+# tf-slim's pool4 is 2x2, and torchvision took it over.
+_TABLE_SLIM = tuple(row._replace(patch=2) if row.name == "pool4" else row for row in TABLE_1)
+
+# 4a has 204 filters in place of 208 (508 channels), 5a 48 in place of 32: the shapes of the graph's weights.
+_TABLE_INCEPTION5H = tuple(
+    row._replace(conv3x3=204, output=(14, 14, 508))
+    if row.name == "inception_4a"
+    else row._replace(conv5x5_reduce=48)
+    if row.name == "inception_5a"
+    else row
+    for row in TABLE_1
+)
+
+
+def googlenet_tv(
+    num_classes: int = 1000,
+    *,
+    aux: bool = True,
+    dropout: float = 0.2,
+    aux_dropout: float = 0.7,
+    batch_norm_decay: float = 0.9,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Builds torchvision's googlenet (torchvision/models/googlenet.py), for images of 224x224.
+
+    6,624,904 parameters, 13,004,888 with the auxiliary heads. 3x3 where the paper has 5x5; batch normalisation, no LRN;
+    pool4 of 2x2; the auxiliary heads pool adaptively to 4x4. Dense layers start with biases of 0, PyTorch's with
+    uniform ones.
+
+    Args:
+      num_classes: number of classes.
+      aux: whether the auxiliary classifiers aux1 and aux2 are there.
+      dropout: share dropped before the classifier.
+      aux_dropout: share dropped before each auxiliary classifier.
+      batch_norm_decay: of the running statistics (1 - PyTorch's momentum).
+      dtype: of the computation.
+    """
+    return Network(
+        layers=layers_of(
+            _TABLE_SLIM, num_classes, module=_small_module, stem=STEMS["convolution"], norm=None, dropout=dropout
+        ),
+        aux_heads=aux_heads(num_classes, aux_dropout, AdaptiveAvgPool(4)) if aux else (),
+        style=Style(
+            conv_padding="SYMMETRIC",
+            pool_padding="CEIL",
+            kernel_init=_TRUNCATED_NORMAL,
+            batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3),
+        ),
+        native=(224, 224, 3),
+        smallest=15,
+        dtype=dtype,
+    )
+
+
+def googlenet_slim(
+    num_classes: int = 1000,
+    *,
+    dropout: float = 0.2,
+    batch_norm_decay: float = 0.9997,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Builds tf-slim's inception_v1 (tf_slim/nets/inception_v1.py), for images of 224x224.
+
+    As torchvision's, but with TensorFlow's SAME padding throughout, batch normalisation without gamma, no auxiliary
+    heads. 5,592,624 trained parameters below the classifier. (Slim's checkpoints have 1001 classes, 0 the background.)
+
+    Args:
+      num_classes: number of classes.
+      dropout: share dropped before the classifier.
+      batch_norm_decay: of the running statistics.
+      dtype: of the computation.
+    """
+    return Network(
+        layers=layers_of(
+            _TABLE_SLIM, num_classes, module=_small_module, stem=STEMS["convolution"], norm=None, dropout=dropout
+        ),
+        style=Style(
+            conv_padding="SAME",
+            pool_padding="SAME",
+            kernel_init=_TRUNCATED_NORMAL,
+            batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3, scale=False),
+        ),
+        native=(224, 224, 3),
+        smallest=1,
+        dtype=dtype,
+    )
+
+
+def inception5h(
+    num_classes: int = 1008,
+    *,
+    aux: bool = True,
+    dropout: float = 0.4,
+    aux_dropout: float = 0.7,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Builds the network of TensorFlow's inception5h graph (DeepDream, Lucid), for images of 224x224.
+
+    The paper's network but for 508 channels after 4a, 48 filters in 5a's 5x5 reduction, SAME padding throughout and
+    other constants of LRN: depth radius 5, bias 2, alpha 1e-4 undivided, beta 0.5. Widths and heads are those of the
+    public graph's tensors; the constants of LRN are taken from transcriptions that disagree on the window (9 or 10
+    channels; radius 5 means 11) and are unverified, as are the rates of dropout, which an inference graph does not
+    hold. The graph subtracts 117 from pixels of 0 to 255.
+
+    Args:
+      num_classes: number of classes.
+      aux: whether the auxiliary classifiers aux1 and aux2 (softmax0 and softmax1 of the graph) are there.
+      dropout: share dropped before the classifier.
+      aux_dropout: share dropped before each auxiliary classifier.
+      dtype: of the computation.
+    """
+    return Network(
+        layers=layers_of(
+            _TABLE_INCEPTION5H,
+            num_classes,
+            module=reduced_module,
+            stem=STEMS["convolution"],
+            norm=LocalResponseNorm(size=11, alpha=11e-4, beta=0.5, k=2.0),  # alpha is divided by the size
+            dropout=dropout,
+        ),
+        aux_heads=aux_heads(num_classes, aux_dropout, AvgPool(5, 3)) if aux else (),
+        style=Style(conv_padding="SAME", pool_padding="SAME", kernel_init=initializers.he_normal()),
+        native=(224, 224, 3),
+        smallest=1,
+        dtype=dtype,
+    )

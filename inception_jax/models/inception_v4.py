@@ -1,0 +1,163 @@
+"""Inception-v4.
+
+Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning", 2016,
+https://arxiv.org/abs/1602.07261, Figures 3 to 9. Layers bear the names of the released network (models/research/slim/
+nets/inception_v4.py of github.com/tensorflow), whose weights fit its own order of 1x7 and 7x1 alone.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax.linen import initializers
+
+from inception_jax.errors import choose
+from inception_jax.models.inception_v3 import aux_head, head, reduction_a
+from inception_jax.models.network import Network
+from inception_jax.models.units import AvgPool, BatchNorm, Chain, Concat, Conv, MaxPool, Style
+
+
+class Order(NamedTuple):
+    """The kernels (height, width) of the asymmetric convolutions, where the figures and the released code differ."""
+
+    stem: tuple  # Fig. 3
+    b_short: tuple  # Fig. 5, middle path
+    b_long: tuple  # Fig. 5, long path
+    c_long: tuple  # Fig. 6, long path
+
+
+# The figures as their readers transcribed them (github.com/titu1994/Inception-v4; tensorflow/models issues 3313, 7041);
+# that of Fig. 6 is unverified.
+ORDERS = {
+    "released": Order(
+        stem=((1, 7), (7, 1)),
+        b_short=((1, 7), (7, 1)),
+        b_long=((7, 1), (1, 7), (7, 1), (1, 7)),
+        c_long=((3, 1), (1, 3)),
+    ),
+    "figures": Order(
+        stem=((7, 1), (1, 7)),
+        b_short=((1, 7), (1, 7)),
+        b_long=((1, 7), (7, 1), (1, 7), (7, 1)),
+        c_long=((1, 3), (3, 1)),
+    ),
+}
+
+
+def _chain(reduce: Conv, name: str, filters: tuple[int, ...], kernels: tuple) -> Chain:
+    """Asymmetric convolutions one after another: name_1, name_2, ..."""
+    pairs = enumerate(zip(filters, kernels, strict=True), start=1)
+    return Chain(reduce, *(Conv(f"{name}_{i}", features, kernel) for i, (features, kernel) in pairs))
+
+
+def stem(order: Order) -> tuple:
+    """Fig. 3: 149x149x32, 147x147x32, 147x147x64, 73x73x160, 71x71x192, 35x35x384."""
+    return (
+        ("conv2d_1a_3x3", Conv("conv3x3", 32, 3, 2, "VALID")),
+        ("conv2d_2a_3x3", Conv("conv3x3", 32, 3, 1, "VALID")),
+        ("conv2d_2b_3x3", Conv("conv3x3", 64, 3)),
+        ("mixed_3a", Concat(MaxPool(3, 2), Conv("conv3x3", 96, 3, 2, "VALID"))),
+        (
+            "mixed_4a",
+            Concat(
+                Chain(Conv("conv3x3_reduce", 64, 1), Conv("conv3x3", 96, 3, 1, "VALID")),
+                Chain(
+                    *_chain(Conv("conv7x7_reduce", 64, 1), "conv7", (64, 64), order.stem).units,
+                    Conv("conv7x7_3x3", 96, 3, 1, "VALID"),
+                ),
+            ),
+        ),
+        # The figure draws this step without its stride of 2.
+        ("mixed_5a", Concat(Conv("conv3x3", 192, 3, 2, "VALID"), MaxPool(3, 2))),
+    )
+
+
+def module_a() -> Concat:
+    """Fig. 4, 35x35x384."""
+    return Concat(
+        Conv("conv1x1", 96, 1),
+        Chain(Conv("conv3x3_reduce", 64, 1), Conv("conv3x3", 96, 3)),
+        Chain(Conv("double3x3_reduce", 64, 1), Conv("double3x3_1", 96, 3), Conv("double3x3_2", 96, 3)),
+        Chain(AvgPool(3, 1, "SAME"), Conv("pool_proj", 96, 1)),
+    )
+
+
+def module_b(order: Order) -> Concat:
+    """Fig. 5, 17x17x1024."""
+    return Concat(
+        Conv("conv1x1", 384, 1),
+        _chain(Conv("conv7x7_reduce", 192, 1), "conv7", (224, 256), order.b_short),
+        _chain(Conv("double7x7_reduce", 192, 1), "double7", (192, 224, 224, 256), order.b_long),
+        Chain(AvgPool(3, 1, "SAME"), Conv("pool_proj", 128, 1)),
+    )
+
+
+def reduction_b() -> Concat:
+    """Fig. 8, 17x17 to 8x8x1536."""
+    return Concat(
+        Chain(Conv("conv3x3_reduce", 192, 1), Conv("conv3x3", 192, 3, 2, "VALID")),
+        Chain(
+            Conv("conv7x7_reduce", 256, 1),
+            Conv("conv1x7", 256, (1, 7)),
+            Conv("conv7x1", 320, (7, 1)),
+            Conv("conv7x7_3x3", 320, 3, 2, "VALID"),
+        ),
+        MaxPool(3, 2),
+    )
+
+
+def module_c(order: Order) -> Concat:
+    """Fig. 6, 8x8x1536."""
+    return Concat(
+        Conv("conv1x1", 256, 1),
+        Chain(Conv("conv3x3_reduce", 384, 1), Concat(Conv("conv1x3", 256, (1, 3)), Conv("conv3x1", 256, (3, 1)))),
+        Chain(
+            *_chain(Conv("double3x3_reduce", 384, 1), "double3", (448, 512), order.c_long).units,
+            Concat(Conv("double1x3", 256, (1, 3)), Conv("double3x1", 256, (3, 1))),
+        ),
+        Chain(AvgPool(3, 1, "SAME"), Conv("pool_proj", 256, 1)),
+    )
+
+
+def inception_v4(
+    num_classes: int = 1000,
+    *,
+    order: str = "released",
+    aux: bool = False,
+    dropout: float = 0.2,
+    batch_norm_decay: float = 0.9997,
+    batch_norm_scale: bool = True,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Builds Inception-v4, for images of 299x299: 42,679,816 parameters.
+
+    Args:
+      num_classes: number of classes.
+      order: of the 1x7 and 7x1 (1x3 and 3x1) convolutions in a row, where the two differ: 'released' or 'figures'.
+      aux: whether the auxiliary classifier 'aux' (on mixed_6h) is there; tf-slim has it, the figures have not.
+      dropout: share dropped before the classifier.
+      batch_norm_decay: of the running statistics.
+      batch_norm_scale: whether batch normalisation has gamma; tf-slim's has not.
+      dtype: of the computation.
+    """
+    kernels = choose("order", order, ORDERS)
+    return Network(
+        layers=(
+            *stem(kernels),
+            *((f"mixed_5{letter}", module_a()) for letter in "bcde"),
+            ("mixed_6a", reduction_a(192, 224, 256, 384)),
+            *((f"mixed_6{letter}", module_b(kernels)) for letter in "bcdefgh"),
+            ("mixed_7a", reduction_b()),
+            *((f"mixed_7{letter}", module_c(kernels)) for letter in "bcd"),
+            *head(num_classes, dropout, initializers.glorot_uniform()),
+        ),
+        aux_heads=aux_head(num_classes, "mixed_6h") if aux else (),
+        style=Style(
+            conv_padding="SAME",
+            pool_padding="VALID",
+            kernel_init=initializers.variance_scaling(2.0, "fan_in", "truncated_normal"),
+            batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3, scale=batch_norm_scale),
+        ),
+        native=(299, 299, 3),
+        smallest=75,
+        dtype=dtype,
+    )

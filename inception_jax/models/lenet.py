@@ -1,0 +1,180 @@
+"""LeNet-5.
+
+LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998, section II.B.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.linen import initializers
+from jax import lax
+
+from inception_jax.errors import choose
+from inception_jax.models.network import Network
+from inception_jax.models.units import AvgPool, Classifier, Conv, Custom, Dense, MaxPool, Style
+
+# Table I: the maps of S2 that each map of C3 sees: three in a row, four in a row, four with a gap, all six.
+TABLE_I = (
+    *(tuple(sorted((i + j) % 6 for j in range(3))) for i in range(6)),
+    *(tuple(sorted((i + j) % 6 for j in range(4))) for i in range(6)),
+    (0, 1, 3, 4),
+    (1, 2, 4, 5),
+    (0, 2, 3, 5),
+    (0, 1, 2, 3, 4, 5),
+)
+
+# The targets of the RBF units, 7 wide and 12 high: stylised digits as in Fig. 3, drawn anew for this file, because the
+# paper has them as a picture only.
+# fmt: off
+DIGITS = (
+    "..###.. ...##.. .#####. .#####. ....##. ####### ..####. ####### .#####. .#####.",
+    ".#####. ..###.. ##...## ##...## ...###. ####### .##..## ####### ##...## ##...##",
+    "##...## .####.. ##...## .....## ...###. ##..... ##..... .....## ##...## ##...##",
+    "##...## ...##.. .....## .....## ..#.##. ##..... ##..... ....##. ##...## ##...##",
+    "##...## ...##.. .....## ...###. ..#.##. ######. ######. ....##. .#####. ##...##",
+    "##...## ...##.. ....##. ...###. .#..##. ##...## ##...## ...##.. .#####. .######",
+    "##...## ...##.. ...##.. .....## .#..##. .....## ##...## ...##.. ##...## .....##",
+    "##...## ...##.. ..##... .....## ####### .....## ##...## ..##... ##...## .....##",
+    "##...## ...##.. .##.... .....## ####### .....## ##...## ..##... ##...## .....##",
+    "##...## ...##.. ##..... ##...## ....##. ##...## ##...## .##.... ##...## ....##.",
+    ".#####. .###### ####### ##...## ....##. ##...## .##.##. .##.... ##...## ##.###.",
+    "..###.. .###### ####### .#####. ....##. .#####. ..###.. .##.... .#####. .####..",
+)
+# fmt: on
+
+
+def squash(x: jax.Array) -> jax.Array:
+    """1.7159 tanh(2 x / 3), appendix A."""
+    return 1.7159 * jnp.tanh(2 / 3 * x)
+
+
+def _uniform(fan_in: int):
+    """Uniform within 2.4 / fan_in, appendix A (from memory of the text; unverified)."""
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -2.4 / fan_in, 2.4 / fan_in)
+
+
+def _by_shape(key, shape, dtype=jnp.float32):
+    return _uniform(int(np.prod(shape[:-1])))(key, shape, dtype)
+
+
+class Subsampling(nn.Module):
+    """S2 and S4: the sum of 2x2 cells times a trained coefficient plus a trained bias, one of each a map; squashed."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):  # noqa: D102
+        coefficient = self.param("coefficient", _uniform(4), x.shape[-1:])
+        bias = self.param("bias", initializers.zeros, x.shape[-1:])
+        total = lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        return squash(total * coefficient.astype(self.dtype) + bias.astype(self.dtype))
+
+
+class SparseConv(nn.Module):
+    """C3: a 5x5 convolution in which each map sees the maps of Table I alone, squashed; 60 kernels, 16 biases."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):  # noqa: D102
+        kernels = [
+            self.param(f"kernel_{i}", _uniform(25 * len(maps)), (5, 5, len(maps))) for i, maps in enumerate(TABLE_I)
+        ]
+        bias = self.param("bias", initializers.zeros, (len(TABLE_I),))
+        full = jnp.zeros((5, 5, 6, len(TABLE_I)))
+        for i, (maps, kernel) in enumerate(zip(TABLE_I, kernels, strict=True)):
+            full = full.at[:, :, np.array(maps), i].set(kernel)
+        x = lax.conv_general_dilated(
+            x, full.astype(self.dtype), (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return squash(x + bias.astype(self.dtype))
+
+
+class RadialBasis(nn.Module):
+    """Minus the squared Euclidean distance of the 84 inputs to each class's fixed target of -1 and 1, in float32.
+
+    The paper's output is the distance; with its sign turned the nearest class has the highest score. For other numbers
+    of classes than 10 the targets are random, which the paper names as a possibility.
+    """
+
+    num_classes: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):  # noqa: D102
+        targets = rbf_targets(self.num_classes)
+        return -jnp.sum(jnp.square(x.astype(jnp.float32)[:, None] - targets), axis=-1)
+
+
+def rbf_targets(num_classes: int) -> np.ndarray:
+    """The targets of the RBF units, float32 [num_classes, 84]."""
+    if num_classes == 10:
+        columns = zip(*(row.split() for row in DIGITS), strict=True)
+        return np.array([[1.0 if c == "#" else -1.0 for c in "".join(digit)] for digit in columns], np.float32)
+    return np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (num_classes, 84))
+
+
+def lenet5(num_classes: int = 10, *, dtype: Any = jnp.float32) -> Network:
+    """Builds LeNet-5 as published, for grey images of 32x32: 60,000 trained parameters.
+
+    The background of its input is -0.1, the foreground 1.175.
+
+    Args:
+      num_classes: number of classes.
+      dtype: of the computation.
+    """
+    return Network(
+        layers=(
+            ("c1", Conv("conv5x5", 6, 5)),
+            ("s2", Custom("subsampling", Subsampling)),
+            ("c3", Custom("conv5x5", SparseConv)),
+            ("s4", Custom("subsampling", Subsampling)),
+            ("c5", Conv("conv5x5", 120, 5)),
+            ("f6", Dense("dense", 84)),
+            ("output", Custom("rbf", functools.partial(RadialBasis, num_classes))),
+        ),
+        style=Style(conv_padding="VALID", pool_padding="VALID", kernel_init=_by_shape, activation=squash),
+        native=(32, 32, 1),
+        smallest=32,
+        dtype=dtype,
+    )
+
+
+def lenet5_modern(
+    num_classes: int = 10, *, activation: str = "relu", pool: str = "max", dtype: Any = jnp.float32
+) -> Network:
+    """Builds LeNet-5 as it is taught today, for grey images of 32x32: 61,706 parameters.
+
+    C3 sees all maps, pools have no parameters, the output is linear.
+
+    Args:
+      num_classes: number of classes.
+      activation: 'relu' or 'tanh'.
+      pool: 'max' or 'average'.
+      dtype: of the computation.
+    """
+    pool_unit = choose("pool", pool, {"max": MaxPool(2, 2), "average": AvgPool(2, 2)})
+    return Network(
+        layers=(
+            ("c1", Conv("conv5x5", 6, 5)),
+            ("s2", pool_unit),
+            ("c3", Conv("conv5x5", 16, 5)),
+            ("s4", pool_unit),
+            ("c5", Conv("conv5x5", 120, 5)),
+            ("f6", Dense("dense", 84)),
+            ("output", Classifier("classifier", num_classes)),
+        ),
+        style=Style(
+            conv_padding="VALID",
+            pool_padding="VALID",
+            kernel_init=initializers.glorot_uniform(),
+            activation=choose("activation", activation, {"relu": nn.relu, "tanh": jnp.tanh}),
+        ),
+        native=(32, 32, 1),
+        smallest=32,
+        dtype=dtype,
+    )

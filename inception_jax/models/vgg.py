@@ -1,0 +1,99 @@
+"""VGG.
+
+Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014,
+https://arxiv.org/abs/1409.1556, Table 1.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax.linen import initializers
+
+from inception_jax.errors import choose
+from inception_jax.models.network import Network
+from inception_jax.models.units import (
+    BatchNorm,
+    Classifier,
+    Conv,
+    Dense,
+    Dropout,
+    LocalResponseNorm,
+    MaxPool,
+    ScoreAverage,
+    Style,
+    Unit,
+)
+
+# Table 1: the kernels of each stage's convolutions. Each stage ends with a max-pool of 2x2/2.
+# fmt: off
+TABLE_1 = {
+    #     64      128     256           512           512
+    "a": ((3,),   (3,),   (3, 3),       (3, 3),       (3, 3)),
+    "b": ((3, 3), (3, 3), (3, 3),       (3, 3),       (3, 3)),
+    "c": ((3, 3), (3, 3), (3, 3, 1),    (3, 3, 1),    (3, 3, 1)),
+    "d": ((3, 3), (3, 3), (3, 3, 3),    (3, 3, 3),    (3, 3, 3)),
+    "e": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+}
+# fmt: on
+FILTERS = (64, 128, 256, 512, 512)
+
+
+def vgg(
+    configuration: str,
+    lrn: bool,
+    batch_norm: bool,
+    num_classes: int = 1000,
+    *,
+    dropout: float = 0.5,
+    init: str = "glorot",
+    dense_window: int | None = None,
+    batch_norm_decay: float = 0.9,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Builds a VGG, for images of 224x224; end points conv1_1 to pool5, fc6 to fc8.
+
+    Args:
+      configuration: the column of Table 1.
+      lrn: whether conv1_1 is followed by LRN (column A-LRN; AlexNet's constants, as the paper says).
+      batch_norm: whether convolutions have batch normalisation, beside their biases: torchvision's, not in the paper.
+      num_classes: number of classes.
+      dropout: share dropped after fc6 and after fc7.
+      init: 'glorot' (the paper's footnote: it makes training the shallow network first unnecessary) or 'normal' (the
+        paper's: variance 0.01).
+      dense_window: fully convolutional, for dense evaluation (section 3.2): fc6 slides over the last grid as a window
+        of this size, and the scores are averaged over the places. 7 has the parameters of a network for 224x224.
+        None: fc6 sees the whole grid.
+      batch_norm_decay: of the running statistics.
+      dtype: of the computation.
+    """
+    layers: list[tuple[str, Unit]] = []
+    for stage, (kernels, filters) in enumerate(zip(TABLE_1[configuration], FILTERS, strict=True), start=1):
+        for i, kernel in enumerate(kernels, start=1):
+            layers.append((f"conv{stage}_{i}", Conv(f"conv{kernel}x{kernel}", filters, kernel)))
+            if lrn and stage == 1:
+                layers.append(("norm1", LocalResponseNorm(k=2.0)))
+        layers.append((f"pool{stage}", MaxPool(2, 2)))
+    slide = None if dense_window is None else 1
+    layers += [
+        ("fc6", Dense("dense", 4096, window=dense_window)),
+        ("dropout6", Dropout(dropout)),
+        ("fc7", Dense("dense", 4096, window=slide)),
+        ("dropout7", Dropout(dropout)),
+        ("fc8", Classifier("classifier", num_classes, window=slide)),
+    ]
+    if dense_window is not None:
+        layers.append(("average", ScoreAverage()))
+    inits = {"glorot": initializers.glorot_uniform(), "normal": initializers.normal(0.1)}
+    return Network(
+        layers=tuple(layers),
+        style=Style(
+            conv_padding="SYMMETRIC",
+            pool_padding="VALID",
+            kernel_init=choose("init", init, inits),
+            batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-5) if batch_norm else None,
+            conv_bias=True,
+        ),
+        native=(224, 224, 3),
+        smallest=32 * (dense_window or 1),
+        dtype=dtype,
+    )
