@@ -1,0 +1,80 @@
+"""How a number that was printed somewhere is written down here, and compared."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+KINDS = ("output", "parameters", "weights", "multiply-adds", "activations", "activation bytes")
+
+
+@dataclasses.dataclass(frozen=True)
+class Printed:
+    """One number, or one shape, as a paper or its released code prints it.
+
+    Attributes:
+      what: one of KINDS. `output` is height x width x channels of an end point; `weights` are parameters without biases
+        and batch normalisation; `activations` are the numbers in an output (neurons); `activation bytes` counts them
+        over all layers and the image, four bytes each.
+      layer: the end point; '' for the whole network without its auxiliary heads.
+      text: as printed: '2.7K', '60,965,224', '112x112x64'.
+      source: where: 'Table 1, column params'.
+      unit: what its letter stands for: 1024 where a table's K are such.
+      reason: why ours differs, where it does: shown beside the difference.
+    """
+
+    what: str
+    layer: str
+    text: str
+    source: str
+    unit: int = 1
+    reason: str = ""
+
+    @property
+    def value(self) -> float | tuple[int, ...]:
+        """The number printed, in ones; of a shape its sizes."""
+        if self.what == "output":
+            return tuple(int(size) for size in self.text.split("x"))
+        return float(self._digits.replace(",", "")) * self.unit
+
+    def agrees(self, ours: int | tuple[int, ...]) -> bool:
+        """Whether `ours` is the shape printed, or the number to within one unit of its last printed digit.
+
+        Papers round and cut alike, so that one unit is what a printed digit is worth. A number printed in full must be
+        equal.
+        """
+        if self.what == "output":
+            return ours == self.value
+        if self.unit == 1:
+            return ours == self.value
+        decimals = len(self._digits.partition(".")[2])
+        return abs(ours - self.value) <= self.unit * 10.0**-decimals
+
+    @property
+    def _digits(self) -> str:
+        match = re.match(r"[\d.,]+", self.text)
+        if match is None:
+            raise ValueError(f"{self.text!r} does not begin with a number")
+        return match.group()
+
+
+def column(
+    what: str, source: str, cells: Mapping[str, str], unit: int = 1, reasons: Mapping[str, str] | None = None
+) -> tuple[Printed, ...]:
+    """A column of a table: what it prints by the layer, and why ours differs, by the layer, where it does."""
+    return tuple(
+        Printed(what, layer, text, source, unit, (reasons or {}).get(layer, "")) for layer, text in cells.items()
+    )
+
+
+def torchvision(file: str, num_params: str, ops: str, ops_reason: str = "") -> tuple[Printed, ...]:
+    """The metadata of torchvision's weights; its operations are multiply-adds."""
+    source = f"torchvision/models/{file}, weights' metadata"
+    return (
+        Printed("parameters", "", num_params, f"{source}, num_params"),
+        Printed("multiply-adds", "", f"{ops} G", f"{source}, _ops", 10**9, ops_reason),
+    )
+
+
+def imgclsmob(params: str, name: str) -> tuple[Printed, ...]:
+    """A row of the collection osmr/imgclsmob, which transcribes networks from many sources."""
+    return (Printed("parameters", "", params, f"osmr/imgclsmob, pytorch/README.md, {name}"),)
