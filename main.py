@@ -8,6 +8,8 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from inception_jax.command_line import parse_flags
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, a file of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of this run; one that has begun is gone on with.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other processes of this job (SLURM, MPI, TPU pod).")
@@ -53,21 +55,5 @@ def _train() -> int:
     return 0
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; a mistake in it is one line, not a traceback."""
-    try:
-        rest = flags.FLAGS(argv)
-        for name in ("config", "workdir"):
-            if flags.FLAGS[name].value is None:
-                raise ValueError(f"--{name} is missing")
-        if len(rest) > 1:
-            raise ValueError(f"{rest[1]!r} is no flag")
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        text = " ".join(str(error.args[0] if error.args else error).replace("\\n", " ").split())
-        print(f"error: {text}\nSee python main.py --help", file=sys.stderr)
-        sys.exit(2)
-    return rest
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=lambda argv: parse_flags(argv, "main.py", required=("config", "workdir")))

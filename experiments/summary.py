@@ -1,0 +1,330 @@
+"""A network layer by layer, and beside it what its paper prints.
+
+python -m experiments.summary --model=googlenet [stem=separable] [num_classes=10]
+python -m experiments.summary --config=configs/googlenet.py [--config.model.stem=separable]
+python -m experiments.summary --fidelity > docs/fidelity.md
+"""
+
+import ast
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+
+from inception_jax import UserError, create_model, list_models
+from inception_jax.command_line import parse_flags
+from inception_jax.models.network import Network
+from inception_jax.models.summary import Layer, layers
+from inception_jax.models.trace import Row
+from inception_jax.reference import NOTES, PRINTED, Printed
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe whose network is shown, a file of configs/.")
+_MODEL = flags.DEFINE_string("model", None, "Or the network's name; its options follow as NAME=VALUE.")
+_SIZE = flags.DEFINE_integer("size", None, "Height and width of the images; default: the config's or the paper's.")
+_MARKDOWN = flags.DEFINE_bool("markdown", False, "Print Markdown.")
+_JSON = flags.DEFINE_string("json", None, "File to write everything to as JSON.")
+_FIDELITY = flags.DEFINE_bool("fidelity", False, "Print docs/fidelity.md: paper against code, all networks.")
+
+_COLUMNS = ("layer", "operation", "output", "parameters", "multiply-adds", "memory", "field", "stride", "printed")
+_LEFT = ("layer", "operation", "output", "printed", "network", "what", "source", "why")
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A network at one image size: its layers, its auxiliary heads, and what was printed about it beside ours."""
+
+    name: str
+    image_shape: tuple[int, int, int]
+    layers: tuple[Layer, ...]
+    heads: tuple[Layer, ...]
+    comparisons: tuple["Comparison", ...]
+
+    @classmethod
+    def of(cls, name: str, model: Network, image_shape=None, compare: bool = True) -> "Summary":
+        """Traces `model` at `image_shape`; printed numbers are compared at the paper's alone, the default."""
+        image_shape = image_shape or model.native
+        main, heads = layers(model, image_shape)
+        printed = PRINTED.get(name, ()) if compare and image_shape == model.native else ()
+        comparisons = tuple(Comparison(entry, _ours(entry.what, entry.layer, main, image_shape)) for entry in printed)
+        return cls(name, image_shape, tuple(main), tuple(heads), comparisons)
+
+    @property
+    def parameters(self) -> int:
+        """Without auxiliary heads, as are the other totals."""
+        return _ours("parameters", "", self.layers, self.image_shape)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one image."""
+        return _ours("multiply-adds", "", self.layers, self.image_shape)
+
+    @property
+    def activation_bytes(self) -> int:
+        """The image's and all outputs' of operations, four bytes a number."""
+        return _ours("activation bytes", "", self.layers, self.image_shape)
+
+    @property
+    def convolutions(self) -> list[Row]:
+        """All convolutions, auxiliary heads left out."""
+        return [row for layer in self.layers for row in layer.rows if row.convolution]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A printed number beside ours."""
+
+    printed: Printed
+    ours: int | tuple[int, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """See `Printed.agrees`."""
+        return self.printed.agrees(self.ours)
+
+    @property
+    def difference(self) -> str:
+        """'' if they agree; else ours minus the printed, exactly, or our shape."""
+        if self.agrees:
+            return ""
+        if self.printed.what == "output":
+            return _shape(self.ours)
+        return f"{round(self.ours - self.printed.value, 3):+,}".removesuffix(".0")
+
+    def text(self, mark: str = "") -> str:
+        """'159K weights ✓', or '2.7K weights ✗ +6,643.2'; `mark` follows a difference."""
+        kind = "" if self.printed.what == "output" else f" {self.printed.what}"
+        return f"{self.printed.text}{kind} " + ("✓" if self.agrees else f"✗ {self.difference}{mark}")
+
+
+def _ours(what: str, layer: str, main, image_shape) -> int | tuple[int, ...]:
+    """Our value for a `Printed` of that kind."""
+    part = [entry for entry in main if entry.name == layer] if layer else main
+    match what:
+        case "output":
+            return part[0].output
+        case "activations" if layer:
+            return math.prod(part[0].output)
+        case "activation bytes":
+            return 4 * (math.prod(image_shape) + sum(entry.activations for entry in part))
+    return sum(getattr(entry, what.replace("-", "_")) for entry in part)
+
+
+def layer_table(summary: Summary) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The rows of the table, each layer and under it its operations if it has several; and the notes it refers to."""
+    table: list[tuple[str, ...]] = []
+    notes: list[str] = []
+    for layer in (*summary.layers, *summary.heads):
+        single = layer.rows[0] if len(layer.rows) == 1 else None
+        printed = [_marked(entry, notes) for entry in summary.comparisons if entry.printed.layer == layer.name]
+        table.append((layer.name, _operation(single), *_numbers(layer, layer.activations), ", ".join(printed)))
+        for row in () if single else layer.rows:
+            name = row.path.partition("/")[2]
+            table.append((f"  {name}", _operation(row), *_numbers(row, math.prod(row.output)), ""))
+    return table, notes
+
+
+def _marked(comparison: Comparison, notes: list[str]) -> str:
+    """The comparison, with the number of its reason in `notes`."""
+    reason = comparison.printed.reason
+    if comparison.agrees or not reason:
+        return comparison.text()
+    if reason not in notes:
+        notes.append(reason)
+    return comparison.text(f" [{notes.index(reason) + 1}]")
+
+
+def _operation(row: Row | None) -> str:
+    if row is None:
+        return ""
+    window = "x".join(map(str, row.window))
+    if row.convolution is None:
+        return f"{row.operation} {window}" + (f"/{row.stride}" if row.operation in ("max pool", "average pool") else "")
+    groups = row.convolution.groups
+    return f"{window}/{row.stride}" + (f", {groups} groups" if groups > 1 else "")
+
+
+def _numbers(of: Layer | Row, activations: int) -> tuple[str, ...]:
+    counts = (f"{count:,}" if count else "" for count in (of.parameters, of.multiply_adds))
+    return _shape(of.output), *counts, _megabytes(4 * activations), _pair(of.field.size), _pair(of.field.stride)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.3g} MB" if count else ""
+
+
+def _pair(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else _shape(pair)
+
+
+def _shape(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def render(header: tuple[str, ...], rows: list[tuple[str, ...]], markdown: bool) -> str:
+    """A table as text or as Markdown."""
+    if markdown:
+        rules = ["---" if name in _LEFT else "--:" for name in header]
+        indented = [(row[0].replace("  ", "&nbsp;&nbsp;"), *row[1:]) for row in rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in [header, rules, *indented])
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for row in [header, *rows]:
+        cells = zip(row, widths, header, strict=True)
+        lines.append(
+            "  ".join(f"{cell:{'<' if name in _LEFT else '>'}{width}}" for cell, width, name in cells).rstrip()
+        )
+    return "\n".join(lines)
+
+
+def report(summary: Summary, markdown: bool) -> str:
+    """Everything about one network as text or Markdown."""
+    table, notes = layer_table(summary)
+    whole = [_marked(entry, notes) for entry in summary.comparisons if not entry.printed.layer]
+    of_heads = sum(head.parameters for head in summary.heads)
+    left_out = sum(row.convolution.products for row in summary.convolutions)
+    lines = [
+        f"{summary.name}, images of {_shape(summary.image_shape)}",
+        f"{summary.parameters:,} parameters" + (f", {summary.parameters + of_heads:,} with heads" if of_heads else ""),
+        f"{summary.multiply_adds:,} multiply-adds, {_megabytes(summary.activation_bytes)} of activations in float32",
+        f"{len(summary.convolutions)} convolutions: {left_out:,} products without padding, as XLA counts them",
+        *(["printed about the whole: " + ", ".join(whole)] if whole else []),
+        *(f"[{i}] {note}" for i, note in enumerate(notes, start=1)),
+    ]
+    return render(_COLUMNS, table, markdown) + "\n\n" + "\n".join(f"- {line}" if markdown else line for line in lines)
+
+
+def check_with_xla(convolutions: list[Row]) -> None:
+    """Asserts that XLA's cost analysis counts the products of each convolution as we do.
+
+    Raises:
+      AssertionError: it does not; the convolution is named.
+    """
+    for convolution, path in {row.convolution: row.path for row in convolutions}.items():
+        ours, theirs = np.float32(convolution.products), np.float32(convolution.products_by_xla())
+        assert ours == theirs, f"{path}: {ours:.0f} products by our count, {theirs:.0f} by XLA's"
+
+
+def to_json(summary: Summary) -> dict:
+    """Everything about one network as plain data."""
+    return {
+        "network": summary.name,
+        "image_shape": summary.image_shape,
+        "parameters": summary.parameters,
+        "multiply_adds": summary.multiply_adds,
+        "activation_bytes": summary.activation_bytes,
+        "layers": [dataclasses.asdict(layer) for layer in summary.layers],
+        "aux_heads": [dataclasses.asdict(head) for head in summary.heads],
+        "printed": [
+            dataclasses.asdict(entry.printed) | {"ours": entry.ours, "agrees": entry.agrees}
+            for entry in summary.comparisons
+        ],
+    }
+
+
+def fidelity(summary_of: Callable[[str], Summary]) -> str:
+    """docs/fidelity.md: totals of all networks, then what was printed about each beside ours."""
+    names = list_models()
+    totals, sections = [], []
+    for name in names:
+        summary = summary_of(name)
+        last = summary.layers[-1].field
+        of_heads = sum(head.parameters for head in summary.heads)
+        totals.append(
+            (
+                f"[{name}](#{name})" if name in PRINTED or name in NOTES else name,
+                _shape(summary.image_shape),
+                f"{summary.parameters:,}",
+                f"{summary.parameters + of_heads:,}" if of_heads else "",
+                f"{summary.multiply_adds:,}",
+                _megabytes(summary.activation_bytes),
+                _pair(last.size),
+            )
+        )
+        if name not in PRINTED and name not in NOTES:
+            continue
+        rows = [
+            (
+                entry.printed.layer or "whole network",
+                entry.printed.what,
+                entry.printed.text,
+                entry.printed.source,
+                _shape(entry.ours) if entry.printed.what == "output" else f"{entry.ours:,}",
+                "✓" if entry.agrees else f"✗ {entry.difference}",
+                "" if entry.agrees else entry.printed.reason,
+            )
+            for entry in summary.comparisons
+        ]
+        table = render(("layer", "what", "printed", "source", "ours", "", "why"), rows, True) if rows else ""
+        notes = "\n".join(f"- {note}" for note in NOTES.get(name, ()))
+        sections.append("\n\n".join(part for part in (f"## {name}", notes, table) if part))
+    header = ("network", "images", "parameters", "with heads", "multiply-adds", "activations", "field")
+    return "\n\n".join([_INTRODUCTION, render(header, totals, True), *sections]) + "\n"
+
+
+_INTRODUCTION = """# Paper against code
+
+What each paper, or the code released with it, prints, and what this code has. Written by
+`python -m experiments.summary --fidelity`; a test fails when it is stale.
+
+A printed number agrees (✓) if ours is within one unit of its last digit, because papers round and cut alike; a number
+printed in full must be equal. A difference is ours minus the printed. Parameters are those of the network without
+auxiliary heads unless said otherwise, batch normalisation's running statistics not among them; weights are parameters
+without biases and batch normalisation. Multiply-adds are of convolutions and dense layers, for one image, products with
+padding included. Activations are the image and the outputs of all operations in float32. The field is what one score
+sees of the image, in pixels, padding included."""
+
+
+def _options(arguments: list[str]) -> dict:
+    """The options that the command line gives as NAME=VALUE."""
+    options = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals:
+            raise UserError(f"{argument!r} is no option of the form NAME=VALUE")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):  # a word
+            options[name] = value
+    return options
+
+
+def _summary(options: dict) -> Summary:
+    """Of the network that the flags ask for."""
+    if (_CONFIG.value is None) == (_MODEL.value is None):
+        raise UserError("one of --config, --model and --fidelity is needed")
+    if _MODEL.value is not None:
+        options = {"name": _MODEL.value} | options
+        model = create_model(**options)
+        shape = (_SIZE.value, _SIZE.value, model.native[2]) if _SIZE.value else model.native
+    else:
+        options = _CONFIG.value.model.to_dict() | options
+        model = create_model(**options)
+        shape = (_SIZE.value or _CONFIG.value.data.image_size,) * 2 + (3,)
+    return Summary.of(options["name"], model, shape, compare=options.get("width", 1) == 1)
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit status: 0, 2 for bad input."""
+    try:
+        if _FIDELITY.value:
+            print(fidelity(lambda name: Summary.of(name, create_model(name))), end="")
+            return 0
+        summary = _summary(_options(argv[1:]))
+        check_with_xla(summary.convolutions)
+        if _JSON.value:
+            Path(_JSON.value).write_text(json.dumps(to_json(summary), indent=2) + "\n")
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(report(summary, _MARKDOWN.value))
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=lambda argv: parse_flags(argv, "-m experiments.summary", positional=True))
