@@ -46,7 +46,8 @@ train)
     ;;
 test)
     install requirements-dev.txt
-    exec .venv/bin/python -m pytest "$@"
+    # Whole files to a worker, because tests of a file share what was traced or trained once.
+    exec .venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile "$@"
     ;;
 lint)
     install requirements-dev.txt

@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     config.model = model = ConfigDict()  # each recipe adds the options of its network
     model.name = "googlenet"
     model.dtype = "float32"  # of the computation; "bfloat16" on GPU and TPU
+    model.width = 1.0  # factor on all numbers of filters
 
     config.data = data = ConfigDict()
     data.name = "synthetic"  # "folder", "digits", "synthetic" or the name of a TFDS data set

@@ -28,11 +28,11 @@ def get_config() -> ConfigDict:
 
     config.model.name = "googlenet"
     config.model.module = "reduced"  # Fig. 2b; "naive": Fig. 2a
+    config.model.stem = "convolution"  # "separable": what Table 1's numbers for conv1 fit
     config.model.norm = "lrn"  # "batch", "none"
     config.model.aux = True
     config.model.dropout = 0.4
     config.model.aux_dropout = 0.7
-    config.model.width = 1.0  # factor on all numbers of filters
     config.model.batch_norm_decay = 0.9997  # for norm = "batch"
 
     config.data.name = "imagenet2012"

@@ -1,5 +1,6 @@
 """Tests run on four simulated CPU devices and keep compiled programs between runs."""
 
+import functools
 import os
 import pathlib
 
@@ -19,7 +20,8 @@ from PIL import Image
 
 from configs import common
 from inception_jax import models
-from inception_jax.models.blocks import (
+from inception_jax.models.network import Network
+from inception_jax.models.units import (
     AuxHead,
     BatchNorm,
     Chain,
@@ -27,7 +29,6 @@ from inception_jax.models.blocks import (
     Conv,
     Dropout,
     GlobalAvgPool,
-    Network,
     Style,
 )
 
@@ -49,6 +50,7 @@ def tiny(num_classes=1000, *, norm="none", dropout=0.0, dtype="float32"):
             bias_init=initializers.zeros,
             batch_norm=BatchNorm(0.9, 1e-3) if norm == "batch" else None,
         ),
+        native=(16, 16, 3),
         smallest=4,
         dtype=dtype,
     )
@@ -96,3 +98,11 @@ def tiny_config(image_folder):
     config.checkpoint.every = "4 steps"
     config.log.update(every="2 steps", tensorboard=False, report=False)
     return config
+
+
+@pytest.fixture(scope="session")
+def summary_of():
+    """The summary of a network as its paper has it, traced once a session."""
+    from experiments.summary import Summary
+
+    return functools.cache(lambda name: Summary.of(name, models.create_model(name)))

@@ -168,6 +168,7 @@ def test_every_key_of_the_optimizer_changes_the_update(key, value):
     ("key", "value"),
     [
         ("module", "naive"),
+        ("stem", "separable"),
         ("norm", "none"),
         ("aux", False),
         ("dropout", 0.1),
@@ -180,7 +181,7 @@ def test_every_key_of_the_optimizer_changes_the_update(key, value):
 def test_every_option_of_googlenet_changes_it(key, value):
     section = importlib.import_module("configs.googlenet").get_config().model.to_dict() | {"norm": "batch"}
     assert set(section) - {"name"} == {
-        "module", "norm", "aux", "dropout", "aux_dropout", "width", "batch_norm_decay", "dtype",
+        "module", "stem", "norm", "aux", "dropout", "aux_dropout", "width", "batch_norm_decay", "dtype",
     }  # fmt: skip
 
     def program(options):

@@ -14,7 +14,7 @@ from inception_jax.training.schedules import parse_duration
 _KEYS = {
     "seed": int,
     "parallel": str,
-    "model": {"name": str, "dtype": str},  # and the options of the network, which `create_model` checks
+    "model": {"name": str, "dtype": str, "width": float},  # and the options of the network, which `create_model` checks
     "data": {
         "name": str,
         "dir": str,

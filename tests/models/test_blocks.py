@@ -1,0 +1,226 @@
+"""Every block type: each branch is alive, and sees exactly the pixels that it should."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import inception_jax
+from inception_jax.models import (
+    bn_inception,
+    googlenet,
+    inception_resnet,
+    inception_v3,
+    inception_v4,
+    lenet,
+    resnet,
+    summary,
+)
+from inception_jax.models.network import Block, Network, scale_width
+from inception_jax.models.units import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Chain,
+    Classifier,
+    Conv,
+    Custom,
+    Dense,
+    DepthwiseConv,
+    GlobalAvgPool,
+    LocalResponseNorm,
+    MaxPool,
+    Residual,
+    ScoreAverage,
+)
+
+GOOGLENET = googlenet.Row("block", "inception", 0, 0, (), 20, 20, 30, 20, 40, 50)
+BN = bn_inception.Row("block", (), 20, 20, 20, 20, 20, "avg", 20)
+RELEASED, FIGURES = inception_v4.ORDERS["released"], inception_v4.ORDERS["figures"]
+STEM = dict(inception_v4.stem(RELEASED))
+
+# The block, and its receptive field's height and width, added up by hand from the figure.
+BLOCKS = {
+    "googlenet reduced": (googlenet.reduced_module(GOOGLENET), (5, 5)),
+    "googlenet reduced, 3x3 in the third path": (googlenet.reduced_module(GOOGLENET, large=3), (3, 3)),
+    "googlenet naive": (googlenet.naive_module(GOOGLENET), (5, 5)),
+    "googlenet separable stem": (googlenet.STEMS["separable"], (7, 7)),
+    "bn-inception": (bn_inception.module(BN), (5, 5)),
+    "bn-inception, max": (bn_inception.module(BN._replace(pool="max")), (5, 5)),
+    "bn-inception, stride 2": (bn_inception.module(BN._replace(pool="max", stride=2)), (5, 5)),
+    "v3 A": (inception_v3.module_a(64, 32), (5, 5)),
+    "v3, v4 reduction A": (inception_v3.reduction_a(192, 224, 256, 384), (5, 5)),
+    "v3 B": (inception_v3.module_b(128), (13, 13)),
+    "v3 reduction B": (inception_v3.reduction_b(), (9, 9)),
+    "v3 C": (inception_v3.module_c(AvgPool(3, 1, "SAME")), (5, 5)),
+    "v3 C, fid": (inception_v3.module_c(MaxPool(3, 1, "SAME")), (5, 5)),
+    "v4 stem 3a": (STEM["mixed_3a"], (3, 3)),
+    "v4 stem 4a": (STEM["mixed_4a"], (9, 9)),
+    "v4 stem 5a": (STEM["mixed_5a"], (3, 3)),
+    "v4 A": (inception_v4.module_a(), (5, 5)),
+    "v4 B": (inception_v4.module_b(RELEASED), (13, 13)),
+    "v4 B, figures": (inception_v4.module_b(FIGURES), (13, 13)),
+    "v4 reduction B": (inception_v4.reduction_b(), (9, 9)),
+    "v4 C": (inception_v4.module_c(RELEASED), (5, 5)),
+    "v4 C, figures": (inception_v4.module_c(FIGURES), (5, 5)),
+    "resnet A": (inception_resnet.block35(0.17, (48, 64)), (5, 5)),
+    "resnet B": (inception_resnet.block17(0.1, (128, 160, 192)), (7, 7)),
+    "resnet C": (inception_resnet.block8(0.2, (224, 256)), (3, 3)),
+    "resnet reduction B": (inception_resnet.reduction_b(288, (288, 320)), (5, 5)),
+    "bottleneck": (Chain(Conv("in", 80, 1), resnet.bottleneck(20)), (3, 3)),
+    "bottleneck, projection": (resnet.bottleneck(20, (2, 1)), (5, 5)),
+    "bottleneck, projection, v1.5": (resnet.bottleneck(20, (1, 2)), (3, 3)),
+    "lenet subsampling": (Custom("subsampling", lenet.Subsampling), (2, 2)),
+    "lenet C3": (Chain(Conv("in", 6, 1), Custom("c3", lenet.SparseConv)), (5, 5)),
+}
+
+
+def single(name):
+    """A small block of BLOCKS as a network, without batch normalisation and activation, which may hide a reaction."""
+    unit, _ = BLOCKS[name]
+    if not name.startswith("lenet"):
+        unit = scale_width(unit, 0.1)
+    styles = {"googlenet": "googlenet", "bn-inception": "bn_inception", "bottleneck": "resnet50"}
+    style = inception_jax.create_model(styles.get(name.split(",")[0].split(" ")[0], "inception_v4")).style
+    style = dataclasses.replace(style, activation=lambda x: x, batch_norm=None)
+    return Network(layers=(("block", unit),), style=style, native=(0, 0, 3), smallest=1)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_channel_sees_the_pixels_of_its_field(name, drawn):
+    model, (height, width), size = single(name), BLOCKS[name][1], 17
+    main, _ = summary.layers(model, (size, size, 3))
+    assert main[0].field.size == (height, width)
+
+    variables = jax.tree.map(lambda p: abs(p) + 0.01, drawn(model, (size, size, 3)))
+    scale = 0.01 if name.startswith("lenet") else 1.0  # away from where tanh is flat
+
+    # One image for each pixel, in which that pixel is disturbed, and one that is left in peace.
+    x = np.random.default_rng(0).uniform(size=(1, size, size, 3)).astype(np.float32)
+    images = np.repeat(x, size * size + 1, axis=0)
+    for i in range(size * size):
+        images[i, i // size, i % size] += 10.0
+
+    @jax.jit
+    def centre(images):
+        y = model.apply(variables, scale * images)[0]
+        return y[:, y.shape[1] // 2, y.shape[2] // 2]
+
+    *disturbed, quiet = np.asarray(centre(images))
+    reacts = (abs(disturbed - quiet) > 1e-5 * abs(quiet)).reshape(size, size, -1)  # more than rounding
+    assert reacts.any(axis=(0, 1)).all(), "a dead channel"
+    seen = np.argwhere(reacts.any(axis=-1))
+    assert tuple(seen.max(axis=0) - seen.min(axis=0) + 1) == (height, width)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_parameter_of_a_block_is_used(name, drawn):
+    model = single(name)
+    x = jax.random.uniform(jax.random.key(0), (1, 17, 17, 3), minval=0.1)
+    params = drawn(model, (17, 17, 3))["params"]
+    weigh = jax.random.normal(jax.random.key(2), (1, 17, 17, 210))
+
+    def loss(params):
+        y = model.apply({"params": params}, x)[0]
+        return jnp.sum(y * weigh[:, : y.shape[1], : y.shape[2], : y.shape[3]])
+
+    gradients = jax.jit(jax.grad(loss))(params)
+    unused = [jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(gradients) if not g.any()]
+    assert unused == []
+
+
+def run(unit, x, **style):
+    style = dataclasses.replace(inception_jax.create_model("vgg_a").style, **style)
+    block = Block(unit, style, jnp.float32, None)
+    variables = block.init(jax.random.key(0), x, train=False)
+    return block.apply(variables, x, train=False), variables.get("params", {})
+
+
+X = np.asarray(jax.random.normal(jax.random.key(0), (2, 5, 7, 4)))
+
+
+def test_residual_is_scaled_and_added_before_the_activation():
+    branch = Conv("conv", 6, 1, activation=False)
+    y, params = run(Residual(branch, expand="expand", scale=0.25), X)
+    inner = X @ params["conv"]["kernel"][0, 0] + params["conv"]["bias"]
+    expanded = inner @ params["expand"]["kernel"][0, 0] + params["expand"]["bias"]
+    np.testing.assert_allclose(y, np.maximum(X + 0.25 * expanded, 0), rtol=1e-5, atol=1e-6)
+    y, _ = run(Residual(branch, expand="expand", scale=0.25, activation=False), X)
+    np.testing.assert_allclose(y, X + 0.25 * expanded, rtol=1e-5, atol=1e-6)
+    assert y.min() < 0
+
+
+def test_residual_with_a_shortcut():
+    unit = Residual(Conv("conv", 6, 1, 2, activation=False), shortcut=Conv("shortcut", 6, 1, 2, activation=False))
+    y, params = run(unit, X)
+    corners = X[:, ::2, ::2]
+    total = sum(corners @ params[name]["kernel"][0, 0] + params[name]["bias"] for name in ("conv", "shortcut"))
+    np.testing.assert_allclose(y, np.maximum(total, 0), rtol=1e-5, atol=1e-6)
+
+
+def test_groups_do_not_mix():
+    y, params = run(Conv("conv", 6, 1, groups=2, activation=False), X)
+    kernel = params["conv"]["kernel"]
+    assert kernel.shape == (1, 1, 2, 6)
+    expected = np.concatenate([X[..., :2] @ kernel[0, 0, :, :3], X[..., 2:] @ kernel[0, 0, :, 3:]], axis=-1)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_depthwise_convolution_has_no_bias_and_keeps_channels_apart():
+    y, params = run(DepthwiseConv("conv", 2, 1, 1), X)
+    assert set(params["conv"]) == {"kernel"}
+    kernel = params["conv"]["kernel"][0, 0, 0]  # filter 2 c + m belongs to channel c
+    np.testing.assert_allclose(y, np.repeat(X, 2, axis=-1) * kernel, rtol=1e-5, atol=1e-6)
+
+
+def test_response_norm_by_groups_is_that_of_each_half():
+    unit = LocalResponseNorm(alpha=5.0, k=2.0, groups=2)
+    y, _ = run(unit, X)
+    halves = [run(dataclasses.replace(unit, groups=1), X[..., half])[0] for half in (slice(0, 2), slice(2, 4))]
+    np.testing.assert_array_equal(y, np.concatenate(halves, axis=-1))
+    assert not np.allclose(y, run(dataclasses.replace(unit, groups=1), X)[0])
+    # Channel 0 by hand: both channels of its half lie in the window of 5.
+    total = 2.0 + 5.0 / 5 * (X[..., 0] ** 2 + X[..., 1] ** 2)
+    np.testing.assert_allclose(y[..., 0], X[..., 0] * total**-0.75, rtol=1e-5)
+
+
+def test_average_pools_count_padding_if_the_style_says_so():
+    ones = np.ones((1, 3, 3, 1), np.float32)
+    for counted, corner in ((False, 1.0), (True, 4 / 9)):
+        y, _ = run(AvgPool(3, 1, "SAME"), ones, count_include_pad=counted)
+        np.testing.assert_allclose(y[0, 0, 0, 0], corner, rtol=1e-6)
+
+
+def test_sliding_dense_layers_share_the_parameters_of_dense_ones():
+    """A network that slides over the grid gives, at each place, what the dense one gives for that window."""
+    wide = np.asarray(jax.random.normal(jax.random.key(1), (2, 6, 5, 4)))
+    dense = Chain(Dense("fc", 8), Classifier("classifier", 3))
+    slide = Chain(Dense("fc", 8, window=3), Classifier("classifier", 3, window=1))
+    style = inception_jax.create_model("vgg_a").style
+    blocks = [Block(unit, style, jnp.float32, None) for unit in (dense, slide)]
+    trees = [block.init(jax.random.key(0), wide[:, :3, :3], train=False) for block in blocks]
+    assert jax.tree.map(jnp.shape, trees[0]) == jax.tree.map(jnp.shape, trees[1])
+    scores = blocks[1].apply(trees[0], wide, train=False)
+    assert scores.shape == (2, 4, 3, 3)
+    for i in range(4):
+        for j in range(3):
+            expected = blocks[0].apply(trees[0], wide[:, i : i + 3, j : j + 3], train=False)
+            np.testing.assert_allclose(scores[:, i, j], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run(ScoreAverage(), scores)[0], scores.mean(axis=(1, 2)), rtol=1e-5)
+
+
+def test_adaptive_average_pool_lays_its_windows_as_pytorch_does():
+    """On 14 cells four windows begin at 0, 3, 7 and 10 and have four cells each."""
+    x = np.asarray(jax.random.normal(jax.random.key(0), (2, 14, 5, 3)))
+    y, _ = run(AdaptiveAvgPool(4), x)
+    rows = [slice(0, 4), slice(3, 7), slice(7, 11), slice(10, 14)]
+    columns = [slice(0, 2), slice(1, 3), slice(2, 4), slice(3, 5)]
+    expected = np.array([[x[:, r, c].mean(axis=(1, 2)) for c in columns] for r in rows]).transpose(2, 0, 1, 3)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    same, _ = run(AdaptiveAvgPool(5), x[:, :5])
+    np.testing.assert_array_equal(same, x[:, :5])
+
+
+def test_global_average():
+    np.testing.assert_allclose(run(GlobalAvgPool(), X)[0], X.mean(axis=(1, 2), keepdims=True), rtol=1e-5, atol=1e-6)
