@@ -97,7 +97,7 @@ class Comparison:
         return f"{round(self.ours - self.printed.value, 3):+,}".removesuffix(".0")
 
     def text(self, mark: str = "") -> str:
-        """'159K weights ✓', or '2.7K weights ✗ +6,643.2'; `mark` follows a difference."""
+        """'159K parameters ✓', or '2.7K parameters ✗ +6,707.2'; `mark` follows a difference."""
         kind = "" if self.printed.what == "output" else f" {self.printed.what}"
         return f"{self.printed.text}{kind} " + ("✓" if self.agrees else f"✗ {self.difference}{mark}")
 
@@ -272,8 +272,8 @@ _INTRODUCTION = """# Paper against code
 What each paper, or the code released with it, prints, and what this code has. Written by
 `python -m experiments.summary --fidelity`; a test fails when it is stale.
 
-A printed number agrees (✓) if ours is within one unit of its last digit, because papers round and cut alike; a number
-printed in full must be equal. A difference is ours minus the printed. Parameters are those of the network without
+A printed number agrees (✓) if ours, rounded or cut to its digits, is the same: papers do both. A number printed in full
+must be equal. A difference is ours minus the printed. Parameters are those of the network without
 auxiliary heads unless said otherwise, batch normalisation's running statistics not among them; weights are parameters
 without biases and batch normalisation. Multiply-adds are of convolutions and dense layers, for one image, products with
 padding included. Activations are the image and the outputs of all operations in float32. The field is what one score

@@ -35,7 +35,7 @@ _MODELS = {
     "alexnet_tv": alexnet.alexnet_tv,
     **{name: functools.partial(zfnet.zfnet, filters) for name, filters in zfnet.FILTERS.items()},
     **{f"vgg_{letter}": functools.partial(vgg.vgg, letter, False, False) for letter in vgg.TABLE_1},
-    **{f"vgg_{letter}_bn": functools.partial(vgg.vgg, letter, False, True) for letter in "abde"},
+    **{f"vgg_{letter}_bn": functools.partial(vgg.vgg, letter, False, True, init="torchvision") for letter in "abde"},
     "vgg_a_lrn": functools.partial(vgg.vgg, "a", True, False),
     "nin_cifar10": nin.nin_cifar10,
     "nin_imagenet": nin.nin_imagenet,
@@ -83,11 +83,12 @@ def create_model(
       num_classes: number of classes; None: the paper's (1000 for ImageNet, 10 for LeNet-5 and the CIFAR networks, 1008
         for inception5h and inception_v3_fid).
       dtype: of the computation ('float32', 'bfloat16'); parameters and logits are float32 always.
-      width: factor on the number of filters of every layer, for small experiments; 1 is the paper's.
+      width: factor on the number of filters of each layer but the classifiers, for small experiments; 1 is the
+        paper's, and LeNet-5 of 1998 has no other.
       **options: the network's own, see its docstring (for instance `aux=False`).
 
     Raises:
-      UserError: no such network, or it has no such option; the nearest ones are named.
+      UserError: no such network (the nearest are named), no such option (all are named), or a value out of place.
     """
     if name not in _MODELS:
         near = difflib.get_close_matches(name, _MODELS, n=3) or list_models()
@@ -99,6 +100,8 @@ def create_model(
         if option not in known:
             raise UserError(f"network {name!r} has no option {option!r}; it has {', '.join(known)}")
         _check(option, value, known[option])
+    if width is None:
+        raise UserError("width=None must be a number above 0")
     _check("width", width, None)
     if num_classes is not None:
         _check("num_classes", num_classes, 1)
@@ -121,7 +124,7 @@ def _check(option: str, value, default) -> None:
         case float():  # shares and decays
             fits, kind = number and 0 <= value < 1, "a number from 0 to below 1"
         case int():
-            fits, kind = number and value == int(value) >= 1, "a whole number above 0"
+            fits, kind = number and isinstance(value, int) and value >= 1, "a whole number above 0"
         case None:
             fits, kind = value is None or (number and value > 0), "a number above 0"
         case _:

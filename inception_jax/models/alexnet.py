@@ -39,7 +39,7 @@ def alexnet(
     dropout: float = 0.5,
     dtype: Any = jnp.float32,
 ) -> Network:
-    """Builds AlexNet as published, for images of 224x224: 60,965,224 parameters.
+    """Builds AlexNet as published, for images of 224x224: 60,965,224 parameters (fc6 grows with the image).
 
     conv1 gives 55x55, as in Fig. 2, because its windows overhang the image by 3 pixels to the right and below, as in
     the original code; 227 pixels without padding, as in Caffe, give the same grid. LRN has k = 2, n = 5, beta = 0.75
@@ -49,8 +49,8 @@ def alexnet(
       num_classes: number of classes.
       groups: 2: the two GPUs' halves, which conv2, conv4 and conv5 do not leave; 1: one tower, 62,378,344 parameters.
       lrn: whether conv1 and conv2 are followed by local response normalisation (section 3.3).
-      lrn_by_group: whether it stays within each group's half of the channels, as in the original code.
-      overlapping_pools: windows of 3 (section 3.4); False: of 2, on the same grids.
+      lrn_by_group: with two groups, whether it stays within each group's half of the channels, as in the original code.
+      overlapping_pools: windows of 3 (section 3.4); False: of 2, on the same grids at 224x224.
       dropout: share dropped after fc6 and after fc7.
       dtype: of the computation.
     """

@@ -24,6 +24,7 @@ from inception_jax.models.units import (
     DepthwiseConv,
     Dropout,
     GlobalAvgPool,
+    LocalResponseNorm,
     MaxPool,
     Style,
     Unit,
@@ -68,7 +69,8 @@ _HE = initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 def module(row: Row, reduce_init=None, pool_init=None) -> Concat:
     """A module of Figure 5: the 5x5 path of GoogLeNet has become two 3x3."""
-    pool = MaxPool(3, row.stride, "SAME") if row.pool == "max" else AvgPool(3, 1, "SAME")
+    # A pool of stride 1 keeps the grid; one of stride 2 is padded by the network's rule.
+    pool = AvgPool(3, 1, "SAME") if row.pool == "avg" else MaxPool(3, row.stride, "SAME" if row.stride == 1 else None)
     branches: list[Unit] = [
         Chain(
             Conv("conv3x3_reduce", row.conv3x3_reduce, 1, kernel_init=reduce_init),
@@ -81,7 +83,7 @@ def module(row: Row, reduce_init=None, pool_init=None) -> Concat:
         ),
     ]
     if row.stride == 2:
-        return Concat(*branches, MaxPool(3, 2))
+        return Concat(*branches, pool)
     return Concat(
         Conv("conv1x1", row.conv1x1, 1),
         *branches,
@@ -89,13 +91,18 @@ def module(row: Row, reduce_init=None, pool_init=None) -> Concat:
     )
 
 
-def _network(num_classes, rows, stem, style, dropout, smallest, dtype, reduce_init=None, pool_init=None) -> Network:
+def _network(
+    num_classes, rows, stem, style, dropout, smallest, dtype, reduce_init=None, pool_init=None, lrn=False
+) -> Network:
+    norm1, norm2 = ((("norm1", LocalResponseNorm()),), (("norm2", LocalResponseNorm()),)) if lrn else ((), ())
     conv2 = Chain(Conv("conv3x3_reduce", 64, 1, kernel_init=pool_init), Conv("conv3x3", 192, 3))
     return Network(
         layers=(
             ("conv1", stem),
             ("pool1", MaxPool(3, 2)),
+            *norm1,
             ("conv2", conv2),
+            *norm2,
             ("pool2", MaxPool(3, 2)),
             *((row.name, module(row, reduce_init, pool_init)) for row in rows),
             ("pool", GlobalAvgPool()),  # 7x7 at 224
@@ -110,7 +117,7 @@ def _network(num_classes, rows, stem, style, dropout, smallest, dtype, reduce_in
 
 
 def _separable(**pointwise) -> Chain:
-    """The first layer: 'separable convolution with depth multiplier 8' (section 4.2 of the paper)."""
+    """The first layer: 'separable convolution with depth multiplier 8' (appendix of the paper)."""
     init = pointwise.get("kernel_init")
     return Chain(
         DepthwiseConv("conv7x7_depthwise", 8, 7, 2, kernel_init=init), Conv("conv7x7_pointwise", 64, 1, **pointwise)
@@ -121,6 +128,7 @@ def bn_inception(
     num_classes: int = 1000,
     *,
     norm: str = "batch",
+    lrn: bool = False,
     activation: str = "relu",
     dropout: float = 0.0,
     batch_norm_decay: float = 0.9997,
@@ -130,9 +138,12 @@ def bn_inception(
 
     Args:
       num_classes: number of classes.
-      norm: 'batch', or 'none': biases in its place (the paper's Inception, which it compares with).
+      norm: 'batch', or 'none': biases in its place.
+      lrn: whether pool1 and conv2 are followed by local response normalisation with GoogLeNet's constants (Caffe's).
+        With it, and dropout of 0.4, norm='none' is the Inception that the paper begins with and norm='batch' its
+        BN-Baseline; BN-x5 and BN-x30 have neither (section 4.2.1).
       activation: 'relu' or 'sigmoid' (BN-x5-Sigmoid).
-      dropout: share dropped before the classifier; the paper drops none, but 40 % in BN-Baseline.
+      dropout: share dropped before the classifier; 0.05 to 0.1 in some members of the paper's ensemble.
       batch_norm_decay: of the running statistics.
       dtype: of the computation.
     """
@@ -142,8 +153,9 @@ def bn_inception(
         kernel_init=_HE,
         activation=choose("activation", activation, {"relu": nn.relu, "sigmoid": nn.sigmoid}),
         batch_norm=choose("norm", norm, {"batch": BatchNorm(batch_norm_decay, epsilon=1e-3), "none": None}),
+        count_include_pad=False,
     )
-    return _network(num_classes, FIGURE_5, _separable(), style, dropout, 1, dtype)
+    return _network(num_classes, FIGURE_5, _separable(), style, dropout, 1, dtype, lrn=lrn)
 
 
 def bn_inception_slim(
@@ -169,6 +181,7 @@ def bn_inception_slim(
         pool_padding="SAME",
         kernel_init=_HE,
         batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3, scale=False),
+        count_include_pad=False,
     )
     inits = initializers.truncated_normal(0.09), initializers.truncated_normal(0.1)
     return _network(num_classes, rows, stem, style, dropout, 1, dtype, *inits)
@@ -181,7 +194,8 @@ def bn_inception_caffe(
 
     A full 7x7 convolution first, biases beside batch normalisation, epsilon 1e-5; average pools count their padding.
     Strided convolutions are padded on both sides, max-pools at the end alone, so that the paths of 3c and 4e are one
-    pixel apart, as they are there.
+    pixel apart, as they are there, and meet on even grids alone: the network takes 224 and 256, but not 299.
+    Initialisation (He's) is our choice.
 
     Args:
       num_classes: number of classes.

@@ -117,8 +117,9 @@ def layers_of(
     stem: Unit,
     norm: LocalResponseNorm | None,
     dropout: float,
+    classifier_init: Callable | None = None,
 ) -> tuple[tuple[str, Unit], ...]:
-    """The layers of `table`; `norm` stands after pool1 and after conv2, as in Fig. 3."""
+    """The layers of `table`; `norm` stands after pool1 and after conv2, as in Caffe."""
     layers: list[tuple[str, Unit]] = []
     for row in table:
         unit: Unit
@@ -136,7 +137,7 @@ def layers_of(
             case "dropout":
                 unit = Dropout(dropout)
             case "linear":
-                unit = Classifier("classifier", num_classes)
+                unit = Classifier("classifier", num_classes, kernel_init=classifier_init)
         layers.append((row.name, unit))
         if norm is not None and row.name in ("pool1", "conv2"):
             layers.append((f"norm{row.name[-1]}", norm))
@@ -172,7 +173,7 @@ def googlenet(
       num_classes: number of classes.
       module: 'reduced' (Fig. 2b, the paper's network) or 'naive' (Fig. 2a).
       stem: conv1 as 'convolution' (Caffe) or 'separable' (6,991,856 parameters; what Table 1's numbers for it fit).
-      norm: 'lrn' (as in Fig. 3, after pool1 and after conv2), 'batch' (batch normalisation in each convolution in place
+      norm: 'lrn' (after pool1 and after conv2, as in Caffe), 'batch' (batch normalisation in each convolution in place
         of its bias, no LRN; not in this paper) or 'none'.
       aux: whether the auxiliary classifiers aux1 (on 4a) and aux2 (on 4d) are there; they are run in training alone.
       dropout: share dropped before the classifier.

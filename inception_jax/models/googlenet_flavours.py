@@ -12,8 +12,6 @@ from inception_jax.models.googlenet import STEMS, TABLE_1, Row, aux_heads, layer
 from inception_jax.models.network import Network
 from inception_jax.models.units import AdaptiveAvgPool, AvgPool, BatchNorm, LocalResponseNorm, Style, Unit
 
-_TRUNCATED_NORMAL = initializers.truncated_normal(0.01)  # both write it so
-
 
 def _small_module(row: Row) -> Unit:
     return reduced_module(row, large=3)
@@ -64,7 +62,7 @@ def googlenet_tv(
         style=Style(
             conv_padding="SYMMETRIC",
             pool_padding="CEIL",
-            kernel_init=_TRUNCATED_NORMAL,
+            kernel_init=initializers.normal(0.01),  # cut at -2 and 2, which cuts nothing
             batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3),
         ),
         native=(224, 224, 3),
@@ -93,12 +91,18 @@ def googlenet_slim(
     """
     return Network(
         layers=layers_of(
-            _TABLE_SLIM, num_classes, module=_small_module, stem=STEMS["convolution"], norm=None, dropout=dropout
+            _TABLE_SLIM,
+            num_classes,
+            module=_small_module,
+            stem=STEMS["convolution"],
+            norm=None,
+            dropout=dropout,
+            classifier_init=initializers.variance_scaling(2.0, "fan_in", "truncated_normal"),
         ),
         style=Style(
             conv_padding="SAME",
             pool_padding="SAME",
-            kernel_init=_TRUNCATED_NORMAL,
+            kernel_init=initializers.truncated_normal(0.01),
             batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3, scale=False),
         ),
         native=(224, 224, 3),
@@ -118,10 +122,11 @@ def inception5h(
     """Builds the network of TensorFlow's inception5h graph (DeepDream, Lucid), for images of 224x224.
 
     The paper's network but for 508 channels after 4a, 48 filters in 5a's 5x5 reduction, SAME padding throughout and
-    other constants of LRN: depth radius 5, bias 2, alpha 1e-4 undivided, beta 0.5. Widths and heads are those of the
-    public graph's tensors; the constants of LRN are taken from transcriptions that disagree on the window (9 or 10
-    channels; radius 5 means 11) and are unverified, as are the rates of dropout, which an inference graph does not
-    hold. The graph subtracts 117 from pixels of 0 to 255.
+    other constants of LRN. Widths are those of greentfrapp/lucent (lucent/modelzoo/inceptionv1/InceptionV1.py). LRN has
+    TensorFlow's depth radius 5, bias 2, alpha 1e-4 undivided and beta 0.5, which is unverified: transcriptions of the
+    graph have windows of 9, 10 and 11 channels and a bias of 1 or 2. An inference graph holds no dropout and no
+    initialisation; GoogLeNet's rates and He's initialisation are our choice. The graph subtracts 117 from pixels of 0
+    to 255.
 
     Args:
       num_classes: number of classes.

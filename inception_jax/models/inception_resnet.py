@@ -24,7 +24,6 @@ from inception_jax.models.units import (
     MaxPool,
     Residual,
     Style,
-    Unit,
 )
 
 # Factors on the residuals of the A, B and C blocks: tf-slim's and facenet's. The paper says 0.1 to 0.3 (section 3.3).
@@ -131,7 +130,7 @@ def inception_resnet_v1(
 def inception_resnet_v2(
     num_classes: int = 1000,
     *,
-    widths: str = "released",
+    variant: str = "released",
     residual_scale: float | None = None,
     aux: bool = False,
     dropout: float = 0.2,
@@ -143,38 +142,37 @@ def inception_resnet_v2(
 
     Args:
       num_classes: number of classes.
-      widths: 'released', or 'paper': Inception-v4's stem, 384, 1152 and 2144 channels (the figures print 1154 and 2048,
-        which do not add up), no 1x1 convolution and no tenth C block at the end; 55,284,488 parameters. Both repeat the
-        blocks 10, 20 and 10 times; the 5, 10, 5 of Fig. 15 would cost 9.3 of the 12.3 billion multiply-adds of
-        Inception-v4, whose cost the text says it matches.
+      variant: 'released', or 'paper': Inception-v4's stem in the figures' order, 384, 1152 and 2144 channels (the
+        figures print 1154 and 2048, which do not add up), no 1x1 convolution at the end, no special last block;
+        55,284,488 parameters. Both repeat the blocks 10, 20 and 10 times; the 5, 10, 5 of Fig. 15 (unverified) would cost 9.3
+        billion multiply-adds, where the text says that the cost is that of Inception-v4, 12.3 billion.
       residual_scale: factor on all residuals; None: 0.17, 0.10 and 0.20 in the A, B and C blocks. The last block of the
         released network has 1 and no ReLU whatever it is.
-      aux: whether the auxiliary classifier 'aux' (on block17_20) is there; tf-slim has it, the figures have not.
+      aux: whether the auxiliary classifier 'aux' (on block17_20) is there; tf-slim has it; that
+        the figures have not is unverified.
       dropout: share dropped before the classifier.
       batch_norm_decay: of the running statistics.
       batch_norm_scale: whether batch normalisation has gamma; tf-slim's and Keras's has not.
       dtype: of the computation.
     """
     a, b, c = _scales(residual_scale)
-    last = {
-        "released": (
+    if choose("variant", variant, {"released": True, "paper": False}):
+        start = (*STEM, ("maxpool_5a_3x3", MaxPool(3, 2)), ("mixed_5b", module_a(96, 64)))
+        end = (
             ("block8_10", block8(1.0, (224, 256), activation=False)),
             ("conv2d_7b_1x1", Conv("conv1x1", 1536, 1)),
-        ),
-        "paper": (("block8_10", block8(c, (224, 256))),),
-    }
-    start: dict[str, tuple[tuple[str, Unit], ...]] = {
-        "released": (*STEM, ("maxpool_5a_3x3", MaxPool(3, 2)), ("mixed_5b", module_a(96, 64))),
-        "paper": inception_v4.stem(inception_v4.ORDERS["figures"]),
-    }
+        )
+    else:
+        start = inception_v4.stem(inception_v4.ORDERS["figures"])
+        end = (("block8_10", block8(c, (224, 256))),)
     layers = (
-        *choose("widths", widths, start),
+        *start,
         *((f"block35_{i}", block35(a, (48, 64))) for i in range(1, 11)),
         ("mixed_6a", reduction_a(256, 256, 384, 384)),
         *((f"block17_{i}", block17(b, (128, 160, 192))) for i in range(1, 21)),
         ("mixed_7a", reduction_b(288, (288, 320))),
         *((f"block8_{i}", block8(c, (224, 256))) for i in range(1, 10)),
-        *last[widths],
+        *end,
         *head(num_classes, dropout),
     )
     heads = aux_head(num_classes, "block17_20") if aux else ()
@@ -194,6 +192,7 @@ def _network(layers, aux_heads, decay, scale, dtype) -> Network:
             pool_padding="VALID",
             kernel_init=initializers.glorot_uniform(),
             batch_norm=BatchNorm(decay, epsilon=1e-3, scale=scale),
+            count_include_pad=False,
         ),
         native=(299, 299, 3),
         smallest=75,

@@ -6,6 +6,7 @@ network is the released one, whose filters agree in tf-slim (tf_slim/nets/incept
 whose layers bear tf-slim's names. Table 3's ladder is one network with options.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -38,7 +39,8 @@ STEM = (
     ("conv2d_4a_3x3", Conv("conv3x3", 192, 3, 1, "VALID")),
 )
 
-# Before "Factorized 7x7" of Table 3: one convolution with the output, 147x147x64 at 299, and the field of the three.
+# Before "Factorized 7x7" of Table 3: one convolution with the output of the three, 147x147x64 at 299. It sees 7 pixels,
+# they see 11.
 _STEM_7X7 = (("conv2d_1a_7x7", Conv("conv7x7", 64, 7, 2, "VALID")), *STEM[3:])
 
 
@@ -81,15 +83,15 @@ def module_b(filters: int) -> Concat:
     )
 
 
-def reduction_b() -> Concat:
-    """17x17 to 8x8."""
+def reduction_b(short: tuple[int, int], long: tuple[int, int, int, int]) -> Concat:
+    """17x17 to 8x8 of Inception-v3 and v4 (Fig. 8 of its paper): filters of the two paths' convolutions."""
     return Concat(
-        Chain(Conv("conv3x3_reduce", 192, 1), Conv("conv3x3", 320, 3, 2, "VALID")),
+        Chain(Conv("conv3x3_reduce", short[0], 1), Conv("conv3x3", short[1], 3, 2, "VALID")),
         Chain(
-            Conv("conv7x7_reduce", 192, 1),
-            Conv("conv1x7", 192, (1, 7)),
-            Conv("conv7x1", 192, (7, 1)),
-            Conv("conv7x7_3x3", 192, 3, 2, "VALID"),
+            Conv("conv7x7_reduce", long[0], 1),
+            Conv("conv1x7", long[1], (1, 7)),
+            Conv("conv7x1", long[2], (7, 1)),
+            Conv("conv7x7_3x3", long[3], 3, 2, "VALID"),
         ),
         MaxPool(3, 2),
     )
@@ -119,12 +121,19 @@ _MODULES = (
     ("mixed_6c", module_b(160)),
     ("mixed_6d", module_b(160)),
     ("mixed_6e", module_b(192)),
-    ("mixed_7a", reduction_b()),
+    ("mixed_7a", reduction_b((192, 320), (192, 192, 192, 192))),
     ("mixed_7b", module_c(AvgPool(3, 1, "SAME"))),
 )
 
 
-def aux_head(num_classes: int, after: str, batch_norm: bool = True) -> tuple[AuxHead]:
+def aux_head(
+    num_classes: int,
+    after: str,
+    *,
+    batch_norm: bool = True,
+    dense_init: Callable | None = None,
+    classifier_init: Callable | None = None,
+) -> tuple[AuxHead]:
     """The auxiliary head of Inception-v3 and v4 and Inception-ResNet-v2: 5x5x768 at 299, then 768 units.
 
     Released as a 5x5 convolution on a grid of 5x5: a dense layer. `batch_norm`: of that layer ("BN-auxiliary").
@@ -132,8 +141,8 @@ def aux_head(num_classes: int, after: str, batch_norm: bool = True) -> tuple[Aux
     unit = Chain(
         AvgPool(5, 3),
         Conv("conv1x1", 128, 1),
-        Dense("fc", 768, batch_norm=batch_norm, kernel_init=initializers.truncated_normal(0.01)),
-        Classifier("classifier", num_classes, kernel_init=initializers.truncated_normal(0.001)),
+        Dense("fc", 768, batch_norm=batch_norm, kernel_init=dense_init),
+        Classifier("classifier", num_classes, kernel_init=classifier_init),
     )
     return (AuxHead("aux", after, unit),)
 
@@ -176,11 +185,18 @@ def inception_v3(
       count_include_pad: whether average pools count padding: torchvision's and timm's do, tf-slim's and Keras's do not.
       dtype: of the computation.
     """
+    heads = aux_head(
+        num_classes,
+        "mixed_6e",
+        batch_norm=bn_auxiliary,
+        dense_init=initializers.truncated_normal(0.01),
+        classifier_init=initializers.truncated_normal(0.001),
+    )
     return _network(
         num_classes,
         stem=STEM if factorized_7x7 else _STEM_7X7,
         last_pool=AvgPool(3, 1, "SAME"),
-        aux_heads=aux_head(num_classes, "mixed_6e", bn_auxiliary) if aux else (),
+        aux_heads=heads if aux else (),
         dropout=dropout,
         batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3, scale=batch_norm_scale),
         count_include_pad=count_include_pad,
@@ -200,19 +216,11 @@ def inception_v3_fid(num_classes: int = 1008, *, batch_norm_decay: float = 0.999
       batch_norm_decay: of the running statistics.
       dtype: of the computation.
     """
-    return _network(
-        num_classes,
-        stem=STEM,
-        last_pool=MaxPool(3, 1, "SAME"),
-        aux_heads=(),
-        dropout=0.0,
-        batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3),
-        count_include_pad=False,
-        dtype=dtype,
-    )
+    batch_norm = BatchNorm(batch_norm_decay, epsilon=1e-3)
+    return _network(num_classes, STEM, MaxPool(3, 1, "SAME"), (), 0.0, batch_norm, False, dtype)
 
 
-def _network(num_classes, *, stem, last_pool, aux_heads, dropout, batch_norm, count_include_pad, dtype) -> Network:
+def _network(num_classes, stem, last_pool, aux_heads, dropout, batch_norm, count_include_pad, dtype) -> Network:
     return Network(
         layers=(
             *stem,

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax.linen import initializers
 
 from inception_jax.errors import choose
-from inception_jax.models.inception_v3 import aux_head, head, reduction_a
+from inception_jax.models import bn_inception
+from inception_jax.models.inception_v3 import STEM, aux_head, head, reduction_a, reduction_b
 from inception_jax.models.network import Network
 from inception_jax.models.units import AvgPool, BatchNorm, Chain, Concat, Conv, MaxPool, Style
 
@@ -43,6 +44,10 @@ ORDERS = {
 }
 
 
+# Fig. 4, 35x35x384: BN-Inception's module with other numbers.
+MODULE_A = bn_inception.module(bn_inception.Row("A", (35, 35, 384), 96, 64, 96, 64, 96, "avg", 96))
+
+
 def _chain(reduce: Conv, name: str, filters: tuple[int, ...], kernels: tuple) -> Chain:
     """Asymmetric convolutions one after another: name_1, name_2, ..."""
     pairs = enumerate(zip(filters, kernels, strict=True), start=1)
@@ -52,9 +57,7 @@ def _chain(reduce: Conv, name: str, filters: tuple[int, ...], kernels: tuple) ->
 def stem(order: Order) -> tuple:
     """Fig. 3: 149x149x32, 147x147x32, 147x147x64, 73x73x160, 71x71x192, 35x35x384."""
     return (
-        ("conv2d_1a_3x3", Conv("conv3x3", 32, 3, 2, "VALID")),
-        ("conv2d_2a_3x3", Conv("conv3x3", 32, 3, 1, "VALID")),
-        ("conv2d_2b_3x3", Conv("conv3x3", 64, 3)),
+        *STEM[:3],
         ("mixed_3a", Concat(MaxPool(3, 2), Conv("conv3x3", 96, 3, 2, "VALID"))),
         (
             "mixed_4a",
@@ -71,16 +74,6 @@ def stem(order: Order) -> tuple:
     )
 
 
-def module_a() -> Concat:
-    """Fig. 4, 35x35x384."""
-    return Concat(
-        Conv("conv1x1", 96, 1),
-        Chain(Conv("conv3x3_reduce", 64, 1), Conv("conv3x3", 96, 3)),
-        Chain(Conv("double3x3_reduce", 64, 1), Conv("double3x3_1", 96, 3), Conv("double3x3_2", 96, 3)),
-        Chain(AvgPool(3, 1, "SAME"), Conv("pool_proj", 96, 1)),
-    )
-
-
 def module_b(order: Order) -> Concat:
     """Fig. 5, 17x17x1024."""
     return Concat(
@@ -88,20 +81,6 @@ def module_b(order: Order) -> Concat:
         _chain(Conv("conv7x7_reduce", 192, 1), "conv7", (224, 256), order.b_short),
         _chain(Conv("double7x7_reduce", 192, 1), "double7", (192, 224, 224, 256), order.b_long),
         Chain(AvgPool(3, 1, "SAME"), Conv("pool_proj", 128, 1)),
-    )
-
-
-def reduction_b() -> Concat:
-    """Fig. 8, 17x17 to 8x8x1536."""
-    return Concat(
-        Chain(Conv("conv3x3_reduce", 192, 1), Conv("conv3x3", 192, 3, 2, "VALID")),
-        Chain(
-            Conv("conv7x7_reduce", 256, 1),
-            Conv("conv1x7", 256, (1, 7)),
-            Conv("conv7x1", 320, (7, 1)),
-            Conv("conv7x7_3x3", 320, 3, 2, "VALID"),
-        ),
-        MaxPool(3, 2),
     )
 
 
@@ -133,29 +112,32 @@ def inception_v4(
     Args:
       num_classes: number of classes.
       order: of the 1x7 and 7x1 (1x3 and 3x1) convolutions in a row, where the two differ: 'released' or 'figures'.
-      aux: whether the auxiliary classifier 'aux' (on mixed_6h) is there; tf-slim has it, the figures have not.
+      aux: whether the auxiliary classifier 'aux' (on mixed_6h) is there; tf-slim has it; that
+        the figures have not is unverified.
       dropout: share dropped before the classifier.
       batch_norm_decay: of the running statistics.
       batch_norm_scale: whether batch normalisation has gamma; tf-slim's has not.
       dtype: of the computation.
     """
     kernels = choose("order", order, ORDERS)
+    glorot = initializers.glorot_uniform()
     return Network(
         layers=(
             *stem(kernels),
-            *((f"mixed_5{letter}", module_a()) for letter in "bcde"),
+            *((f"mixed_5{letter}", MODULE_A) for letter in "bcde"),
             ("mixed_6a", reduction_a(192, 224, 256, 384)),
             *((f"mixed_6{letter}", module_b(kernels)) for letter in "bcdefgh"),
-            ("mixed_7a", reduction_b()),
+            ("mixed_7a", reduction_b((192, 192), (256, 256, 320, 320))),
             *((f"mixed_7{letter}", module_c(kernels)) for letter in "bcd"),
-            *head(num_classes, dropout, initializers.glorot_uniform()),
+            *head(num_classes, dropout, glorot),
         ),
-        aux_heads=aux_head(num_classes, "mixed_6h") if aux else (),
+        aux_heads=aux_head(num_classes, "mixed_6h", classifier_init=glorot) if aux else (),
         style=Style(
             conv_padding="SAME",
             pool_padding="VALID",
             kernel_init=initializers.variance_scaling(2.0, "fan_in", "truncated_normal"),
             batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3, scale=batch_norm_scale),
+            count_include_pad=False,
         ),
         native=(299, 299, 3),
         smallest=75,

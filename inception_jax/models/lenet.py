@@ -13,11 +13,13 @@ import numpy as np
 from flax.linen import initializers
 from jax import lax
 
+from inception_jax import ops
 from inception_jax.errors import choose
 from inception_jax.models.network import Network
 from inception_jax.models.units import AvgPool, Classifier, Conv, Custom, Dense, MaxPool, Style
 
-# Table I: the maps of S2 that each map of C3 sees: three in a row, four in a row, four with a gap, all six.
+# Table I: the maps of S2 that each map of C3 sees: three in a row, four in a row, four with a gap, all six. From
+# memory, unverified; the number of kernels, 60, is the paper's.
 TABLE_I = (
     *(tuple(sorted((i + j) % 6 for j in range(3))) for i in range(6)),
     *(tuple(sorted((i + j) % 6 for j in range(4))) for i in range(6)),
@@ -48,12 +50,12 @@ DIGITS = (
 
 
 def squash(x: jax.Array) -> jax.Array:
-    """1.7159 tanh(2 x / 3), appendix A."""
+    """1.7159 tanh(2 x / 3), appendix A (2 / 3 from memory, unverified)."""
     return 1.7159 * jnp.tanh(2 / 3 * x)
 
 
 def _uniform(fan_in: int):
-    """Uniform within 2.4 / fan_in, appendix A (from memory of the text; unverified)."""
+    """Uniform within 2.4 / fan_in, appendix A (from memory, unverified). Biases start with 0, our choice."""
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -2.4 / fan_in, 2.4 / fan_in)
 
 
@@ -70,7 +72,7 @@ class Subsampling(nn.Module):
     def __call__(self, x):  # noqa: D102
         coefficient = self.param("coefficient", _uniform(4), x.shape[-1:])
         bias = self.param("bias", initializers.zeros, x.shape[-1:])
-        total = lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        total = 4 * ops.avg_pool(x, 2, 2, "VALID", count_include_pad=False)
         return squash(total * coefficient.astype(self.dtype) + bias.astype(self.dtype))
 
 
@@ -97,8 +99,8 @@ class SparseConv(nn.Module):
 class RadialBasis(nn.Module):
     """Minus the squared Euclidean distance of the 84 inputs to each class's fixed target of -1 and 1, in float32.
 
-    The paper's output is the distance; with its sign turned the nearest class has the highest score. For other numbers
-    of classes than 10 the targets are random, which the paper names as a possibility.
+    The paper's output is the squared distance; with its sign turned the nearest class has the highest score. For other
+    numbers of classes than 10 the targets are random, which the paper names as a possibility.
     """
 
     num_classes: int

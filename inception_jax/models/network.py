@@ -53,7 +53,12 @@ class Block(nn.Module):
                     x = self._run(part, x, train)
                 return x
             case Concat(branches):
-                return jnp.concatenate([self._run(branch, x, train) for branch in branches], axis=-1)
+                outputs = [self._run(branch, x, train) for branch in branches]
+                grids = dict.fromkeys("x".join(map(str, output.shape[1:3])) for output in outputs)
+                if len(grids) > 1:  # padded by different rules
+                    found = " and ".join(grids)
+                    raise UserError(f"this size of images does not work: the branches of {self.name} give {found}")
+                return jnp.concatenate(outputs, axis=-1)
             case Residual():
                 return self._add(unit, x, train)
             case Conv():

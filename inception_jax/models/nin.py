@@ -2,7 +2,7 @@
 
 Lin, Chen and Yan, "Network In Network", 2013, https://arxiv.org/abs/1312.4400. The network for CIFAR-10 is the author's
 configuration (github.com/mavenlin/cuda-convnet, NIN/cifar-10_def), the one for ImageNet that of the Caffe model zoo
-(nin_imagenet, by the author too; not in the paper). cccp: cascaded cross channel parametric pooling, a 1x1 convolution.
+(nin_imagenet; not in the paper). cccp: cascaded cross channel parametric pooling, a 1x1 convolution.
 """
 
 from typing import Any

@@ -1,6 +1,8 @@
 """ResNet-50, the control that everybody can compare with.
 
 He et al., "Deep Residual Learning for Image Recognition", 2015, https://arxiv.org/abs/1512.03385, Table 1.
+Initialisation is He's (section 3.4); padding and the constants of batch normalisation, which the paper leaves open, are
+those of torchvision/models/resnet.py. Keras has an epsilon of 1.001e-5 and biases in its convolutions.
 """
 
 from typing import Any

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax.linen import initializers
 
-from inception_jax.errors import choose
+from inception_jax.errors import UserError, choose
 from inception_jax.models.network import Network
 from inception_jax.models.units import (
     BatchNorm,
@@ -37,6 +37,13 @@ TABLE_1 = {
 # fmt: on
 FILTERS = (64, 128, 256, 512, 512)
 
+# Of convolutions and of dense layers; None: the same.
+_INITS = {
+    "glorot": (initializers.glorot_uniform(), None),
+    "normal": (initializers.normal(0.1), None),
+    "torchvision": (initializers.variance_scaling(2.0, "fan_out", "normal"), initializers.normal(0.01)),
+}
+
 
 def vgg(
     configuration: str,
@@ -52,20 +59,27 @@ def vgg(
 ) -> Network:
     """Builds a VGG, for images of 224x224; end points conv1_1 to pool5, fc6 to fc8.
 
+    Parameters in millions, as in the paper's Table 2: A and A-LRN 133, B 133, C 134, D 138, E 144; exactly in
+    tests/models/test_family.py. fc6, 103 million of them at 224x224, grows with the image.
+
     Args:
       configuration: the column of Table 1.
       lrn: whether conv1_1 is followed by LRN (column A-LRN; AlexNet's constants, as the paper says).
       batch_norm: whether convolutions have batch normalisation, beside their biases: torchvision's, not in the paper.
       num_classes: number of classes.
       dropout: share dropped after fc6 and after fc7.
-      init: 'glorot' (the paper's footnote: it makes training the shallow network first unnecessary) or 'normal' (the
-        paper's: variance 0.01).
+      init: 'glorot' (which the authors found later: no shallow network need be trained first), 'normal' (the paper's:
+        variance 0.01) or 'torchvision', the default with batch normalisation: He's by fan-out in convolutions, a
+        standard deviation of 0.01 in dense layers.
       dense_window: fully convolutional, for dense evaluation (section 3.2): fc6 slides over the last grid as a window
         of this size, and the scores are averaged over the places. 7 has the parameters of a network for 224x224.
         None: fc6 sees the whole grid.
-      batch_norm_decay: of the running statistics.
+      batch_norm_decay: of the running statistics, with batch normalisation.
       dtype: of the computation.
     """
+    if dense_window is not None and not isinstance(dense_window, int):
+        raise UserError(f"dense_window={dense_window} must be a whole number above 0")
+    conv_init, dense_init = choose("init", init, _INITS)
     layers: list[tuple[str, Unit]] = []
     for stage, (kernels, filters) in enumerate(zip(TABLE_1[configuration], FILTERS, strict=True), start=1):
         for i, kernel in enumerate(kernels, start=1):
@@ -75,21 +89,20 @@ def vgg(
         layers.append((f"pool{stage}", MaxPool(2, 2)))
     slide = None if dense_window is None else 1
     layers += [
-        ("fc6", Dense("dense", 4096, window=dense_window)),
+        ("fc6", Dense("dense", 4096, dense_window, kernel_init=dense_init)),
         ("dropout6", Dropout(dropout)),
-        ("fc7", Dense("dense", 4096, window=slide)),
+        ("fc7", Dense("dense", 4096, slide, kernel_init=dense_init)),
         ("dropout7", Dropout(dropout)),
-        ("fc8", Classifier("classifier", num_classes, window=slide)),
+        ("fc8", Classifier("classifier", num_classes, slide, kernel_init=dense_init)),
     ]
     if dense_window is not None:
         layers.append(("average", ScoreAverage()))
-    inits = {"glorot": initializers.glorot_uniform(), "normal": initializers.normal(0.1)}
     return Network(
         layers=tuple(layers),
         style=Style(
             conv_padding="SYMMETRIC",
             pool_padding="VALID",
-            kernel_init=choose("init", init, inits),
+            kernel_init=conv_init,
             batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-5) if batch_norm else None,
             conv_bias=True,
         ),

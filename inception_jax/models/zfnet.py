@@ -1,8 +1,9 @@
 """ZFNet.
 
 Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2013, https://arxiv.org/abs/1311.2901, Fig. 3
-and Table 2. The grids of Fig. 3 (110, 55, 26, 13, 6; from memory, unverified) need one pixel of padding at conv1 and
-pools that reach over the end. The paper gives no constants for its contrast normalisation; these are AlexNet's.
+and Table 2. The grids of Fig. 3 (110, 55, 26, 13, 6; 110, 26 and 13 from memory, unverified) need one pixel of padding
+at conv1 and pools that reach over the end. The paper gives no constants for its contrast normalisation; these are
+AlexNet's.
 """
 
 from typing import Any

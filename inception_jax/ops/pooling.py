@@ -80,31 +80,31 @@ def avg_pool(x: jax.Array, window: int, stride: int, padding: str, count_include
     """Mean over `window` x `window` cells of `x` [N, H, W, C].
 
     `count_include_pad` says whether cells of the padding are counted in the divisor: Caffe and PyTorch count them,
-    TensorFlow does not. It is without effect where nothing is padded.
+    TensorFlow does not. It is without effect where nothing is padded. Computed in float32, returned in the dtype of
+    `x`.
     """
     geometry = _geometry(x, window, stride, padding)
-    total = lax.reduce_window(x, 0.0, lax.add, *geometry)
+    total = lax.reduce_window(x.astype(jnp.float32), 0.0, lax.add, *geometry)
     if count_include_pad:
-        return total / window**2
-    return total / lax.reduce_window(jnp.ones((1, *x.shape[1:3], 1), x.dtype), 0.0, lax.add, *geometry)
+        count = window**2
+    else:
+        count = lax.reduce_window(jnp.ones((1, *x.shape[1:3], 1)), 0.0, lax.add, *geometry)
+    return (total / count).astype(x.dtype)
 
 
 def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
     """Mean over `size` x `size` windows laid evenly over the grid of `x` [N, H, W, C], to [N, size, size, C].
 
     Window i reaches from floor(i n / size) to ceil((i + 1) n / size), so that windows may overlap and, on a grid under
-    `size`, repeat: PyTorch's AdaptiveAvgPool2d.
+    `size`, repeat: PyTorch's AdaptiveAvgPool2d. Computed in float32, returned in the dtype of `x`.
     """
+    mean = x.astype(jnp.float32)
     for axis in (1, 2):
         cells = x.shape[axis]
-        means = [
-            jnp.mean(
-                lax.slice_in_dim(x, i * cells // size, -(-(i + 1) * cells // size), axis=axis), axis, keepdims=True
-            )
-            for i in range(size)
-        ]
-        x = jnp.concatenate(means, axis)
-    return x
+        bounds = [(i * cells // size, -(-(i + 1) * cells // size)) for i in range(size)]
+        windows = [lax.slice_in_dim(mean, start, stop, axis=axis) for start, stop in bounds]
+        mean = jnp.concatenate([jnp.mean(window, axis, keepdims=True) for window in windows], axis)
+    return mean.astype(x.dtype)
 
 
 def _geometry(x, window, stride, padding):

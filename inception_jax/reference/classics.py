@@ -60,13 +60,14 @@ _VGG_D = (
 )
 _24M = "the slides' own column adds up to 15.2M numbers, 61.0 MB, not to 24M"
 
+_0_84 = "Table 1 gives 0.84 M"
 _1_25 = "Tables 1 and 2 give 1.25 M"
 _1_30 = "Tables 1 and 2 give 1.30 M"
 _0_95 = "Table 1 gives 0.95 M (1.29 M it would with one more 3x3 convolution of 192 filters)"
 _ALL_CNN = (
     # network           # parameters, each with a sign of approximation
-    ("base_cnn_a",      "0.9 M",  ""),
-    ("strided_cnn_a",   "0.9 M",  ""),
+    ("base_cnn_a",      "0.9 M",  _0_84),
+    ("strided_cnn_a",   "0.9 M",  _0_84),
     ("conv_pool_cnn_a", "1.28 M", _1_25),
     ("all_cnn_a",       "1.28 M", _1_25),
     ("base_cnn_b",      "1 M",    ""),
@@ -152,7 +153,7 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
 # fmt: on
 
 _VGG_NOTES = (
-    "The paper draws weights with variance 0.01 and starts deep networks from a trained A; a later footnote finds "
+    "The paper draws weights with variance 0.01 and starts deep networks from a trained A; the authors later found "
     "Glorot's initialisation enough without that, which is followed; init='normal' is the other.",
     "Rethinking the Inception Architecture gives VGGNet about three times AlexNet's 60 million; Table 2 has 133 to "
     "144.",
@@ -171,8 +172,9 @@ NOTES: dict[str, tuple[str, ...]] = {
         "150,000.",
         "Which maps C3 sees (Table I) and the initialisation are from memory, unverified; they do make 1,516 and "
         "60,000.",
-        "The output's targets are a picture in the paper (Fig. 3), drawn anew here. Its output is a distance, here "
-        "minus the squared distance, so that the nearest class scores highest.",
+        "The output's targets are a picture in the paper (Fig. 3), drawn anew. Its output is the squared distance, "
+        "here minus that, so that the nearest class scores highest. Softmax cross-entropy of these scores lacks the "
+        "term exp(-j) of the paper's criterion (from memory, unverified).",
     ),
     "lenet5_modern": ("No source in print: full C3, pools without parameters and ten linear outputs are custom.",),
     "alexnet": (
@@ -205,7 +207,10 @@ NOTES: dict[str, tuple[str, ...]] = {
     "vgg_d": (*_VGG_NOTES, "Stanford's slides make 24M * 4 bytes 96MB, its notes (cs231n.github.io) 93MB."),
     **dict.fromkeys(
         ("vgg_a_bn", "vgg_b_bn", "vgg_d_bn", "vgg_e_bn"),
-        ("Not in the paper; torchvision is followed, whose convolutions keep biases beside batch normalisation.",),
+        (
+            "Not in the paper; torchvision is followed, whose convolutions keep biases beside batch normalisation. On "
+            "other images than 224x224 torchvision pools to 7x7 adaptively before fc6; here fc6 grows.",
+        ),
     ),
     "nin_cifar10": (
         "All pools but the last take the maximum in the author's configuration (mavenlin/cuda-convnet), which is "

@@ -30,9 +30,11 @@ _GOOGLENET = (
 _GOOGLENET_SIZES = {r[0]: r[1] for r in _GOOGLENET if r[1]}
 _GOOGLENET_BASE = {layer: size for layer, size in _GOOGLENET_SIZES.items() if layer not in ("pool5", "dropout")}
 _INCEPTION5H_REASONS = {"inception_4a": "the graph's 3x3 has 204 filters, not 208"}
-_CONV1 = "exactly a separable 7x7 of multiplier 8: 2,712 weights, 34,019,328 multiply-adds; stem='separable'"
+_CONV1 = "exactly a separable 7x7 of multiplier 8: 2,712 weights, 64 biases, 34,019,328 operations; stem='separable'"
 _MODULES = [f"inception_{row}" for row in ("4a", "4c", "4d", "4e", "5a", "5b")]
-_PARAMS_REASONS = {"conv1": _CONV1, **dict.fromkeys(_MODULES, "contradicts the filters in its own row")}
+_PARAMS_REASONS = dict.fromkeys(_MODULES, "contradicts the filters in its own row") | {
+    "conv1": _CONV1, "inception_4b": "438 without its biases, one unit off",
+}
 _OPS_REASONS = {"conv1": _CONV1, "inception_5a": "fits 1072K weights of its row (times 49), but not the filters there"}
 
 _FIGURE_5 = {
@@ -86,9 +88,9 @@ _RESNET_V2_SLIM = _STEM | {
 }
 _RESNET_V2_FIGURES = {"block35_10": "35x35x384", "block17_20": "17x17x1154", "block8_10": "8x8x2048"}
 _RESNET_V2_REASONS = {
-    "block35_10": "384 with the stem of Fig. 3 (widths='paper'); the released network has another, of 320",
-    "block17_20": "Reduction-A's own filters make 1152 (widths='paper'), the released network's 1088",
-    "block8_10": "Reduction-B's own filters make 2144 (widths='paper'), the released network's 2080",
+    "block35_10": "384 with the stem of Fig. 3 (variant='paper'); the released network has another, of 320",
+    "block17_20": "Reduction-A's own filters make 1152 (variant='paper'), the released network's 1088",
+    "block8_10": "Reduction-B's own filters make 2144 (variant='paper'), the released network's 2080",
 }
 
 
@@ -109,7 +111,7 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
     "googlenet": (
         *column("output", "Table 1, output size", _GOOGLENET_SIZES),
         Printed("activations", "linear", "1000", "Table 1, output size 1x1x1000"),
-        *column("weights", "Table 1, params", {r[0]: r[2] for r in _GOOGLENET if r[2]}, 1024, _PARAMS_REASONS),
+        *column("parameters", "Table 1, params", {r[0]: r[2] for r in _GOOGLENET if r[2]}, 1024, _PARAMS_REASONS),
         *column("multiply-adds", "Table 1, ops", {r[0]: r[3] for r in _GOOGLENET if r[3]}, 10**6, _OPS_REASONS),
         Printed("multiply-adds", "", "1.5 billion", "section 1", 10**9),
         Printed("parameters", "", "5 million", "Rethinking, section 1", 10**6, "Table 1's params sum to 6,798K"),
@@ -123,7 +125,7 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
     "bn_inception": (
         *_BN_INCEPTION,
         Printed("parameters", "", "13.6M", "section 4.2", 10**6, "unresolved: Figure 5's filters do not add up to it"),
-        _table_3("2.0"),
+        _table_3("2.0", "Figure 5's filters make 1.95; 2.03 with a full first convolution"),
     ),
     "bn_inception_slim": column("output", "tf_slim/nets/inception_v2_test.py", _V2_SLIM),
     "bn_inception_caffe": (*_BN_INCEPTION, *imgclsmob("11,295,240", "BN-Inception")),
@@ -174,8 +176,8 @@ NOTES: dict[str, tuple[str, ...]] = {
         "by 5), beta 0.75, k = 1, after pool1 and before pool2. That Fig. 3 has this order is unverified.",
         "The padding of conv1 is not in the paper. Caffe and torchvision pad 3 pixels on each side, which is "
         "followed; tf-slim 2 before and 3 after, which shifts the grid by a pixel.",
-        "No text says that conv1 is separable, as the BN paper's is (Table 1 fits it); Caffe's full convolution is "
-        "followed.",
+        "No text says that conv1 is separable, as the BN paper's is; Caffe's full convolution is followed. Table 1 "
+        "fits the separable one, and with it the whole costs the 1.5 billion of section 1: 1,498,677,248.",
     ),
     "googlenet_tv": (
         "Unlike the paper: 3x3 for 5x5 (pytorch/vision issue 906) and pool4 of 2x2 (pull request 678), both "
@@ -187,8 +189,8 @@ NOTES: dict[str, tuple[str, ...]] = {
         "classifier: 5,592,624 trained and 2 * 7,280 running statistics. Its checkpoints have 1001 classes.",
     ),
     "inception5h": (
-        "508 channels in 4a (lucid prints them too) and 48 filters in 5a's 5x5 reduction are the graph's. The window "
-        "of LRN is unverified: transcriptions have 9 or 10 channels; a radius of 5, which is followed, means 11.",
+        "508 channels in 4a (lucid prints them too) and 48 filters in 5a's 5x5 reduction are the graph's. LRN is "
+        "unverified: transcriptions have windows of 9, 10 and 11 channels and a k of 1 or 2; here 11 and 2.",
     ),
     "bn_inception": (
         _FIGURE_5_NOTE,
@@ -208,12 +210,13 @@ NOTES: dict[str, tuple[str, ...]] = {
     "inception_v2": (
         "The network of Table 3 was not published; here it is the released Inception-v3 with one 7x7 first and no "
         "batch normalisation in the head's dense layer. tf-slim's inception_v2 is another network, BN-Inception.",
-        "Table 3 adds the factorised 7x7 late; Table 1, which section 10 calls Inception-v2, already begins with it.",
+        "Table 3 adds the factorised 7x7 late; Table 1, of the network called Inception-v2, already begins with it.",
     ),
     "inception_v3": (
         "Where paper and code differ the code is followed. Section 6 has figures 5 and 6 where Table 1 has 6 and 7. "
         "Table 1 has 5 modules at 17x17, the code a reduction and 4; its unpadded 3x3 on 35x35x192 would not leave "
         "35x35; Fig. 5 has two 3x3 for a 5x5, the code a 5x5 too (pytorch/vision issue 798).",
+        "The cost is 5 billion in the abstract, 4.8 in Table 3 and 5.7 of the released network.",
         "The abstract's 'less than 25 million parameters' holds without the auxiliary head, which torchvision's "
         "num_params, 27,161,264, counts (and its _ops do not).",
         "Keras's total, 23,851,784, is 23,800,136 weights and biases, and 3 * 17,216 for beta and running statistics; "
@@ -240,7 +243,7 @@ NOTES: dict[str, tuple[str, ...]] = {
     ),
     "inception_resnet_v2": (
         "The released network is followed, which differs from the figures in its stem, in a last C block of scale 1 "
-        "without ReLU and in a 1x1 of 1536 filters after it; widths='paper' has the figures'.",
+        "without ReLU and in a 1x1 of 1536 filters after it; variant='paper' has the figures'.",
         "Fig. 15 repeats blocks 5, 10, 5 times and prints Inception-ResNet-v1's sizes. The text says that the cost is "
         "Inception-v4's, 12.3 billion: 10, 20, 10, as released, cost 13.2, but 5, 10, 5 only 9.3.",
         "Keras's total, 55,873,736, counts two running statistics for each gamma here: 30,272 more.",

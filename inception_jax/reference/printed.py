@@ -1,8 +1,10 @@
 """How a number that was printed somewhere is written down here, and compared."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 
 KINDS = ("output", "parameters", "weights", "multiply-adds", "activations", "activation bytes")
 
@@ -37,17 +39,12 @@ class Printed:
         return float(self._digits.replace(",", "")) * self.unit
 
     def agrees(self, ours: int | tuple[int, ...]) -> bool:
-        """Whether `ours` is the shape printed, or the number to within one unit of its last printed digit.
-
-        Papers round and cut alike, so that one unit is what a printed digit is worth. A number printed in full must be
-        equal.
-        """
-        if self.what == "output":
+        """Whether `ours` is the shape printed, or the number rounded or cut to the printed digits: papers do both."""
+        if self.what == "output" or self.unit == 1:
             return ours == self.value
-        if self.unit == 1:
-            return ours == self.value
-        decimals = len(self._digits.partition(".")[2])
-        return abs(ours - self.value) <= self.unit * 10.0**-decimals
+        digits = self._digits.replace(",", "")
+        scale = Fraction(10 ** len(digits.partition(".")[2]), self.unit)
+        return int(digits.replace(".", "")) in (math.floor(ours * scale), math.floor(ours * scale + Fraction(1, 2)))
 
     @property
     def _digits(self) -> str:

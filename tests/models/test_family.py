@@ -85,11 +85,12 @@ VARIANTS = [
     ("inception_v4", {"num_classes": 1001, "aux": True, "batch_norm_scale": False}, 46_009_106),  # tf-slim's
     ("inception_v4", {"order": "figures"}, 42_679_816),
     ("inception_resnet_v2", {"num_classes": 1001, "aux": True, "batch_norm_scale": False}, 59_182_258),  # tf-slim's
-    ("inception_resnet_v2", {"widths": "paper"}, 55_284_488),
+    ("inception_resnet_v2", {"variant": "paper"}, 55_284_488),
     ("inception_resnet_v2", {"residual_scale": 0.3}, 55_843_464),
     ("alexnet", {"groups": 1}, 62_378_344),
     ("alexnet", {"lrn": False, "overlapping_pools": False}, 60_965_224),
     ("bn_inception", {"norm": "none"}, 11_278_528 - 10_016),
+    ("bn_inception", {"lrn": True}, 11_278_528),
     ("vgg_d", {"dense_window": 7}, 138_357_544),
     ("nin_cifar10", {"num_classes": 100}, 984_356),
     ("all_cnn_c", {"num_classes": 100}, 1_387_108),
@@ -124,6 +125,17 @@ def test_kerass_total_of_inception_v3():
     model = inception_jax.create_model("inception_v3", aux=False, batch_norm_scale=False)
     variables = summary.abstract_variables(model, model.native)
     assert sum(x.size for x in jax.tree.leaves(variables)) == 23_851_784
+
+
+def test_caffes_bn_inception_takes_some_sizes_only():
+    """Its strided convolutions and its pools are padded by different rules, which agree on even grids."""
+    model = inception_jax.create_model("bn_inception_caffe")
+    for size in (224, 256):
+        summary.abstract_variables(model, (size, size, 3))
+    with pytest.raises(
+        inception_jax.UserError, match="this size of images does not work: the branches of inception_3c"
+    ):
+        summary.abstract_variables(model, (299, 299, 3))
 
 
 def test_multiply_adds_of_resnet50_with_the_stride_in_its_3x3():
@@ -322,7 +334,7 @@ def test_the_smallest_image_is_the_smallest_for_which_the_arithmetic_works(name)
     model = inception_jax.create_model(name)
 
     def grids(size):
-        shape = (1, size, size + 1, model.native[2])
+        shape = (1, size, size, model.native[2])
         keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
         unguarded = model.clone(smallest=0)
         outputs = jax.eval_shape(lambda: unguarded.init_with_output(keys, jnp.zeros(shape), train=True))

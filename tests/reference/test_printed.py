@@ -10,20 +10,23 @@ NAMES = inception_jax.list_models()
 @pytest.mark.parametrize(
     ("what", "text", "unit", "ours", "agrees"),
     [
-        ("weights", "2.7K", 1024, 2_712, True),  # 2.65 K
+        ("weights", "2.7K", 1024, 2_776, True),  # 2.71
+        ("weights", "2.7K", 1024, 2_712, False),  # 2.65, so biases are counted
         ("weights", "2.7K", 1024, 9_408, False),
         ("weights", "159K", 1024, 163_328, True),  # 159.5: cut, not rounded
-        ("weights", "437K", 1024, 448_512, True),  # 438.0: one unit off
+        ("weights", "437K", 1024, 448_512, False),  # 438.0
         ("weights", "364K", 1024, 375_552, False),  # 366.75
-        ("multiply-adds", "1.5 billion", 10**9, 1_582_671_872, True),
+        ("multiply-adds", "1.5 billion", 10**9, 1_582_671_872, True),  # cut
+        ("multiply-adds", "1.5 billion", 10**9, 1_498_677_248, True),  # rounded
         ("multiply-adds", "1.5 billion", 10**9, 1_610_000_000, False),
+        ("parameters", "29MB", 2**18, 7_595_176, True),  # 28.97
         ("parameters", "60,965,224", 1, 60_965_224, True),
         ("parameters", "60,965,224", 1, 60_965_225, False),
         ("output", "55x55x96", 1, (55, 55, 96), True),
         ("output", "55x55x96", 1, (55, 48, 96), False),
     ],
 )
-def test_a_number_agrees_to_one_unit_of_its_last_digit(what, text, unit, ours, agrees):
+def test_a_number_agrees_if_rounded_or_cut_it_is_the_same(what, text, unit, ours, agrees):
     assert Printed(what, "", text, "Table 1", unit).agrees(ours) is agrees
 
 
@@ -46,7 +49,7 @@ def test_what_differs_has_a_reason_and_what_agrees_has_none(name, summary_of):
 
 # The differences that are known; a change that adds or removes one must say so here.
 DIFFERENT = {
-    "googlenet": "conv1 4a 4c 4d 4e 5a 5b",
+    "googlenet": "conv1 4a 4b 4c 4d 4e 5a 5b",
     "bn_inception": "3c 4c 4d 4e 13.6M",
     "inception_resnet_v2": "block35_10 block17_20 block8_10",
     "vgg_d": "96MB",
