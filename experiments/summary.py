@@ -23,10 +23,11 @@ from inception_jax.models.network import Network
 from inception_jax.models.summary import Layer, layers
 from inception_jax.models.trace import Row
 from inception_jax.reference import NOTES, PRINTED, Printed
+from inception_jax.training.config import validate
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe whose network is shown, a file of configs/.")
 _MODEL = flags.DEFINE_string("model", None, "Or the network's name; its options follow as NAME=VALUE.")
-_SIZE = flags.DEFINE_integer("size", None, "Height and width of the images; default: the config's or the paper's.")
+_SIZE = flags.DEFINE_integer("size", None, "Height and width of the images (the config's or the paper's).", 1)
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print Markdown.")
 _JSON = flags.DEFINE_string("json", None, "File to write everything to as JSON.")
 _FIDELITY = flags.DEFINE_bool("fidelity", False, "Print docs/fidelity.md: paper against code, all networks.")
@@ -44,15 +45,21 @@ class Summary:
     layers: tuple[Layer, ...]
     heads: tuple[Layer, ...]
     comparisons: tuple["Comparison", ...]
+    is_papers: bool
 
     @classmethod
-    def of(cls, name: str, model: Network, image_shape=None, compare: bool = True) -> "Summary":
-        """Traces `model` at `image_shape`; printed numbers are compared at the paper's alone, the default."""
+    def of(cls, name: str, model: Network, image_shape=None) -> "Summary":
+        """Traces `model` at `image_shape`; printed numbers are compared at the paper's alone, the default.
+
+        Their reasons hold for the network without options: `is_papers`.
+        """
         image_shape = image_shape or model.native
         main, heads = layers(model, image_shape)
-        printed = PRINTED.get(name, ()) if compare and image_shape == model.native else ()
+        names = {layer.name for layer in main} | {""}
+        printed = [entry for entry in PRINTED.get(name, ()) if entry.layer in names and image_shape == model.native]
         comparisons = tuple(Comparison(entry, _ours(entry.what, entry.layer, main, image_shape)) for entry in printed)
-        return cls(name, image_shape, tuple(main), tuple(heads), comparisons)
+        is_papers = model.layers == create_model(name).layers
+        return cls(name, image_shape, tuple(main), tuple(heads), comparisons, is_papers)
 
     @property
     def parameters(self) -> int:
@@ -71,8 +78,8 @@ class Summary:
 
     @property
     def convolutions(self) -> list[Row]:
-        """All convolutions, auxiliary heads left out."""
-        return [row for layer in self.layers for row in layer.rows if row.convolution]
+        """All convolutions, those of auxiliary heads last."""
+        return [row for layer in (*self.layers, *self.heads) for row in layer.rows if row.convolution]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +115,7 @@ def _ours(what: str, layer: str, main, image_shape) -> int | tuple[int, ...]:
     match what:
         case "output":
             return part[0].output
-        case "activations" if layer:
+        case "neurons":
             return math.prod(part[0].output)
         case "activation bytes":
             return 4 * (math.prod(image_shape) + sum(entry.activations for entry in part))
@@ -121,7 +128,8 @@ def layer_table(summary: Summary) -> tuple[list[tuple[str, ...]], list[str]]:
     notes: list[str] = []
     for layer in (*summary.layers, *summary.heads):
         single = layer.rows[0] if len(layer.rows) == 1 else None
-        printed = [_marked(entry, notes) for entry in summary.comparisons if entry.printed.layer == layer.name]
+        of_layer = [entry for entry in summary.comparisons if entry.printed.layer == layer.name]
+        printed = [_marked(entry, notes if summary.is_papers else None) for entry in of_layer]
         table.append((layer.name, _operation(single), *_numbers(layer, layer.activations), ", ".join(printed)))
         for row in () if single else layer.rows:
             name = row.path.partition("/")[2]
@@ -129,10 +137,10 @@ def layer_table(summary: Summary) -> tuple[list[tuple[str, ...]], list[str]]:
     return table, notes
 
 
-def _marked(comparison: Comparison, notes: list[str]) -> str:
-    """The comparison, with the number of its reason in `notes`."""
+def _marked(comparison: Comparison, notes: list[str] | None) -> str:
+    """The comparison, with the number of its reason in `notes`, if there are notes."""
     reason = comparison.printed.reason
-    if comparison.agrees or not reason:
+    if comparison.agrees or notes is None:
         return comparison.text()
     if reason not in notes:
         notes.append(reason)
@@ -155,11 +163,13 @@ def _numbers(of: Layer | Row, activations: int) -> tuple[str, ...]:
 
 
 def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.3g} MB" if count else ""
+    return "" if not count else f"{count / 1e6:,.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 def _pair(pair: tuple[int, int]) -> str:
-    return str(pair[0]) if pair[0] == pair[1] else _shape(pair)
+    # The stride after an adaptive pool is a fraction.
+    sizes = [f"{float(size):.1f}".removesuffix(".0") for size in pair]
+    return sizes[0] if sizes[0] == sizes[1] else "x".join(sizes)
 
 
 def _shape(sizes: tuple[int, ...]) -> str:
@@ -185,29 +195,33 @@ def render(header: tuple[str, ...], rows: list[tuple[str, ...]], markdown: bool)
 def report(summary: Summary, markdown: bool) -> str:
     """Everything about one network as text or Markdown."""
     table, notes = layer_table(summary)
-    whole = [_marked(entry, notes) for entry in summary.comparisons if not entry.printed.layer]
+    whole = [
+        _marked(entry, notes if summary.is_papers else None) for entry in summary.comparisons if not entry.printed.layer
+    ]
     of_heads = sum(head.parameters for head in summary.heads)
     left_out = sum(row.convolution.products for row in summary.convolutions)
     lines = [
-        f"{summary.name}, images of {_shape(summary.image_shape)}",
+        f"{summary.name}, images of {_shape(summary.image_shape)}, {summary.layers[-1].output[-1]} classes",
         f"{summary.parameters:,} parameters" + (f", {summary.parameters + of_heads:,} with heads" if of_heads else ""),
         f"{summary.multiply_adds:,} multiply-adds, {_megabytes(summary.activation_bytes)} of activations in float32",
         f"{len(summary.convolutions)} convolutions: {left_out:,} products without padding, as XLA counts them",
         *(["printed about the whole: " + ", ".join(whole)] if whole else []),
+        *(["with these options it is not the network that was printed about"] if not summary.is_papers else []),
         *(f"[{i}] {note}" for i, note in enumerate(notes, start=1)),
     ]
     return render(_COLUMNS, table, markdown) + "\n\n" + "\n".join(f"- {line}" if markdown else line for line in lines)
 
 
 def check_with_xla(convolutions: list[Row]) -> None:
-    """Asserts that XLA's cost analysis counts the products of each convolution as we do.
+    """Checks that XLA's cost analysis counts the products of each convolution as we do.
 
     Raises:
-      AssertionError: it does not; the convolution is named.
+      RuntimeError: it does not, which is a defect of ours; the convolution is named.
     """
     for convolution, path in {row.convolution: row.path for row in convolutions}.items():
         ours, theirs = np.float32(convolution.products), np.float32(convolution.products_by_xla())
-        assert ours == theirs, f"{path}: {ours:.0f} products by our count, {theirs:.0f} by XLA's"
+        if ours != theirs:
+            raise RuntimeError(f"{path}: {ours:.0f} products by our count, {theirs:.0f} by XLA's")
 
 
 def to_json(summary: Summary) -> dict:
@@ -285,8 +299,8 @@ def _options(arguments: list[str]) -> dict:
     options = {}
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        if not equals:
-            raise UserError(f"{argument!r} is no option of the form NAME=VALUE")
+        if not equals or name == "name" or name in options:
+            raise UserError(f"{argument!r} is no option of the form NAME=VALUE, given once")
         try:
             options[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):  # a word
@@ -296,22 +310,24 @@ def _options(arguments: list[str]) -> dict:
 
 def _summary(options: dict) -> Summary:
     """Of the network that the flags ask for."""
-    if (_CONFIG.value is None) == (_MODEL.value is None):
-        raise UserError("one of --config, --model and --fidelity is needed")
     if _MODEL.value is not None:
         options = {"name": _MODEL.value} | options
         model = create_model(**options)
         shape = (_SIZE.value, _SIZE.value, model.native[2]) if _SIZE.value else model.native
     else:
+        validate(_CONFIG.value)
         options = _CONFIG.value.model.to_dict() | options
         model = create_model(**options)
         shape = (_SIZE.value or _CONFIG.value.data.image_size,) * 2 + (3,)
-    return Summary.of(options["name"], model, shape, compare=options.get("width", 1) == 1)
+    return Summary.of(options["name"], model, shape)
 
 
 def main(argv: list[str]) -> int:
     """Returns the exit status: 0, 2 for bad input."""
     try:
+        chosen = [_CONFIG.value is not None, _MODEL.value is not None, _FIDELITY.value]
+        if sum(chosen) != 1 or (_FIDELITY.value and argv[1:]):
+            raise UserError("give one of --config, --model and --fidelity, the last without options")
         if _FIDELITY.value:
             print(fidelity(lambda name: Summary.of(name, create_model(name))), end="")
             return 0

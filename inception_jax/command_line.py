@@ -1,5 +1,6 @@
 """What the commands share: a mistake on the command line is one line, not a traceback."""
 
+import ast
 import sys
 
 from absl import flags
@@ -15,10 +16,18 @@ def parse_flags(argv: list[str], command: str, required: tuple[str, ...] = (), p
         for name in required:
             if flags.FLAGS[name].value is None:
                 raise ValueError(f"--{name} is missing")
+        config = flags.FLAGS["config"].value
+        if config is not None:
+            config.keys()  # raises if the file could not be read
         if len(rest) > 1 and not positional:
             raise ValueError(f"{rest[1]!r} is no flag")
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        text = " ".join(str(error.args[0] if error.args else error).replace("\\n", " ").split())
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+        text = str(error.args[0] if error.args else error).replace("\\n", " ")
+        if isinstance(error, OSError):  # ml_collections tells of every place where it looked
+            text = str(error).strip().splitlines()[-1]
+        elif text.startswith("'"):  # a KeyError quotes its text
+            text = ast.literal_eval(text)
+        text = " ".join(text.split())
         print(f"error: {text}\nSee python {command} --help", file=sys.stderr)
         sys.exit(2)
     return rest

@@ -7,6 +7,9 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
+import numbers
+import typing
 
 import jax.numpy as jnp
 
@@ -66,11 +69,10 @@ def list_models() -> list[str]:
     return sorted(_MODELS)
 
 
-def options_of(name: str) -> dict[str, object]:
-    """The options of the network `name` that `create_model` takes, with their defaults."""
-    parameters = inspect.signature(_MODELS[name]).parameters.values()
-    own = {p.name: p.default for p in parameters if p.name not in ("num_classes", "dtype")}
-    return own | {"width": 1.0}
+def options_of(name: str) -> dict[str, inspect.Parameter]:
+    """The options of its own that the network `name` has, with their defaults and types."""
+    parameters = inspect.signature(_MODELS[name]).parameters
+    return {option: p for option, p in parameters.items() if option not in ("num_classes", "dtype")}
 
 
 def create_model(
@@ -98,13 +100,12 @@ def create_model(
     known = options_of(name)
     for option, value in options.items():
         if option not in known:
-            raise UserError(f"network {name!r} has no option {option!r}; it has {', '.join(known)}")
+            raise UserError(f"network {name!r} has no option {option!r}; it has {', '.join([*known, 'width'])}")
         _check(option, value, known[option])
-    if width is None:
-        raise UserError("width=None must be a number above 0")
-    _check("width", width, None)
+    if not _is_number(width) or not 0 < width <= 16:
+        raise UserError(f"width={width!r} must be a number above 0 and at most 16")
     if num_classes is not None:
-        _check("num_classes", num_classes, 1)
+        _check("num_classes", num_classes, inspect.signature(_MODELS[name]).parameters["num_classes"])
         options["num_classes"] = num_classes
     model = _MODELS[name](dtype=jnp.dtype(dtype), **options)
     if width != 1:
@@ -115,19 +116,25 @@ def create_model(
     return model
 
 
-def _check(option: str, value, default) -> None:
-    """Raises a UserError if `value` is not of the kind of the option's default; words are checked by the network."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    match default:
-        case bool():
-            fits, kind = isinstance(value, bool), "True or False"
-        case float():  # shares and decays
-            fits, kind = number and 0 <= value < 1, "a number from 0 to below 1"
-        case int():
-            fits, kind = number and isinstance(value, int) and value >= 1, "a whole number above 0"
-        case None:
-            fits, kind = value is None or (number and value > 0), "a number above 0"
-        case _:
-            return
+def _check(option: str, value, parameter: inspect.Parameter) -> None:
+    """Raises a UserError if `value` is not of the option's type, or a number out of its range."""
+    types = typing.get_args(parameter.annotation) or (parameter.annotation,)
+    if value is None and type(None) in types:
+        return
+    if bool in types:
+        fits, kind = isinstance(value, bool), "True or False"
+    elif str in types:
+        fits, kind = isinstance(value, str), "a word"  # which ones, the network says
+    elif int in types:
+        fits = isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
+        kind = "a whole number above 0"
+    elif parameter.default is None:
+        fits, kind = _is_number(value) and value >= 0, "a number not below 0"
+    else:  # shares and decays
+        fits, kind = _is_number(value) and 0 <= value < 1, "a number from 0 to below 1"
     if not fits:
         raise UserError(f"{option}={value!r} must be {kind}")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,9 +9,9 @@ https://arxiv.org/abs/1404.5997 (torchvision/models/alexnet.py).
 from typing import Any
 
 import jax.numpy as jnp
-from flax.linen import initializers
 
 from inception_jax.errors import UserError
+from inception_jax.models import initializers
 from inception_jax.models.network import Network
 from inception_jax.models.units import (
     AdaptiveAvgPool,
@@ -55,7 +55,9 @@ def alexnet(
       dtype: of the computation.
     """
     if groups not in (1, 2):
-        raise UserError(f"groups={groups} is not 1 or 2")
+        raise UserError(f"groups={groups} must be 1 or 2")
+    if lrn_by_group and not (lrn and groups == 2):
+        raise UserError("lrn_by_group=True needs lrn=True and groups=2")
     window = 3 if overlapping_pools else 2
     norm = LocalResponseNorm(k=2.0, groups=groups if lrn_by_group else 1)
     layers: tuple[tuple[str, Unit], ...] = (

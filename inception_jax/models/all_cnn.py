@@ -8,8 +8,8 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
-from flax.linen import initializers
 
+from inception_jax.models import initializers
 from inception_jax.models.network import Network
 from inception_jax.models.units import Classifier, Conv, Dropout, MaxPool, ScoreAverage, Style, Unit
 

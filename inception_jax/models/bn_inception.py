@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen import initializers
 
 from inception_jax.errors import choose
+from inception_jax.models import initializers
 from inception_jax.models.network import Network
 from inception_jax.models.units import (
     AvgPool,

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from flax.linen import initializers
 
 from inception_jax.errors import choose
+from inception_jax.models import initializers
 from inception_jax.models.network import Network
 from inception_jax.models.units import (
     AuxHead,

@@ -6,8 +6,8 @@ All have Table 1's modules; they differ from the paper, and from each other, in 
 from typing import Any
 
 import jax.numpy as jnp
-from flax.linen import initializers
 
+from inception_jax.models import initializers
 from inception_jax.models.googlenet import STEMS, TABLE_1, Row, aux_heads, layers_of, reduced_module
 from inception_jax.models.network import Network
 from inception_jax.models.units import AdaptiveAvgPool, AvgPool, BatchNorm, LocalResponseNorm, Style, Unit

@@ -10,10 +10,9 @@ block that it adds.
 from typing import Any
 
 import jax.numpy as jnp
-from flax.linen import initializers
 
 from inception_jax.errors import choose
-from inception_jax.models import inception_v4
+from inception_jax.models import inception_v4, initializers
 from inception_jax.models.inception_v3 import STEM, aux_head, head, module_a, reduction_a
 from inception_jax.models.network import Network
 from inception_jax.models.units import (
@@ -143,9 +142,9 @@ def inception_resnet_v2(
     Args:
       num_classes: number of classes.
       variant: 'released', or 'paper': Inception-v4's stem in the figures' order, 384, 1152 and 2144 channels (the
-        figures print 1154 and 2048, which do not add up), no 1x1 convolution at the end, no special last block;
-        55,284,488 parameters. Both repeat the blocks 10, 20 and 10 times; the 5, 10, 5 of Fig. 15 (unverified) would cost 9.3
-        billion multiply-adds, where the text says that the cost is that of Inception-v4, 12.3 billion.
+        figures print 1154 and 2048, which do not add up), no 1x1 convolution at the end and no special last
+        block; 55,284,488 parameters. Both repeat the blocks 10, 20 and 10 times; the 5, 10, 5 of Fig. 15 (unverified)
+        would cost 9.3 billion multiply-adds, where the text says that the cost is that of Inception-v4, 12.3 billion.
       residual_scale: factor on all residuals; None: 0.17, 0.10 and 0.20 in the A, B and C blocks. The last block of the
         released network has 1 and no ReLU whatever it is.
       aux: whether the auxiliary classifier 'aux' (on block17_20) is there; tf-slim has it; that

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from flax.linen import initializers
 
+from inception_jax.models import initializers
 from inception_jax.models.network import Network
 from inception_jax.models.units import (
     AuxHead,

@@ -8,10 +8,9 @@ nets/inception_v4.py of github.com/tensorflow), whose weights fit its own order 
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from flax.linen import initializers
 
 from inception_jax.errors import choose
-from inception_jax.models import bn_inception
+from inception_jax.models import bn_inception, initializers
 from inception_jax.models.inception_v3 import STEM, aux_head, head, reduction_a, reduction_b
 from inception_jax.models.network import Network
 from inception_jax.models.units import AvgPool, BatchNorm, Chain, Concat, Conv, MaxPool, Style

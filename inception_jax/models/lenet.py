@@ -10,11 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.linen import initializers
 from jax import lax
 
 from inception_jax import ops
 from inception_jax.errors import choose
+from inception_jax.models import initializers
 from inception_jax.models.network import Network
 from inception_jax.models.units import AvgPool, Classifier, Conv, Custom, Dense, MaxPool, Style
 
@@ -112,6 +112,11 @@ class RadialBasis(nn.Module):
         return -jnp.sum(jnp.square(x.astype(jnp.float32)[:, None] - targets), axis=-1)
 
 
+@functools.cache
+def _radial_basis(num_classes: int):
+    return functools.partial(RadialBasis, num_classes)
+
+
 def rbf_targets(num_classes: int) -> np.ndarray:
     """The targets of the RBF units, float32 [num_classes, 84]."""
     if num_classes == 10:
@@ -137,7 +142,7 @@ def lenet5(num_classes: int = 10, *, dtype: Any = jnp.float32) -> Network:
             ("s4", Custom("subsampling", Subsampling)),
             ("c5", Conv("conv5x5", 120, 5)),
             ("f6", Dense("dense", 84)),
-            ("output", Custom("rbf", functools.partial(RadialBasis, num_classes))),
+            ("output", Custom("rbf", _radial_basis(num_classes))),
         ),
         style=Style(conv_padding="VALID", pool_padding="VALID", kernel_init=_by_shape, activation=squash),
         native=(32, 32, 1),

@@ -104,7 +104,7 @@ class Block(nn.Module):
 
     def _convolve(self, unit: Conv, x, train: bool):
         style = self.style
-        normalize = style.batch_norm is not None and unit.batch_norm is not False
+        normalize = style.batch_norm is not None and unit.batch_norm
         x = self._linear_conv(unit, x, use_bias=style.conv_bias or not normalize)
         if normalize:
             x = self._normalize(x, unit.name, train)
@@ -205,6 +205,8 @@ class Network(nn.Module):
         `train` the logits of each auxiliary head by its name. Dropout draws from the 'dropout' random stream;
         batch normalisation updates the 'batch_stats' collection.
         """
+        if images.ndim != 4:
+            raise UserError(f"images must be [N, H, W, C], not of shape {list(images.shape)}")
         if min(images.shape[1:3]) < self.smallest:
             height, width = images.shape[1:3]
             raise UserError(f"images of {height}x{width} are too small for this network: {self.smallest} at least")

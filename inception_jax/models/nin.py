@@ -8,8 +8,8 @@ configuration (github.com/mavenlin/cuda-convnet, NIN/cifar-10_def), the one for 
 from typing import Any
 
 import jax.numpy as jnp
-from flax.linen import initializers
 
+from inception_jax.models import initializers
 from inception_jax.models.network import Network
 from inception_jax.models.units import Classifier, Conv, Dropout, MaxPool, ScoreAverage, Style
 

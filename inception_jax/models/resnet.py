@@ -8,9 +8,9 @@ those of torchvision/models/resnet.py. Keras has an epsilon of 1.001e-5 and bias
 from typing import Any
 
 import jax.numpy as jnp
-from flax.linen import initializers
 
 from inception_jax.errors import choose
+from inception_jax.models import initializers
 from inception_jax.models.network import Network
 from inception_jax.models.units import (
     BatchNorm,

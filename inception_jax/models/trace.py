@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +20,15 @@ class Field:
 
     Attributes:
       size: (height, width) of its receptive field, in pixels, padding included.
-      stride: (vertical, horizontal) distance of neighbouring cells' fields.
+      stride: (vertical, horizontal) distance of neighbouring cells' fields; after an adaptive pool, its mean.
     """
 
     size: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
+    stride: tuple[int | Fraction, int | Fraction] = (1, 1)
 
-    def through(self, window: tuple[int, int], strides: tuple[int, int] = (1, 1)) -> "Field":
+    def through(self, window: tuple[int, int], strides=(1, 1)) -> "Field":
         """The field of a cell that sees `window` cells of this field."""
-        size = tuple(f + (w - 1) * s for f, w, s in zip(self.size, window, self.stride, strict=True))
+        size = tuple(math.ceil(f + (w - 1) * s) for f, w, s in zip(self.size, window, self.stride, strict=True))
         return Field(size, tuple(a * b for a, b in zip(self.stride, strides, strict=True)))
 
 
@@ -132,6 +133,8 @@ class _Walk:
                 outputs = self.run(_jaxpr(equation.params["branches"][-1]), inputs[1:], inside)
             elif not any(inputs):
                 outputs = [None] * len(equation.outvars)
+            elif equation.params.get("name") == "adaptive_avg_pool":
+                outputs = [self._adaptive_pool(equation, _merge(inputs), inside)]
             elif inner:
                 outputs = self.run(inner[0], inputs, inside)
             else:
@@ -162,8 +165,8 @@ class _Walk:
             case "reduce_sum" if len(shape) == 4 and tuple(equation.params["axes"]) == (1, 2):
                 field = field.through(shape[1:3])
                 self._row(equation, scope, "global average", shape[1:3], 1, field)
-            case "reduce_sum" if len(shape) == 4:  # part of an adaptive pool
-                field = field.through(tuple(n if axis in equation.params["axes"] else 1 for axis, n in _grid(shape)))
+            case "reduce_sum" if len(shape) == 3:  # [N, classes, inputs]
+                self._row(equation, scope, "radial basis", (), 1, field)
             case "reshape" if len(shape) == 4 > equation.outvars[0].aval.ndim:
                 field = field.through(shape[1:3])
             case "dot_general":
@@ -172,12 +175,21 @@ class _Walk:
                 self._row(equation, scope, "dense", (), 1, field, cost)
         return field
 
+    def _adaptive_pool(self, equation, field: Field, scope: str) -> Field:
+        cells, size = equation.invars[0].aval.shape[1:3], equation.outvars[0].aval.shape[1]
+        windows = tuple(max(-(-(i + 1) * n // size) - i * n // size for i in range(size)) for n in cells)
+        # So that the first and the last window together reach over the grid.
+        steps = tuple(Fraction(n - w, max(size - 1, 1)) for n, w in zip(cells, windows, strict=True))
+        field = field.through(windows, steps)
+        self._row(equation, scope, "adaptive average", (size, size), 1, field)
+        return field
+
     def _row(self, equation, scope, operation, window, stride, field, cost=0, convolution=None):
         # Linen's scopes read Network/Network._block/conv1/conv1._run/conv7x7: plain names are those of modules.
         names = [name for name in scope.split("/") if re.fullmatch(r"[a-z0-9_]+", name)]
         own: dict = {}
         if len(names) > 1:
-            layer = self.params[names[0]]
+            layer = self.params.get(names[0], {})
             own = {name: layer[name] for name in (names[1], f"{names[1]}_bn") if name in layer}
         self.rows.append(
             Row(
@@ -205,10 +217,6 @@ def _merge(fields: Iterable[Field | None]) -> Field:
 def _jaxpr(parameter) -> core.Jaxpr | None:
     parameter = getattr(parameter, "jaxpr", parameter)
     return parameter if isinstance(parameter, core.Jaxpr) else None
-
-
-def _grid(shape) -> list[tuple[int, int]]:
-    return [(axis, shape[axis]) for axis in (1, 2)]
 
 
 def _taps_inside(size: int, window: int, stride: int, padding: tuple[int, int]) -> int:

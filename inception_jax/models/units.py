@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Callable
 
 import flax.linen as nn
-from flax.linen import initializers
+
+from inception_jax.models import initializers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Conv:
       stride: of both dimensions.
       padding: a rule of `ops.explicit_padding`.
       groups: the input's channels and the filters are split into so many groups, each convolved on its own.
-      batch_norm: False: a bias in its place.
+      batch_norm: whether it is normalised where its network is; False: it has a bias instead.
       activation: False: none, the unit is linear.
       kernel_init, bias_init: initialisers.
     """
@@ -35,7 +36,7 @@ class Conv:
     stride: int = 1
     padding: str | int | None = None
     groups: int = 1
-    batch_norm: bool | None = None
+    batch_norm: bool = True
     activation: bool = True
     kernel_init: Callable | None = None
     bias_init: Callable | None = None

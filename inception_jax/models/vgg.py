@@ -7,9 +7,9 @@ https://arxiv.org/abs/1409.1556, Table 1.
 from typing import Any
 
 import jax.numpy as jnp
-from flax.linen import initializers
 
-from inception_jax.errors import UserError, choose
+from inception_jax.errors import choose
+from inception_jax.models import initializers
 from inception_jax.models.network import Network
 from inception_jax.models.units import (
     BatchNorm,
@@ -77,8 +77,6 @@ def vgg(
       batch_norm_decay: of the running statistics, with batch normalisation.
       dtype: of the computation.
     """
-    if dense_window is not None and not isinstance(dense_window, int):
-        raise UserError(f"dense_window={dense_window} must be a whole number above 0")
     conv_init, dense_init = choose("init", init, _INITS)
     layers: list[tuple[str, Unit]] = []
     for stage, (kernels, filters) in enumerate(zip(TABLE_1[configuration], FILTERS, strict=True), start=1):

@@ -104,7 +104,7 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
         Printed("parameters", "", "60,000", "section II.B", reason=_MODERN),
     ),
     "alexnet": (
-        *column("activations", "Fig. 2", _ALEXNET, reasons={"conv1": "55 x 48 x 96, a slip for 55 x 55 x 96"}),
+        *column("neurons", "Fig. 2", _ALEXNET, reasons={"conv1": "55 x 48 x 96, a slip for 55 x 55 x 96"}),
         Printed("parameters", "", "60 million", "abstract", 10**6),
         *column("output", _SLIDES, _ALEXNET_SLIDES, reasons=dict.fromkeys(("norm1", "norm2"), _CAFFENET)),
         Printed("weights", "conv1", "35K", _SLIDES, 1000),

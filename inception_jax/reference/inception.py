@@ -110,7 +110,7 @@ def _table_3(billions: str, reason: str = "") -> Printed:
 PRINTED: dict[str, tuple[Printed, ...]] = {
     "googlenet": (
         *column("output", "Table 1, output size", _GOOGLENET_SIZES),
-        Printed("activations", "linear", "1000", "Table 1, output size 1x1x1000"),
+        Printed("neurons", "linear", "1000", "Table 1, output size 1x1x1000"),
         *column("parameters", "Table 1, params", {r[0]: r[2] for r in _GOOGLENET if r[2]}, 1024, _PARAMS_REASONS),
         *column("multiply-adds", "Table 1, ops", {r[0]: r[3] for r in _GOOGLENET if r[3]}, 10**6, _OPS_REASONS),
         Printed("multiply-adds", "", "1.5 billion", "section 1", 10**9),
@@ -120,7 +120,7 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
     "googlenet_slim": column("output", "tf_slim/nets/inception_v1_test.py", _GOOGLENET_BASE),
     "inception5h": (
         *column("output", "Table 1, output size", _GOOGLENET_SIZES, reasons=_INCEPTION5H_REASONS),
-        Printed("activations", "linear", "1008", "lucid, modelzoo/other_models/InceptionV1.py, softmax2"),
+        Printed("neurons", "linear", "1008", "lucid, modelzoo/other_models/InceptionV1.py, softmax2"),
     ),
     "bn_inception": (
         *_BN_INCEPTION,
@@ -143,7 +143,7 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
         *_timm("23.83", "5.73"),
         *imgclsmob("23,834,568", "InceptionV3"),
     ),
-    "inception_v3_fid": (Printed("activations", "pool", "2048", "pytorch-fid, inception.py, BLOCK_INDEX_BY_DIM"),),
+    "inception_v3_fid": (Printed("neurons", "pool", "2048", "pytorch-fid, inception.py, BLOCK_INDEX_BY_DIM"),),
     "inception_v4": (
         *column("output", "tensorflow/models, research/slim/nets/inception_v4_test.py", _V4_SLIM),
         *_timm("42.68", "12.28"),

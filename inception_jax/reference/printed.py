@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
-KINDS = ("output", "parameters", "weights", "multiply-adds", "activations", "activation bytes")
+KINDS = ("output", "parameters", "weights", "multiply-adds", "neurons", "activation bytes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Printed:
 
     Attributes:
       what: one of KINDS. `output` is height x width x channels of an end point; `weights` are parameters without biases
-        and batch normalisation; `activations` are the numbers in an output (neurons); `activation bytes` counts them
-        over all layers and the image, four bytes each.
+        and batch normalisation; `neurons` are the numbers in a layer's output; `activation bytes` are those of
+        the image and of the outputs of all operations, four for each number.
       layer: the end point; '' for the whole network without its auxiliary heads.
       text: as printed: '2.7K', '60,965,224', '112x112x64'.
       source: where: 'Table 1, column params'.

@@ -7,9 +7,13 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 import inception_jax
+from experiments import summary as summary_command
 from experiments.summary import Summary, check_with_xla, fidelity, layer_table, render, report
+from inception_jax.models.trace import Convolution
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -61,6 +65,31 @@ def test_the_separable_stem_is_what_table_1_prints():
     assert all(entry.agrees for entry in conv1)
 
 
+def test_reasons_are_those_of_the_papers_network():
+    summary = Summary.of("googlenet", inception_jax.create_model("googlenet", module="naive"))
+    text = report(summary, markdown=False)
+    assert "364K parameters ✗ +2," in text
+    assert "contradicts" not in text
+    assert "with these options it is not the network that was printed about" in text
+    assert "with these options" not in report(
+        Summary.of("googlenet", inception_jax.create_model("googlenet", aux=False)), markdown=False
+    )
+
+
+def test_the_command_asks_xla(monkeypatch):
+    monkeypatch.setattr(Convolution, "products_by_xla", lambda self: 1.0)
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(model="lenet5"), pytest.raises(RuntimeError, match="by XLA's"):
+        summary_command.main(["summary"])
+
+
+def test_sizes_are_readable(summary_of):
+    table, _ = layer_table(summary_of("googlenet_tv"))
+    rows = {row[0]: row for row in table}
+    assert rows["aux1"][5:8] == ("49.1 kB", "315", "53.3")
+    assert rows["pool1"][5] == "802.8 kB"
+
+
 def test_at_another_size_nothing_is_compared():
     summary = Summary.of("lenet5", inception_jax.create_model("lenet5"), (40, 44, 1))
     assert summary.comparisons == ()
@@ -70,11 +99,11 @@ def test_at_another_size_nothing_is_compared():
 def test_a_wrong_count_is_noticed(summary_of):
     [row] = [row for row in summary_of("alexnet").convolutions if row.path.startswith("conv1/")]
     check_with_xla([row])
-    with pytest.raises(AssertionError, match=r"conv1/conv11x11: \d+ products by our count, \d+ by XLA's"):
+    with pytest.raises(RuntimeError, match=r"conv1/conv11x11: \d+ products by our count, \d+ by XLA's"):
         check_with_xla([dataclasses.replace(row, convolution=_Miscounted(**vars(row.convolution)))])
 
 
-class _Miscounted(inception_jax.models.trace.Convolution):
+class _Miscounted(Convolution):
     @property
     def products(self):
         return super().products + 1000
@@ -103,26 +132,42 @@ def test_report_as_markdown(summary_of):
 def test_the_command_with_options_and_json(tmp_path):
     result = run("--model=lenet5_modern", "num_classes=7", "pool=average", f"--json={tmp_path / 'lenet.json'}")
     assert result.returncode == 0, result.stderr
-    assert "lenet5_modern, images of 32x32x1" in result.stdout
+    assert "lenet5_modern, images of 32x32x1, 7 classes" in result.stdout
     assert "average pool 2x2/2" in result.stdout
     written = json.loads((tmp_path / "lenet.json").read_text())
-    assert written["parameters"] == 61_706 - 3 * 85
+    assert (written["parameters"], written["multiply_adds"]) == (61_706 - 3 * 85, 416_520 - 3 * 84)
+    assert sum(row["weights"] for layer in written["layers"] for row in layer["rows"]) == 61_470 - 3 * 84
     assert [layer["name"] for layer in written["layers"]] == ["c1", "s2", "c3", "s4", "c5", "f6", "output"]
 
 
 def test_the_command_with_a_config():
-    result = run("--config=configs/digits.py", "--config.model.stem=separable", "num_classes=10")
+    arguments = ["--config=configs/digits.py", "--config.model.stem=separable", "num_classes=10", "--size=96"]
+    result = run(*arguments, "--markdown")
     assert result.returncode == 0, result.stderr
-    assert "googlenet, images of 64x64x3" in result.stdout
+    assert result.stdout.startswith("| layer | operation |")
+    assert "- googlenet, images of 96x96x3, 10 classes" in result.stdout
     assert "conv7x7_depthwise" in result.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "one of --config, --model and --fidelity is needed"),
+        ([], "give one of --config, --model and --fidelity"),
+        (["--model=lenet5", "--config=configs/digits.py"], "give one of --config, --model and --fidelity"),
+        (["--fidelity", "aux=False"], "the last without options"),
+        (["--config=nothing.py"], "No such file or directory: 'nothing.py'"),
+        (["--config=README.md"], "error: "),
+        (["--config=configs/digits.py", "--config.data.image_size=-5"], "config.data.image_size=-5 must be at least 1"),
+        (["--model=alexnet", "groups=2.0"], "groups=2.0 must be a whole number above 0"),
+        (["--model=alexnet", "groups=3"], "groups=3 must be 1 or 2"),
+        (["--model=lenet5_modern", "pool=[1]"], "pool=[1] must be a word"),
+        (["--model=inception_resnet_v1", "residual_scale=-1"], "residual_scale=-1 must be a number not below 0"),
+        (["--model=lenet5_modern", "width=1e9"], "must be a number above 0 and at most 16"),
+        (["--model=lenet5", "--size=0"], "0 is not a positive integer"),
+        (["--model=lenet5", "name=vgg_a"], "'name=vgg_a' is no option of the form NAME=VALUE"),
+        (["--model=lenet5", "--json=/nowhere/there.json"], "No such file or directory"),
         (["--model=googelnet"], "there is no network 'googelnet'; did you mean googlenet"),
-        (["--model=lenet5", "deep"], "'deep' is no option of the form NAME=VALUE"),
+        (["--model=lenet5", "deep"], "'deep' is no option of the form NAME=VALUE, given once"),
         (["--model=lenet5", "--size=20"], "images of 20x20 are too small for this network: 32 at least"),
         (["--modle=lenet5"], "Unknown command line flag 'modle'"),
     ],

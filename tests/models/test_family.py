@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -250,14 +251,28 @@ FIELDS = [
     ("inception_resnet_v2", "block35_10", 383, 8), ("inception_resnet_v2", "block17_20", 2335, 16),
     ("inception_resnet_v2", "block8_10", 3039, 32),
     ("resnet50", "conv5_3", 483, 32),
+    # The head of torchvision pools adaptively: 14 cells 16 apart, of which each sees 107 or 203, make 315 and 411.
+    ("googlenet_tv", "aux1", 315, Fraction(160, 3)), ("googlenet_tv", "aux2", 411, Fraction(160, 3)),
+    ("googlenet", "aux1", 379, 48), ("inception_v3", "aux", 1183, 48),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "layer", "size", "stride"), FIELDS)
 def test_receptive_fields(name, layer, size, stride, summary_of):
-    [field] = [entry.field for entry in summary_of(name).layers if entry.name == layer]
+    entries = (*summary_of(name).layers, *summary_of(name).heads)
+    [field] = [entry.field for entry in entries if entry.name == layer]
     assert field.size == (size, size)
     assert field.stride == (stride, stride)
+
+
+@pytest.mark.parametrize(("size", "field"), [(224, 355), (448, 579), (63, 195)])
+def test_the_field_through_an_adaptive_pool_that_changes_the_grid(size, field):
+    """alexnet_tv's fc6 sees the whole grid of pool5: 195 pixels and 32 more for each further cell."""
+    main, _ = summary.layers(build("alexnet_tv"), (size, size, 3))
+    [fc6] = [layer for layer in main if layer.name == "fc6"]
+    assert fc6.field.size == (field, field)
+    [pool] = [layer for layer in main if layer.name == "avgpool"]
+    assert (pool.activations, pool.rows[0].operation) == (6 * 6 * 256, "adaptive average")
 
 
 def training_step(model):

@@ -22,6 +22,7 @@ def grid(rows):
         (113, 3, 2, "CEIL", (0, 0)),  # (113 - 3) / 2 is whole
         (2, 3, 2, "CEIL", (0, 1)),
         (14, 5, 1, "SYMMETRIC", (2, 2)),
+        (224, 7, 2, 1, (1, 1)),
     ],
 )
 def test_padding(size, window, stride, rule, expected):
@@ -80,6 +81,14 @@ def test_average_pool_counts_padding_or_not():
     np.testing.assert_allclose(corner, 10 / 9, rtol=1e-6)
     corner = ops.avg_pool(x, 3, 1, "SAME", count_include_pad=False)[0, 0, 0, 0]
     np.testing.assert_allclose(corner, 10 / 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pool", ["average", "adaptive"])
+def test_averages_are_computed_in_float32(pool):
+    x = jax.random.uniform(jax.random.key(0), (1, 7, 7, 5)).astype(jnp.bfloat16)
+    y = ops.avg_pool(x, 7, 1, "VALID", count_include_pad=False) if pool == "average" else ops.adaptive_avg_pool(x, 1)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y[0, 0, 0], jnp.mean(x.astype(jnp.float32), (0, 1, 2)).astype(jnp.bfloat16))
 
 
 def test_local_response_norm_by_hand():

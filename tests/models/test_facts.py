@@ -1,0 +1,471 @@
+"""What counts and shapes cannot see: paddings, constants, kinds of pools, orders, initial values, options.
+
+Each table is stated by hand; the sources are those that the network's file names.
+"""
+
+import collections
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import inception_jax
+from inception_jax import models
+from inception_jax.models import bn_inception, inception_v3, inception_v4, lenet, summary, vgg
+from inception_jax.models.network import Block
+from inception_jax.models.units import (
+    AvgPool,
+    Chain,
+    Classifier,
+    Concat,
+    Conv,
+    Dense,
+    DepthwiseConv,
+    Dropout,
+    LocalResponseNorm,
+    MaxPool,
+    Residual,
+)
+
+NAMES = inception_jax.list_models()
+VGG = [name for name in NAMES if name.startswith("vgg")]
+ALL_CNN = [name for name in NAMES if "_cnn_" in name]
+
+
+def leaves(unit):
+    """The units without parts that `unit` consists of, in the order in which they are written."""
+    match unit:
+        case Chain(parts) | Concat(parts):
+            return [leaf for part in parts for leaf in leaves(part)]
+        case Residual(branch, shortcut):
+            return leaves(branch) + (leaves(shortcut) if shortcut else [])
+    return [unit]
+
+
+def of_kind(model, kind):
+    return [leaf for _, unit in model.layers for leaf in leaves(unit) if isinstance(leaf, kind)]
+
+
+# Rules of padding of convolutions and of max-pools; decay, epsilon and gamma of batch normalisation, biases beside it,
+# and whether average pools count padding.
+SLIM = (0.9997, 1e-3, False)
+STYLES = {
+    **dict.fromkeys(["lenet5", "lenet5_modern"], ("VALID", "VALID", None)),
+    **dict.fromkeys(["alexnet", "alexnet_tv"], ("SYMMETRIC", "VALID", None)),
+    **dict.fromkeys(["zfnet", "zfnet_wide", "nin_cifar10", "nin_imagenet", *ALL_CNN], ("SYMMETRIC", "CEIL", None)),
+    **dict.fromkeys(VGG, ("SYMMETRIC", "VALID", None)),
+    # torchvision: PyTorch's defaults of BatchNorm2d.
+    **{f"vgg_{letter}_bn": ("SYMMETRIC", "VALID", (0.9, 1e-5, True), "bias") for letter in "abde"},
+    "googlenet": ("SYMMETRIC", "CEIL", None),
+    "googlenet_tv": ("SYMMETRIC", "CEIL", (0.9, 1e-3, True)),
+    "googlenet_slim": ("SAME", "SAME", SLIM),
+    "inception5h": ("SAME", "SAME", None),
+    "bn_inception": ("SAME", "SAME", (0.9997, 1e-3, True)),
+    "bn_inception_slim": ("SAME", "SAME", SLIM),
+    "bn_inception_caffe": ("SYMMETRIC", "CEIL", (0.9, 1e-5, True), "bias", "counts padding"),
+    **dict.fromkeys([name for name in NAMES if name.startswith(("inception_v", "inception_resnet"))],
+                    ("SAME", "VALID", (0.9997, 1e-3, True))),
+    "resnet50": ("SYMMETRIC", "SYMMETRIC", (0.9, 1e-5, True)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_style(name):
+    style = inception_jax.create_model(name).style
+    norm = style.batch_norm and (style.batch_norm.decay, style.batch_norm.epsilon, style.batch_norm.scale)
+    found = [style.conv_padding, style.pool_padding, norm]
+    found += ["bias"] * bool(norm and style.conv_bias) + ["counts padding"] * style.count_include_pad
+    assert tuple(found) == STYLES[name]
+
+
+# Size, alpha (divided by the size), beta, k.
+NORMS = {
+    **dict.fromkeys(["alexnet", "zfnet", "zfnet_wide"], [(5, 1e-4, 0.75, 2.0)] * 2),
+    "vgg_a_lrn": [(5, 1e-4, 0.75, 2.0)],
+    "googlenet": [(5, 1e-4, 0.75, 1.0)] * 2,
+    "inception5h": [(11, 11e-4, 0.5, 2.0)] * 2,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_response_norms(name):
+    norms = of_kind(inception_jax.create_model(name), LocalResponseNorm)
+    assert [(norm.size, norm.alpha, norm.beta, norm.k) for norm in norms] == NORMS.get(name, [])
+    assert all(norm.groups == 1 for norm in norms)
+
+
+def test_bn_inceptions_baseline_has_response_norms():
+    layers = [name for name, _ in inception_jax.create_model("bn_inception", lrn=True).layers]
+    assert layers[:6] == ["conv1", "pool1", "norm1", "conv2", "norm2", "pool2"]
+
+
+# Rate, and the layer before.
+DROPOUTS = {
+    **dict.fromkeys(["lenet5", "lenet5_modern", "resnet50"], ()),
+    **dict.fromkeys(["alexnet", "zfnet", "zfnet_wide", *VGG], (("fc6", 0.5), ("fc7", 0.5),)),
+    "alexnet_tv": (("avgpool", 0.5), ("fc6", 0.5),),
+    "nin_cifar10": (("pool1", 0.5), ("pool2", 0.5),),
+    "nin_imagenet": (("pool3", 0.5),),
+    **{name: (("image", 0.2), ("pool1", 0.5), ("pool2", 0.5),) for name in ALL_CNN},
+    **{f"all_cnn_{b}": (("image", 0.2), ("conv_pool1", 0.5), ("conv_pool2", 0.5),) for b in "abc"},
+    "strided_cnn_a": (("image", 0.2), ("conv1_1", 0.5), ("conv2_1", 0.5),),
+    "strided_cnn_b": (("image", 0.2), ("conv1_2", 0.5), ("conv2_2", 0.5),),
+    "strided_cnn_c": (("image", 0.2), ("conv1_2", 0.5), ("conv2_2", 0.5),),
+    **dict.fromkeys(["googlenet", "inception5h"], (("pool5", 0.4),)),
+    **dict.fromkeys(["googlenet_tv", "googlenet_slim"], (("pool5", 0.2),)),
+    **dict.fromkeys(["bn_inception", "bn_inception_caffe", "inception_v3_fid"], (("pool", 0.0),)),
+    **dict.fromkeys(["bn_inception_slim", "inception_v2", "inception_v3", "inception_v4", "inception_resnet_v1",
+                     "inception_resnet_v2"], (("pool", 0.2),)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dropout(name):
+    layers = [("image", None), *inception_jax.create_model(name).layers]
+    pairs = itertools.pairwise(layers)
+    found = tuple((before, unit.rate) for (before, _), (_, unit) in pairs if isinstance(unit, Dropout))
+    assert found == DROPOUTS[name]
+
+
+# The layer that each auxiliary head reads, and its rate of dropout.
+GOOGLENETS = {"aux1": ("inception_4a", 0.7), "aux2": ("inception_4d", 0.7)}
+HEADS = {
+    "googlenet": GOOGLENETS,
+    "googlenet_tv": GOOGLENETS,
+    "inception5h": GOOGLENETS,
+    "inception_v2": {"aux": ("mixed_6e", None)},
+    "inception_v3": {"aux": ("mixed_6e", None)},
+    "inception_v4": {"aux": ("mixed_6h", None)},
+    "inception_resnet_v2": {"aux": ("block17_20", None)},
+}
+
+
+def test_auxiliary_heads():
+    found = {}
+    for name in NAMES:
+        if "aux" in models.options_of(name):
+            heads = inception_jax.create_model(name, aux=True).aux_heads
+            rates = [[leaf.rate for leaf in leaves(head.unit) if isinstance(leaf, Dropout)] for head in heads]
+            pairs = zip(heads, rates, strict=True)
+            found[name] = {head.name: (head.after, rate[0] if rate else None) for head, rate in pairs}
+            assert inception_jax.create_model(name, aux=False).aux_heads == ()
+    assert found == HEADS
+
+
+# The pools inside of modules, in order: a for average, m for maximum.
+POOLS = {
+    **dict.fromkeys(["googlenet", "googlenet_tv", "googlenet_slim", "inception5h"], "mmmmmmmmm"),
+    # 3c and 4e, of stride 2, and 5b take the maximum.
+    **dict.fromkeys(["bn_inception", "bn_inception_slim", "bn_inception_caffe"], "aamaaaamam"),
+    **dict.fromkeys(["inception_v2", "inception_v3"], "aaamaaaamaa"),
+    "inception_v3_fid": "aaamaaaamam",
+    "inception_v4": "mmaaaamaaaaaaamaaa",  # mixed_3a and 5a; four A; seven B; three C; a reduction before B and C
+    "inception_resnet_v1": "mm",
+    "inception_resnet_v2": "amm",
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_pools_of_modules(name):
+    layers = inception_jax.create_model(name).layers
+    inside = [leaf for _, unit in layers if not isinstance(unit, MaxPool | AvgPool) for leaf in leaves(unit)]
+    found = ["a" if isinstance(leaf, AvgPool) else "m" for leaf in inside if isinstance(leaf, MaxPool | AvgPool)]
+    assert "".join(found) == POOLS[name]
+
+
+def test_pool4_of_tf_slim_is_2x2():
+    for name, window in (("googlenet", 3), ("googlenet_tv", 2), ("googlenet_slim", 2), ("inception5h", 3)):
+        assert dict(inception_jax.create_model(name).layers)["pool4"] == MaxPool(window, 2)
+
+
+def kernels(chain):
+    return [leaf.kernel for leaf in leaves(chain) if isinstance(leaf, Conv) and isinstance(leaf.kernel, tuple)]
+
+
+@pytest.mark.parametrize(
+    ("order", "stem", "short", "long", "last"),
+    [
+        # Inception-v4's released code; Figs. 3, 5, 5 and 6. Kernels are height x width.
+        ("released", "1x7 7x1", "1x7 7x1", "7x1 1x7 7x1 1x7", "3x1 1x3 1x3 3x1"),
+        ("figures", "7x1 1x7", "1x7 1x7", "1x7 7x1 1x7 7x1", "1x3 3x1 1x3 3x1"),
+    ],
+)
+def test_order_of_inception_v4s_asymmetric_convolutions(order, stem, short, long, last):
+    layers = dict(inception_jax.create_model("inception_v4", order=order).layers)
+    paths = (
+        layers["mixed_4a"].branches[1],
+        layers["mixed_6b"].branches[1],
+        layers["mixed_6h"].branches[2],
+        layers["mixed_7d"].branches[2],
+    )
+    for path, expected in zip(paths, (stem, short, long, last), strict=True):
+        assert " ".join(f"{h}x{w}" for h, w in kernels(path)) == expected
+
+
+def test_order_of_branches():
+    v4 = dict(inception_jax.create_model("inception_v4").layers)
+    assert [type(branch) for branch in v4["mixed_3a"].branches] == [MaxPool, Conv]
+    assert [type(branch) for branch in v4["mixed_5a"].branches] == [Conv, MaxPool]
+    first = [next(leaf for leaf in leaves(branch) if isinstance(leaf, Conv)) for branch in v4["mixed_5b"].branches]
+    assert [conv.name for conv in first] == ["conv1x1", "conv3x3_reduce", "double3x3_reduce", "pool_proj"]
+    paper = inception_jax.create_model("inception_resnet_v2", variant="paper")
+    assert dict(paper.layers)["mixed_4a"] == dict(inception_v4.stem(inception_v4.ORDERS["figures"]))["mixed_4a"]
+
+
+@pytest.mark.parametrize("name", ["inception_resnet_v1", "inception_resnet_v2"])
+def test_residual_scales(name):
+    def scales(**options):
+        layers = inception_jax.create_model(name, **options).layers
+        found = collections.defaultdict(set)
+        for layer, unit in layers:
+            if isinstance(unit, Residual):
+                found[layer.rpartition("_")[0]].add((unit.scale, unit.activation))
+        return found
+
+    last = {(1.0, False)} if name == "inception_resnet_v2" else set()
+    assert scales() == {"block35": {(0.17, True)}, "block17": {(0.1, True)}, "block8": {(0.2, True)} | last}
+    given = {(0.3, True)}
+    assert scales(residual_scale=0.3) == {"block35": given, "block17": given, "block8": given | last}
+
+
+def test_the_last_convolution_of_nin_and_all_cnn_is_rectified():
+    for name in ["nin_cifar10", "nin_imagenet", *ALL_CNN]:
+        [scores] = of_kind(inception_jax.create_model(name), Classifier)
+        assert scores.activation
+
+
+def test_linear_convolutions_are_those_before_a_sum():
+    for name in NAMES:
+        linear = {leaf.name for leaf in of_kind(inception_jax.create_model(name), Conv) if not leaf.activation}
+        assert linear == ({"conv1x1_expand", "shortcut"} if name == "resnet50" else set()), name
+
+
+def test_tf_slims_first_layer_has_a_bias_and_no_batch_normalisation():
+    for name, normalised in (("bn_inception", True), ("bn_inception_slim", False)):
+        depthwise, pointwise = leaves(dict(inception_jax.create_model(name).layers)["conv1"])
+        assert isinstance(depthwise, DepthwiseConv)
+        assert depthwise.multiplier == 8
+        assert pointwise.batch_norm is normalised
+    tree = summary.abstract_variables(inception_jax.create_model("bn_inception_slim"), (224, 224, 3))["params"]
+    assert set(tree["conv1"]) == {"conv7x7_depthwise", "conv7x7_pointwise"}
+    assert set(tree["conv2"]["conv3x3_bn"]) == {"bias"}
+
+
+# Layer, unit, and the standard deviation of a kernel of 3x3x64x128 (of a matrix of 576x128 for dense layers) that it
+# starts with. Truncated at two standard deviations TensorFlow's normal has 0.88 of its standard deviation; Flax's
+# variance scaling makes up for that.
+CUT = 0.8796
+HE, GLOROT = (2 / 576) ** 0.5, (2 / (576 + 9 * 128)) ** 0.5
+INITS = [
+    ("alexnet", {}, "conv3", "conv3x3", 0.01),
+    ("alexnet", {}, "fc7", "dense", 0.01),
+    ("alexnet_tv", {}, "conv3", "conv3x3", (1 / 3 / 576) ** 0.5),
+    ("zfnet", {}, "conv3", "conv3x3", 0.01),
+    ("vgg_d", {}, "conv3_1", "conv3x3", GLOROT),
+    ("vgg_d", {"init": "normal"}, "conv3_1", "conv3x3", 0.1),
+    ("vgg_d", {"init": "normal"}, "fc8", "classifier", 0.1),
+    ("vgg_d_bn", {}, "conv3_1", "conv3x3", (2 / (9 * 128)) ** 0.5),
+    ("vgg_d_bn", {}, "fc6", "dense", 0.01),
+    ("nin_cifar10", {}, "conv3", "conv3x3", 0.05),
+    ("nin_imagenet", {}, "conv1", "conv11x11", 0.01),
+    ("nin_imagenet", {}, "conv2", "conv5x5", 0.05),
+    ("nin_imagenet", {}, "conv3", "conv3x3", 0.01),
+    ("nin_imagenet", {}, "cccp8", "conv1x1", 0.01),
+    ("all_cnn_c", {}, "conv1_2", "conv3x3", GLOROT),
+    ("googlenet", {}, "conv2", "conv3x3", (1 / 576) ** 0.5),
+    ("googlenet_tv", {}, "conv2", "conv3x3", 0.01),
+    ("googlenet_slim", {}, "conv2", "conv3x3", 0.01 * CUT),
+    ("googlenet_slim", {}, "linear", "classifier", HE),
+    ("bn_inception", {}, "inception_4a", "conv3x3", HE),
+    ("bn_inception_slim", {}, "inception_4a", "conv3x3", HE),
+    ("bn_inception_slim", {}, "inception_4a", "conv3x3_reduce", 0.09 * CUT),
+    ("bn_inception_slim", {}, "inception_4a", "pool_proj", 0.1 * CUT),
+    ("bn_inception_slim", {}, "conv1", "conv7x7_pointwise", 1.0 * CUT),
+    ("inception_v3", {}, "mixed_5b", "conv5x5", HE),
+    ("inception_v3", {}, "aux", "fc", 0.01 * CUT),
+    ("inception_v3", {}, "aux", "classifier", 0.001 * CUT),
+    ("inception_v4", {"aux": True}, "mixed_5b", "conv3x3", HE),
+    ("inception_v4", {"aux": True}, "aux", "fc", HE),
+    ("inception_v4", {"aux": True}, "logits", "classifier", (2 / (576 + 128)) ** 0.5),
+    ("inception_resnet_v2", {}, "mixed_6a", "conv3x3", GLOROT),
+    ("resnet50", {}, "conv3_1", "conv3x3", HE),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "layer", "unit", "deviation"), INITS)
+def test_initial_kernels(name, options, layer, unit, deviation):
+    model = inception_jax.create_model(name, **options)
+    units = dict(model.layers) | {head.name: head.unit for head in model.aux_heads}
+    [found] = [leaf for leaf in leaves(units[layer]) if getattr(leaf, "name", None) == unit]
+    shape = (576, 128) if isinstance(found, Dense | Classifier) else (3, 3, 64, 128)
+    kernel = (found.kernel_init or model.style.kernel_init)(jax.random.key(0), shape, jnp.float32)
+    np.testing.assert_allclose(np.std(kernel), deviation, rtol=0.02)
+
+
+def test_initial_biases_of_alexnet_are_1_where_the_paper_says():
+    model = inception_jax.create_model("alexnet")
+    ones = [layer for layer, unit in model.layers if getattr(unit, "bias_init", None)]
+    assert ones == ["conv2", "conv4", "conv5", "fc6", "fc7"]
+    for unit in (dict(model.layers)[layer] for layer in ones):
+        np.testing.assert_array_equal(unit.bias_init(jax.random.key(0), (3,), jnp.float32), np.ones(3))
+
+
+def test_units_take_their_own_initialisers():
+    def three(key, shape, dtype=jnp.float32):
+        return jnp.full(shape, 3.0, dtype)
+
+    def two(key, shape, dtype=jnp.float32):
+        return jnp.full(shape, 2.0, dtype)
+
+    style = inception_jax.create_model("vgg_a").style
+    own = {"kernel_init": three, "bias_init": two}
+    for unit in (
+        Conv("u", 4, 1, **own),
+        Dense("u", 4, **own),
+        Dense("u", 4, window=2, **own),
+        DepthwiseConv("u", 2, 1, 1, kernel_init=three),
+        Classifier("u", 4, kernel_init=three),
+    ):
+        params = Block(unit, style, jnp.float32, None).init(jax.random.key(0), jnp.ones((1, 2, 2, 3)), False)["params"][
+            "u"
+        ]
+        assert (params["kernel"] == 3).all()
+        if "bias" in params:
+            assert (params["bias"] == (0 if isinstance(unit, Classifier) else 2)).all()
+
+
+# Another value for every option that a network has.
+OTHER = {
+    "activation": {"bn_inception": "sigmoid", "lenet5_modern": "tanh"},
+    "aux": {name: name in ("inception_v4", "inception_resnet_v2") for name in HEADS},
+    "pool": "average", "groups": 1, "lrn": {"alexnet": False, "bn_inception": True}, "lrn_by_group": True,
+    "overlapping_pools": False, "dropout": 0.11, "input_dropout": 0.11, "aux_dropout": 0.11, "init": "normal",
+    "dense_window": 7, "batch_norm_decay": 0.11, "module": "naive", "stem": "separable", "norm": "none",
+    "factorized_7x7": {"inception_v2": True, "inception_v3": False},
+    "bn_auxiliary": {"inception_v2": True, "inception_v3": False},
+    "batch_norm_scale": False, "count_include_pad": True, "order": "figures", "residual_scale": 0.3,
+    "variant": "paper", "downsample": "conv3x3",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_changes_the_network(name):
+    model = inception_jax.create_model(name)
+    assert inception_jax.create_model(name) == model
+    assert hash(inception_jax.create_model(name)) == hash(model)
+    for option in models.options_of(name):
+        value = OTHER[option][name] if isinstance(OTHER[option], dict) else OTHER[option]
+        options = {"norm": "batch"} if (name, option) == ("googlenet", "batch_norm_decay") else {}
+        changed = inception_jax.create_model(name, **options | {option: value})
+        unchanged = inception_jax.create_model(name, **options)
+        # The only option without effect: there is no batch normalisation whose decay it could be.
+        idle = option == "batch_norm_decay" and model.style.batch_norm is None and not options
+        assert (changed == unchanged) == idle, option
+    assert inception_jax.create_model(name, num_classes=7) != model
+    assert inception_jax.create_model(name, dtype="bfloat16") != model
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("lenet5", {}), ("alexnet", {}), ("vgg_a_bn", {"dense_window": 1}), ("nin_cifar10", {}),
+        ("googlenet_tv", {}), ("bn_inception_caffe", {}), ("inception_v3", {}), ("inception_resnet_v1", {}),
+        ("resnet50", {}),
+    ],
+)  # fmt: skip
+def test_bfloat16_is_computed_in_and_float32_kept(name, options):
+    model = inception_jax.create_model(name, dtype="bfloat16", **options)
+    size = max(model.smallest, 32)
+    shape = (size, size, model.native[2])
+    variables = summary.abstract_variables(model, shape)
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype("float32")}
+    rngs = {"dropout": jax.random.key(0)}
+    apply = lambda v, x: model.apply(v, x, train=True, rngs=rngs, mutable=["batch_stats"])  # noqa: E731
+    images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    (logits, end_points), stats = jax.eval_shape(apply, variables, images)
+    names = [layer for layer, _ in model.layers]
+    classifiers = [layer for layer, unit in model.layers if any(isinstance(u, Classifier) for u in leaves(unit))]
+    first = classifiers[0] if classifiers else "output"
+    scores = {*names[names.index(first) :], *(head.name for head in model.aux_heads)}
+    for layer, array in end_points.items():
+        assert array.dtype == (jnp.float32 if layer in scores else jnp.bfloat16), layer
+    assert logits.dtype == jnp.float32
+    assert {x.dtype for x in jax.tree.leaves(stats)} <= {np.dtype("float32")}
+
+
+def test_tables_say_what_the_networks_give(summary_of):
+    """Figure 5's outputs, as its filters make them."""
+    for name in ("bn_inception", "bn_inception_caffe"):
+        outputs = {layer.name: layer.output for layer in summary_of(name).layers}
+        assert [outputs[row.name] for row in bn_inception.FIGURE_5] == [row.output for row in bn_inception.FIGURE_5]
+
+
+def test_vgg_c_ends_its_late_stages_with_1x1():
+    for stage, kernels_ in enumerate(vgg.TABLE_1["c"], start=1):
+        assert kernels_ == ((3, 3) if stage < 3 else (3, 3, 1))
+
+
+def test_the_7x7_has_the_output_of_the_three_3x3_that_replace_it():
+    three = inception_v3.STEM[:3]
+    assert [(unit.kernel, unit.stride, unit.padding) for _, unit in three] == [
+        (3, 2, "VALID"), (3, 1, "VALID"), (3, 1, None)
+    ]  # fmt: skip
+    _, one = inception_jax.create_model("inception_v2").layers[0]
+    assert (one.kernel, one.stride, one.padding, one.features) == (7, 2, "VALID", three[-1][1].features)
+
+
+def test_lenets_squashing_leaves_1_as_it_is():
+    """The reason for its constants: f(1) = 1 and f(-1) = -1."""
+    np.testing.assert_allclose(lenet.squash(jnp.array([1.0, -1.0, 0.0])), [1.0, -1.0, 0.0], atol=1e-4)
+    np.testing.assert_allclose(lenet.squash(jnp.array(100.0)), 1.7159, rtol=1e-6)
+
+
+def test_lenets_table():
+    table = lenet.TABLE_I
+    assert [len(maps) for maps in table] == [3] * 6 + [4] * 9 + [6]
+    assert len(set(table)) == 16
+    uses = collections.Counter(m for maps in table for m in maps)
+    assert uses == dict.fromkeys(range(6), 10)  # 60 kernels over six maps
+    # Rows 0-5: neighbours, 6-11: neighbours, 12-14: two pairs that face each other.
+    assert table[0] == (0, 1, 2)
+    assert table[5] == (0, 1, 5)
+    assert table[11] == (0, 1, 2, 5)
+    assert table[12:15] == ((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5))
+
+
+def test_sparse_convolution_sees_the_maps_of_the_table_alone():
+    module = lenet.SparseConv(dtype=jnp.float32)
+    x = np.zeros((6, 5, 5, 6), np.float32)
+    for m in range(6):
+        x[m, ..., m] = 1.0
+    variables = jax.tree.map(lambda p: jnp.full(p.shape, 0.01), module.init(jax.random.key(0), x))
+    y = np.asarray(module.apply(variables, x))[:, 0, 0]
+    nothing = np.asarray(module.apply(variables, 0 * x))[0, 0, 0]
+    seen = [tuple(m for m in range(6) if y[m, i] != nothing[i]) for i in range(16)]
+    assert seen == list(lenet.TABLE_I)
+
+
+def test_subsampling_is_a_trained_multiple_of_the_sum():
+    x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1) / 10
+    module = lenet.Subsampling(dtype=jnp.float32)
+    variables = {"params": {"coefficient": jnp.array([0.5]), "bias": jnp.array([0.25])}}
+    y = module.apply(variables, x)
+    total = x[0, 0, 2, 0] + x[0, 0, 3, 0] + x[0, 1, 2, 0] + x[0, 1, 3, 0]
+    np.testing.assert_allclose(y[0, 0, 1, 0], 1.7159 * np.tanh(2 / 3 * (0.5 * total + 0.25)), rtol=1e-5)
+
+
+def test_the_nearest_target_has_the_highest_score():
+    targets = lenet.rbf_targets(10)
+    assert targets.shape == (10, 84)
+    assert set(np.unique(targets)) == {-1.0, 1.0}
+    scores = np.asarray(lenet.RadialBasis(10, jnp.float32).apply({}, targets))
+    assert (scores.argmax(axis=1) == np.arange(10)).all()
+    np.testing.assert_array_equal(np.diag(scores), np.zeros(10))
+    # A cell that differs adds (1 - -1)^2; no two digits differ in fewer than 13.
+    different = (targets[:, None] != targets[None]).sum(axis=-1)
+    np.testing.assert_array_equal(scores, -4.0 * different)
+    assert different[~np.eye(10, dtype=bool)].min() == 13
+    assert lenet.rbf_targets(100).shape == (100, 84)
+    assert (lenet.rbf_targets(100) == lenet.rbf_targets(100)).all()
