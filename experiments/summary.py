@@ -204,7 +204,8 @@ def report(summary: Summary, markdown: bool) -> str:
         f"{summary.name}, images of {_shape(summary.image_shape)}, {summary.layers[-1].output[-1]} classes",
         f"{summary.parameters:,} parameters" + (f", {summary.parameters + of_heads:,} with heads" if of_heads else ""),
         f"{summary.multiply_adds:,} multiply-adds, {_megabytes(summary.activation_bytes)} of activations in float32",
-        f"{len(summary.convolutions)} convolutions: {left_out:,} products without padding, as XLA counts them",
+        f"{len(summary.convolutions)} convolutions{', heads included' if of_heads else ''}: "
+        f"{left_out:,} products without padding, as XLA counts them",
         *(["printed about the whole: " + ", ".join(whole)] if whole else []),
         *(["with these options it is not the network that was printed about"] if not summary.is_papers else []),
         *(f"[{i}] {note}" for i, note in enumerate(notes, start=1)),
@@ -225,7 +226,7 @@ def check_with_xla(convolutions: list[Row]) -> None:
 
 
 def to_json(summary: Summary) -> dict:
-    """Everything about one network as plain data."""
+    """Everything about one network as plain data; strides after an adaptive pool are fractions."""
     return {
         "network": summary.name,
         "image_shape": summary.image_shape,
@@ -334,7 +335,7 @@ def main(argv: list[str]) -> int:
         summary = _summary(_options(argv[1:]))
         check_with_xla(summary.convolutions)
         if _JSON.value:
-            Path(_JSON.value).write_text(json.dumps(to_json(summary), indent=2) + "\n")
+            Path(_JSON.value).write_text(json.dumps(to_json(summary), indent=2, default=float) + "\n")
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -84,7 +84,7 @@ def test_the_command_asks_xla(monkeypatch):
 
 
 def test_sizes_are_readable(summary_of):
-    table, _ = layer_table(summary_of("googlenet_tv"))
+    table, _ = layer_table(summary_of("googlenet_tv"))  # whose heads have strides that are fractions
     rows = {row[0]: row for row in table}
     assert rows["aux1"][5:8] == ("49.1 kB", "315", "53.3")
     assert rows["pool1"][5] == "802.8 kB"
@@ -138,6 +138,13 @@ def test_the_command_with_options_and_json(tmp_path):
     assert (written["parameters"], written["multiply_adds"]) == (61_706 - 3 * 85, 416_520 - 3 * 84)
     assert sum(row["weights"] for layer in written["layers"] for row in layer["rows"]) == 61_470 - 3 * 84
     assert [layer["name"] for layer in written["layers"]] == ["c1", "s2", "c3", "s4", "c5", "f6", "output"]
+
+
+def test_every_summary_can_be_written_as_json(tmp_path):
+    path = tmp_path / "googlenet.json"
+    assert run("--model=googlenet_tv", f"--json={path}").returncode == 0
+    [aux1, _] = json.loads(path.read_text())["aux_heads"]
+    assert aux1["field"]["stride"] == pytest.approx([160 / 3] * 2)
 
 
 def test_the_command_with_a_config():
