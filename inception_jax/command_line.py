@@ -1,6 +1,7 @@
 """What the commands share: a mistake on the command line is one line, not a traceback."""
 
 import ast
+import contextlib
 import sys
 
 from absl import flags
@@ -25,8 +26,8 @@ def parse_flags(argv: list[str], command: str, required: tuple[str, ...] = (), p
         text = str(error.args[0] if error.args else error).replace("\\n", " ")
         if isinstance(error, OSError):  # ml_collections tells of every place where it looked
             text = str(error).strip().splitlines()[-1]
-        elif text.startswith("'"):  # a KeyError quotes its text
-            text = ast.literal_eval(text)
+        with contextlib.suppress(SyntaxError, ValueError):  # the text of a KeyError may be quoted once more
+            text = str(ast.literal_eval(text))
         text = " ".join(text.split())
         print(f"error: {text}\nSee python {command} --help", file=sys.stderr)
         sys.exit(2)

@@ -33,7 +33,7 @@ from inception_jax.models.units import (
 )
 
 
-def tiny(num_classes=1000, *, norm="none", dropout=0.0, dtype="float32"):
+def tiny(num_classes: int = 1000, *, norm: str = "none", dropout: float = 0.0, dtype="float32"):
     """A network with everything that training touches, small enough to compile in a second."""
     return Network(
         layers=(
