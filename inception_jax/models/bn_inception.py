@@ -172,9 +172,9 @@ def bn_inception_slim(
       batch_norm_decay: of the running statistics.
       dtype: of the computation.
     """
-    narrow = {"inception_4c": (14, 14, 576), "inception_4d": (14, 14, 576), "inception_4e": (7, 7, 1024)}
-    rows = [row._replace(output=narrow.get(row.name, row.output)) for row in FIGURE_5]
-    rows = [row._replace(pool_proj=96) if row.name in ("inception_4c", "inception_4d") else row for row in rows]
+    narrow = {"output": (14, 14, 576), "pool_proj": 96}
+    changes = {"inception_4c": narrow, "inception_4d": narrow, "inception_4e": {"output": (7, 7, 1024)}}
+    rows = [row._replace(**changes.get(row.name, {})) for row in FIGURE_5]
     stem = _separable(kernel_init=initializers.truncated_normal(1.0), batch_norm=False)
     style = Style(
         conv_padding="SAME",

@@ -17,18 +17,16 @@ def _small_module(row: Row) -> Unit:
     return reduced_module(row, large=3)
 
 
-# tf-slim's pool4 is 2x2, and torchvision took it over.
-_TABLE_SLIM = tuple(row._replace(patch=2) if row.name == "pool4" else row for row in TABLE_1)
+def _table(**changes: dict) -> tuple[Row, ...]:
+    """Table 1 with the rows named in `changes` changed."""
+    return tuple(row._replace(**changes.get(row.name, {})) for row in TABLE_1)
 
-# 4a has 204 filters in place of 208 (508 channels), 5a 48 in place of 32: the shapes of the graph's weights.
-_TABLE_INCEPTION5H = tuple(
-    row._replace(conv3x3=204, output=(14, 14, 508))
-    if row.name == "inception_4a"
-    else row._replace(conv5x5_reduce=48)
-    if row.name == "inception_5a"
-    else row
-    for row in TABLE_1
-)
+
+# tf-slim's pool4 is 2x2, and torchvision took it over.
+_TABLE_SLIM = _table(pool4={"patch": 2})
+
+# 508 channels in place of 512 after 4a, and 48 filters in place of 32 in 5a: the shapes of the graph's weights.
+_TABLE_INCEPTION5H = _table(inception_4a={"conv3x3": 204, "output": (14, 14, 508)}, inception_5a={"conv5x5_reduce": 48})
 
 
 def googlenet_tv(
