@@ -8,7 +8,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from inception_jax.command_line import parse_flags
+from experiments.command_line import parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, a file of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of this run; one that has begun is gone on with.")

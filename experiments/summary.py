@@ -17,8 +17,8 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
+from experiments.command_line import parse_flags
 from inception_jax import UserError, create_model, list_models
-from inception_jax.command_line import parse_flags
 from inception_jax.models.network import Network
 from inception_jax.models.summary import Layer, layers
 from inception_jax.models.trace import Row
