@@ -32,14 +32,14 @@ def _train() -> int:
     import jax
 
     from inception_jax.errors import UserError
+    from inception_jax.runtime import configure
     from inception_jax.training.config import validate
     from inception_jax.training.interruption import Interrupted
     from inception_jax.training.loop import train_and_evaluate
-    from inception_jax.xla_flags import set_xla_flags
 
     try:
         validate(_CONFIG.value)
-        set_xla_flags(_CONFIG.value.model.dtype)
+        configure(_CONFIG.value.model.dtype)
         if _DISTRIBUTED.value:
             try:
                 jax.distributed.initialize()

@@ -16,4 +16,8 @@ def local_response_norm(x: jax.Array, size: int = 5, alpha: float = 1e-4, beta: 
     window = (1,) * (x.ndim - 1) + (size,)
     pads = [(0, 0)] * (x.ndim - 1) + [((size - 1) // 2, size // 2)]
     total = lax.reduce_window(square, 0.0, lax.add, window, (1,) * x.ndim, pads)
-    return (x * (k + alpha / size * total) ** -beta).astype(x.dtype)
+    base = k + alpha / size * total
+    if beta == 0.75:  # the papers' power, from two roots: several times faster than a general power on a CPU
+        root = lax.rsqrt(base)
+        return (x * (root * jnp.sqrt(root))).astype(x.dtype)
+    return (x * base**-beta).astype(x.dtype)

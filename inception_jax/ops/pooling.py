@@ -4,22 +4,37 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from inception_jax.ops.padding import explicit_padding
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def max_pool(x: jax.Array, window: int, stride: int, padding: str) -> jax.Array:
+def max_pool(x: jax.Array, window: int, stride: int, padding: str | int) -> jax.Array:
     """Maximum over `window` x `window` cells of `x` [N, H, W, C]; padding counts as minus infinity, never as 0.
 
-    The gradient goes to the first maximum of a window, in the order of rows.
+    The gradient goes to the first maximum of a window, in the order of rows. Differentiable in reverse mode, any number
+    of times; forward mode (`jax.jvp`, `jax.jacfwd`) is a TypeError.
     """
-    return _reduce_max(x, window, stride, padding)
+
+    def at_once(x):
+        return _max_over(x, (1, 2), window, stride, padding)
+
+    def by_axis(x):
+        return _max_over(_max_over(x, (2,), window, stride, padding), (1,), window, stride, padding)
+
+    # On a CPU 2 x window comparisons take less time than window^2, though the rows' maxima are written and read once
+    # more; an accelerator is bound by its memory.
+    return lax.platform_dependent(x, cpu=by_axis, default=at_once)
 
 
-def _reduce_max(x, window, stride, padding):
-    return lax.reduce_window(x, -jnp.inf, lax.max, *_geometry(x, window, stride, padding))
+def _max_over(x, axes, window, stride, padding):
+    pads = explicit_padding(x.shape[1:3], (window, window), stride, padding)
+    windows, strides, all_pads = [1] * 4, [1] * 4, [(0, 0)] * 4
+    for axis in axes:
+        windows[axis], strides[axis], all_pads[axis] = window, stride, pads[axis - 1]
+    return lax.reduce_window(x, -jnp.inf, lax.max, windows, strides, all_pads)
 
 
 def _max_pool_forward(x, window, stride, padding):
@@ -28,7 +43,7 @@ def _max_pool_forward(x, window, stride, padding):
 
 def _max_pool_backward(window, stride, padding, x, gradient):
     def by_scatter(x, gradient):
-        return jax.vjp(lambda x: _reduce_max(x, window, stride, padding), x)[1](gradient)[0]
+        return jax.vjp(lambda x: _max_over(x, (1, 2), window, stride, padding), x)[1](gradient)[0]
 
     def by_shifts(x, gradient):
         return _max_pool_gradient_by_shifts(x, gradient, window, stride, padding)
@@ -41,39 +56,49 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def _max_pool_gradient_by_shifts(x, gradient, window, stride, padding):
-    """Each input cell sums, over the window's cells, the gradients of the windows whose maximum it is."""
-    (_, height, width, _), (_, rows, columns, _) = x.shape, gradient.shape
-    offsets = [(i, j) for i in range(window) for j in range(window)]
-    pads = explicit_padding((height, width), (window, window), stride, padding)
+    """Each input cell sums, over the windows that contain it, the gradients of those whose maximum it is."""
+    (batch, *size, channels), counts = x.shape, gradient.shape[1:3]
+    pads = explicit_padding(size, (window, window), stride, padding)
     padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in pads), (0, 0, 0)])
 
     # Which cell of each window is its first maximum.
-    best = jnp.full(gradient.shape, -jnp.inf, x.dtype)
-    which = jnp.zeros(gradient.shape, jnp.int8)
-    for k, (i, j) in enumerate(offsets):
-        last = (padded.shape[0], i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1, padded.shape[3])
-        cell = lax.slice(padded, (0, i, j, 0), last, (1, stride, stride, 1))
+    best, which = None, jnp.zeros(gradient.shape, jnp.int8)
+    for i, j in np.ndindex(window, window):
+        cell = _cut(padded, (i, j), counts, stride)
+        if best is None:
+            best = cell
+            continue
         better = cell > best
-        best, which = jnp.where(better, cell, best), jnp.where(better, jnp.int8(k), which)
+        best, which = jnp.where(better, cell, best), jnp.where(better, jnp.int8(i * window + j), which)
 
-    # Spread both over the input's grid, so that one shift for each cell of the window brings them together.
-    def spread(y, empty):
-        before = [window - 1 - lo for lo, _ in pads]
-        after = [
-            size - 1 + lo - (count - 1) * stride
-            for size, count, (lo, _) in zip((height, width), (rows, columns), pads, strict=True)
-        ]
-        config = [(0, 0, 0), *zip(before, after, (stride - 1,) * 2, strict=True), (0, 0, 0)]
-        return lax.pad(y, jnp.array(empty, y.dtype), config)
+    # Input cell (stride u + p) of an axis, padding included, is cell (p + stride m) of the window number u - m.
+    reach = -(-window // stride)
+    grid = [-(-(n + lo) // stride) for n, (lo, _) in zip(size, pads, strict=True)]
+    borders = [(0, 0, 0), *((reach - 1, u - n, 0) for u, n in zip(grid, counts, strict=True)), (0, 0, 0)]
+    # The barrier keeps XLA from padding anew for each shift.
+    gradient, which = lax.optimization_barrier(
+        (lax.pad(gradient, jnp.zeros((), gradient.dtype), borders), lax.pad(which, jnp.int8(-1), borders))
+    )
 
-    # The barrier keeps XLA from computing the spread arrays anew for each shift.
-    gradient, which = lax.optimization_barrier((spread(gradient, 0), spread(which, -1)))
-    total = jnp.zeros_like(x)
-    for k, (i, j) in enumerate(offsets):
-        start = (0, window - 1 - i, window - 1 - j, 0)
-        stop = (x.shape[0], start[1] + height, start[2] + width, x.shape[3])
-        total += jnp.where(lax.slice(which, start, stop) == k, lax.slice(gradient, start, stop), 0)
-    return total
+    def phase(p, q):
+        total = jnp.zeros((batch, *grid, channels), x.dtype)
+        for m, n in np.ndindex(reach, reach):
+            i, j = p + stride * m, q + stride * n
+            if i < window and j < window:
+                shift = (reach - 1 - m, reach - 1 - n)
+                hit = _cut(which, shift, grid) == i * window + j
+                total += jnp.where(hit, _cut(gradient, shift, grid), 0)
+        return total
+
+    total = jnp.stack([jnp.stack([phase(p, q) for q in range(stride)], 3) for p in range(stride)], 2)
+    total = total.reshape(batch, grid[0] * stride, grid[1] * stride, channels)
+    return _cut(total, [lo for lo, _ in pads], size)
+
+
+def _cut(x, start, size, stride=1):
+    """`size` cells of height and width from `start` on, `stride` apart."""
+    stop = [a + (n - 1) * stride + 1 for a, n in zip(start, size, strict=True)]
+    return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, stride, stride, 1))
 
 
 def avg_pool(x: jax.Array, window: int, stride: int, padding: str, count_include_pad: bool) -> jax.Array:

@@ -2,19 +2,19 @@ import os
 
 import pytest
 
-from inception_jax import xla_flags
+from inception_jax import runtime
 
 
 @pytest.fixture
 def environment(monkeypatch):
-    monkeypatch.setattr(xla_flags, "_known", lambda flag: True)
+    monkeypatch.setattr(runtime, "_known", lambda flag: True)
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     return monkeypatch
 
 
 def test_flags_are_appended(environment):
     environment.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
-    xla_flags.set_xla_flags("float32")
+    runtime.set_xla_flags("float32")
     assert os.environ["XLA_FLAGS"] == (
         "--xla_force_host_platform_device_count=4 --xla_cpu_experimental_ynn_fusion_type=dot,reduce"
     )
@@ -22,23 +22,23 @@ def test_flags_are_appended(environment):
 
 def test_what_the_user_set_stays(environment):
     environment.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=none")
-    xla_flags.set_xla_flags("float32")
+    runtime.set_xla_flags("float32")
     assert os.environ["XLA_FLAGS"] == "--xla_cpu_experimental_ynn_fusion_type=none"
 
 
 def test_bfloat16_has_none(environment):
-    xla_flags.set_xla_flags("bfloat16")
+    runtime.set_xla_flags("bfloat16")
     assert os.environ["XLA_FLAGS"] == ""
 
 
 def test_an_unknown_flag_is_left_out(environment):
     environment.undo()
     environment.setenv("XLA_FLAGS", "")
-    environment.setattr(xla_flags, "_known", lambda flag: False)
-    xla_flags.set_xla_flags("float32")
+    environment.setattr(runtime, "_known", lambda flag: False)
+    runtime.set_xla_flags("float32")
     assert os.environ["XLA_FLAGS"] == ""
 
 
 def test_flags_are_looked_up_in_jaxlib():
-    assert xla_flags._known("xla_force_host_platform_device_count")
-    assert not xla_flags._known("xla_cpu_no_such_flag")
+    assert runtime._known("xla_force_host_platform_device_count")
+    assert not runtime._known("xla_cpu_no_such_flag")
