@@ -1,6 +1,7 @@
 """How JAX runs in a command of ours: XLA's flags, memory, the compilation cache. The library alone sets none of it."""
 
 import ctypes
+import gc
 import hashlib
 import importlib.util
 import mmap
@@ -64,6 +65,13 @@ def keep_freed_memory() -> None:
     # Only the main thread's heap is kept, so the steps must run there; a CPU has nothing to overlap with them.
     if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+def release_free_memory() -> None:
+    """Gives back what tracing and compiling has left; called once when all is compiled, after `keep_freed_memory`."""
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def cache_compilations() -> None:

@@ -1,4 +1,7 @@
 import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -42,3 +45,63 @@ def test_an_unknown_flag_is_left_out(environment):
 def test_flags_are_looked_up_in_jaxlib():
     assert runtime._known("xla_force_host_platform_device_count")
     assert not runtime._known("xla_cpu_no_such_flag")
+
+
+def run(code, **environment):
+    """The output of a fresh process, with nothing of this one's JAX settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=kept | {"JAX_PLATFORMS": "cpu"} | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout.strip()
+
+
+def test_the_cache_has_a_directory_for_each_kind_of_cpu(tmp_path):
+    code = (
+        "import jax; from inception_jax.runtime import configure; configure('float32'); "
+        "print(jax.config.jax_compilation_cache_dir)"
+    )
+    directory = pathlib.Path(run(code, XDG_CACHE_HOME=str(tmp_path)))
+    assert directory.parent == tmp_path / "inception_jax" / "xla"
+    assert directory.name == runtime._cpu_kind()
+    assert run(code, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine")) == str(tmp_path / "mine")
+
+
+def test_a_second_start_compiles_nothing(tmp_path):
+    code = (
+        "from inception_jax.runtime import configure; configure('float32'); import jax; import jax.numpy as jnp; "
+        "jax.jit(lambda x: jnp.linalg.qr(jnp.sin(x) @ x)[0].sum())(jnp.ones((64, 64))); "
+        "from inception_jax import create_model; m = create_model('lenet5_modern'); x = jnp.ones((1, 32, 32, 1)); "
+        "jax.jit(m.init)(jax.random.key(0), x)"
+    )
+    run(code, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+    first = {path.name for path in tmp_path.iterdir() if path.name.endswith("-cache")}
+    assert any(name.startswith("jit_init") for name in first)
+    run(code, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir() if path.name.endswith("-cache")} == first
+
+
+def test_the_cpu_keeps_the_memory_of_a_step():
+    """The second call of a function with 256 MiB of results takes no new pages from the system."""
+    code = (
+        "from inception_jax.runtime import configure; configure('float32')\n"
+        "import jax, resource; import jax.numpy as jnp\n"
+        "f = jax.jit(lambda x: jnp.broadcast_to(x[:, None], (2**13, 2**13)) * 2.0); x = jnp.ones(2**13)\n"
+        "for _ in range(3):\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    f(x).block_until_ready()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+    assert int(run(code)) < 1000  # the pages of 4 KiB would be 65,536
+
+
+def test_the_library_sets_nothing_and_does_not_import_tensorflow():
+    code = (
+        "import inception_jax, jax, os, sys; inception_jax.create_model('googlenet'); "
+        "print('tensorflow' in sys.modules, jax.config.jax_compilation_cache_dir, os.environ.get('XLA_FLAGS'))"
+    )
+    assert run(code) == "False None None"

@@ -7,7 +7,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from inception_jax import ops
 from inception_jax.errors import UserError
@@ -168,9 +167,7 @@ class SlidingDense(nn.Module):
     def __call__(self, x):  # noqa: D102
         channels = x.shape[-1]
         kernel = self.param("kernel", self.kernel_init, (self.window**2 * channels, self.features))
-        kernel = kernel.reshape(self.window, self.window, channels, self.features)
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        x = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = ops.sliding_dense(x.astype(self.dtype), kernel.astype(self.dtype), self.window)
         if self.use_bias:
             x += self.param("bias", self.bias_init, (self.features,)).astype(self.dtype)
         return x

@@ -106,3 +106,133 @@ def test_local_response_norm_keeps_the_dtype():
     assert y.dtype == jnp.bfloat16
     # 5 * 300^2 * 1e-4 / 5 = 9
     np.testing.assert_allclose(np.float32(y[0, 0, 0, 4]), 300 / 10**0.75, rtol=0.01)
+
+
+SHAPES = [((7, 8), 3, 1), ((8, 9), 3, 2), ((11, 7), 2, 2), ((9, 10), 3, 3), ((5, 5), 5, 1), ((6, 7), 2, 3)]
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize(("size", "window", "stride"), SHAPES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_max_pool_by_axis_equals_laxs_under_jit_and_vmap(size, window, stride, padding, dtype):
+    x = jax.random.randint(jax.random.key(2), (3, 2, *size, 4), -3, 4).astype(dtype)
+    pads = [(0, 0), *ops.explicit_padding(size, (window, window), stride, padding), (0, 0)]
+
+    def reference(x):
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, window, window, 1), (1, stride, stride, 1), pads)
+
+    def ours(x):
+        return ops.max_pool(x, window, stride, padding)
+
+    expected = jnp.stack([reference(each) for each in x])
+    np.testing.assert_array_equal(jax.jit(jax.vmap(ours))(x), expected)
+    weights = jax.random.randint(jax.random.key(3), expected.shape, -3, 4).astype(dtype)
+    gradients = (
+        jax.jit(jax.vmap(jax.grad(lambda x, w, pool=pool: jnp.sum(w * pool(x)))))(x, weights)
+        for pool in (ours, reference)
+    )
+    np.testing.assert_array_equal(*gradients)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_max_pool_has_second_derivatives(stride):
+    """The pool is linear between ties: of sum(pool(x)^3) the Hessian is 6 pool(x) where an entry is the maximum."""
+    x = jax.random.normal(jax.random.key(0), (1, 5, 6, 2))
+
+    def product(pool):
+        curvature = jax.grad(lambda x: jnp.vdot(jax.grad(lambda x: jnp.sum(pool(x) ** 3))(x), jnp.cos(x0)))
+        return curvature(x)
+
+    x0 = x
+    pads = [(0, 0), *ops.explicit_padding((5, 6), (3, 3), stride, "SAME"), (0, 0)]
+    # Maxima by sorting, which JAX differentiates any number of times: select-and-scatter it does not.
+    padded = lambda x: jnp.pad(x, pads, constant_values=-1e9)  # noqa: E731
+
+    def reference(x):
+        p = padded(x)
+        rows = range(0, p.shape[1] - 2, stride)
+        columns = range(0, p.shape[2] - 2, stride)
+        return jnp.stack([jnp.stack([p[:, i : i + 3, j : j + 3].max((1, 2)) for j in columns], 1) for i in rows], 1)
+
+    np.testing.assert_allclose(
+        product(lambda x: ops.max_pool(x, 3, stride, "SAME")), product(reference), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_max_pool_in_forward_mode_is_a_clear_error():
+    x = jnp.ones((1, 4, 4, 1))
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda x: ops.max_pool(x, 2, 2, "VALID"), (x,), (x,))
+
+
+def test_an_accelerators_pool_is_one_operation():
+    """On a GPU or TPU nothing of the CPU's detour may be left: one window's maximum, and XLA's own gradient."""
+    x = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+    step = jax.jit(jax.grad(lambda x: ops.max_pool(x, 3, 2, "SAME").sum()))
+    forward = jax.jit(lambda x: ops.max_pool(x, 3, 2, "SAME"))
+    for platform, windows, scatters in (("cuda", 1, 0), ("tpu", 1, 0), ("cpu", 2, 0)):
+        text = forward.trace(x).lower(lowering_platforms=(platform,)).as_text()
+        assert (text.count("reduce_window"), text.count("select_and_scatter")) == (windows, scatters), platform
+    assert "select_and_scatter" in step.trace(x).lower(lowering_platforms=("cuda",)).as_text()
+    assert "select_and_scatter" not in step.trace(x).lower(lowering_platforms=("cpu",)).as_text()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("beta", [0.75, 0.6])
+def test_local_response_norm_equals_the_formula(beta, dtype):
+    """Value and gradient, under jit and vmap, against the formula written with a general power."""
+    x = (10 * jax.random.normal(jax.random.key(0), (2, 3, 3, 5, 9))).astype(dtype)
+
+    def reference(x):
+        x = x.astype(jnp.float32)
+        padded = jnp.pad(x * x, [(0, 0)] * (x.ndim - 1) + [(2, 2)])
+        total = sum(padded[..., i : i + x.shape[-1]] for i in range(5))
+        return x * (2.0 + 0.3 / 5 * total) ** -beta
+
+    def ours(x):
+        return ops.local_response_norm(x, 5, 0.3, beta, 2.0)
+
+    tolerance = 2e-6 if dtype == "float32" else 8e-3  # bfloat16 has eight bits
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(ours))(x).astype(np.float32), jax.vmap(reference)(x), rtol=tolerance, atol=tolerance
+    )
+    gradients = (
+        np.float32(jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x).astype(jnp.float32))))(x)) for f in (ours, reference)
+    )
+    np.testing.assert_allclose(*gradients, rtol=0, atol=5 * tolerance)
+
+
+def test_local_response_norm_has_second_derivatives():
+    x = jax.random.normal(jax.random.key(0), (6,))
+
+    def total(x, beta):
+        return jnp.sum(ops.local_response_norm(x.reshape(1, 1, 1, 6), 5, 2.0, beta, 1.0) ** 2)
+
+    # 0.75 as two roots against the general power a hair beside it.
+    ours, near = jax.hessian(total)(x, 0.75), jax.hessian(total)(x, 0.75 + 1e-7)
+    np.testing.assert_allclose(ours, near, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (4, 6)])  # one place, several
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_sliding_dense_is_a_dense_layer_on_each_window(size, dtype):
+    # Whole numbers of a small range, which bfloat16 and any order of summation hold exactly.
+    x = jax.random.randint(jax.random.key(0), (2, *size, 2), -1, 2).astype(dtype)
+    kernel = jax.random.randint(jax.random.key(1), (18, 3), -1, 2).astype(dtype)
+
+    def reference(x, kernel):
+        rows, columns = range(size[0] - 2), range(size[1] - 2)
+        flat = lambda i, j: x[:, i : i + 3, j : j + 3].reshape(2, -1) @ kernel  # noqa: E731
+        return jnp.stack([jnp.stack([flat(i, j) for j in columns], 1) for i in rows], 1)
+
+    def ours(x, kernel):
+        return ops.sliding_dense(x, kernel, 3)
+
+    y = jax.jit(ours)(x, kernel)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y, reference(x, kernel))
+    doubled = jnp.stack([x, 2 * x])
+    np.testing.assert_array_equal(jax.vmap(ours, (0, None))(doubled, kernel), jnp.stack([y, 2 * y]))
+    weights = jax.random.randint(jax.random.key(2), y.shape, -1, 2).astype(dtype)
+    gradients = (jax.grad(lambda x, k, f=f: jnp.sum(weights * f(x, k)), (0, 1))(x, kernel) for f in (ours, reference))
+    jax.tree.map(np.testing.assert_array_equal, *gradients)
