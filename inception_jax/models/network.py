@@ -122,6 +122,7 @@ class Block(nn.Module):
             dtype=self.dtype,
             kernel_init=unit.kernel_init or self.style.kernel_init,
             bias_init=unit.bias_init or self.style.bias_init,
+            conv_general_dilated=ops.convolve,
             name=unit.name,
         )(x)
 

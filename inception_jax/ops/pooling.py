@@ -18,23 +18,21 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: str | int) -> jax.
     of times; forward mode (`jax.jvp`, `jax.jacfwd`) is a TypeError.
     """
 
-    def at_once(x):
-        return _max_over(x, (1, 2), window, stride, padding)
-
-    def by_axis(x):
-        return _max_over(_max_over(x, (2,), window, stride, padding), (1,), window, stride, padding)
-
-    # On a CPU 2 x window comparisons take less time than window^2, though the rows' maxima are written and read once
-    # more; an accelerator is bound by its memory.
-    return lax.platform_dependent(x, cpu=by_axis, default=at_once)
+    return _reduce(x, -jnp.inf, lax.max, window, stride, padding)
 
 
-def _max_over(x, axes, window, stride, padding):
+def _reduce(x, start, operation, window, stride, padding):
     pads = explicit_padding(x.shape[1:3], (window, window), stride, padding)
-    windows, strides, all_pads = [1] * 4, [1] * 4, [(0, 0)] * 4
-    for axis in axes:
-        windows[axis], strides[axis], all_pads[axis] = window, stride, pads[axis - 1]
-    return lax.reduce_window(x, -jnp.inf, lax.max, windows, strides, all_pads)
+
+    def over(x, *axes):
+        windows, strides, all_pads = [1] * 4, [1] * 4, [(0, 0)] * 4
+        for axis in axes:
+            windows[axis], strides[axis], all_pads[axis] = window, stride, pads[axis - 1]
+        return lax.reduce_window(x, start, operation, windows, strides, all_pads)
+
+    # On a CPU 2 x window operations take less time than window^2, though what the rows give is written and read once
+    # more; an accelerator is bound by its memory.
+    return lax.platform_dependent(x, cpu=lambda x: over(over(x, 2), 1), default=lambda x: over(x, 1, 2))
 
 
 def _max_pool_forward(x, window, stride, padding):
@@ -43,7 +41,7 @@ def _max_pool_forward(x, window, stride, padding):
 
 def _max_pool_backward(window, stride, padding, x, gradient):
     def by_scatter(x, gradient):
-        return jax.vjp(lambda x: _max_over(x, (1, 2), window, stride, padding), x)[1](gradient)[0]
+        return jax.vjp(lambda x: _reduce(x, -jnp.inf, lax.max, window, stride, padding), x)[1](gradient)[0]
 
     def by_shifts(x, gradient):
         return _max_pool_gradient_by_shifts(x, gradient, window, stride, padding)
@@ -108,12 +106,11 @@ def avg_pool(x: jax.Array, window: int, stride: int, padding: str, count_include
     TensorFlow does not. It is without effect where nothing is padded. Computed in float32, returned in the dtype of
     `x`.
     """
-    geometry = _geometry(x, window, stride, padding)
-    total = lax.reduce_window(x.astype(jnp.float32), 0.0, lax.add, *geometry)
+    total = _reduce(x.astype(jnp.float32), 0.0, lax.add, window, stride, padding)
     if count_include_pad:
         count = window**2
     else:
-        count = lax.reduce_window(jnp.ones((1, *x.shape[1:3], 1)), 0.0, lax.add, *geometry)
+        count = _reduce(jnp.ones((1, *x.shape[1:3], 1)), 0.0, lax.add, window, stride, padding)
     return (total / count).astype(x.dtype)
 
 
@@ -131,8 +128,3 @@ def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
         windows = [lax.slice_in_dim(mean, start, stop, axis=axis) for start, stop in bounds]
         mean = jnp.concatenate([jnp.mean(window, axis, keepdims=True) for window in windows], axis)
     return mean.astype(x.dtype)
-
-
-def _geometry(x, window, stride, padding):
-    pads = explicit_padding(x.shape[1:3], (window, window), stride, padding)
-    return (1, window, window, 1), (1, stride, stride, 1), [(0, 0), *pads, (0, 0)]

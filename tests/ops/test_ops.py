@@ -236,3 +236,57 @@ def test_sliding_dense_is_a_dense_layer_on_each_window(size, dtype):
     weights = jax.random.randint(jax.random.key(2), y.shape, -1, 2).astype(dtype)
     gradients = (jax.grad(lambda x, k, f=f: jnp.sum(weights * f(x, k)), (0, 1))(x, kernel) for f in (ours, reference))
     jax.tree.map(np.testing.assert_array_equal, *gradients)
+
+
+@pytest.mark.parametrize("padding", [[(0, 0), (0, 0)], [(2, 1), (0, 3)]])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_convolution_of_a_grey_image_equals_laxs(padding, dtype):
+    # Whole numbers of a small range, which bfloat16 and any order of summation hold exactly.
+    x = jax.random.randint(jax.random.key(0), (2, 7, 9, 1), -2, 3).astype(dtype)
+    kernel = jax.random.randint(jax.random.key(1), (5, 3, 1, 4), -2, 3).astype(dtype)
+    numbers = ("NHWC", "HWIO", "NHWC")
+
+    def reference(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=numbers)
+
+    def ours(x, kernel):
+        return ops.convolve(x, kernel, (1, 1), padding, dimension_numbers=numbers)
+
+    y = jax.jit(ours)(x, kernel)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y, reference(x, kernel))
+    doubled = jnp.stack([x, 2 * x])
+    np.testing.assert_array_equal(jax.vmap(ours, (0, None))(doubled, kernel), jnp.stack([y, 2 * y]))
+    weights = jax.random.randint(jax.random.key(2), y.shape, -1, 2).astype(dtype)
+    gradients = (jax.grad(lambda x, k, f=f: jnp.sum(weights * f(x, k)), (0, 1))(x, kernel) for f in (ours, reference))
+    jax.tree.map(np.testing.assert_array_equal, *gradients)
+    # Not the very convolution: a wrong path that is never taken would pass all of this.
+    assert str(jax.jit(ours).lower(x, kernel).as_text()) != str(jax.jit(reference).lower(x, kernel).as_text())
+
+
+def test_other_convolutions_are_laxs():
+    x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 2))
+    numbers = ("NHWC", "HWIO", "NHWC")
+    ours = jax.make_jaxpr(lambda x, k: ops.convolve(x, k, (2, 2), [(0, 0)] * 2, dimension_numbers=numbers))(x, kernel)
+    assert [equation.primitive.name for equation in ours.eqns] == ["conv_general_dilated"]
+
+
+@pytest.mark.parametrize("count_include_pad", [True, False])
+@pytest.mark.parametrize(("size", "window", "stride", "padding"), [((7, 8), 3, 1, "SAME"), ((11, 7), 5, 3, "VALID")])
+def test_average_pool_by_axis_equals_laxs(size, window, stride, padding, count_include_pad):
+    x = jax.random.normal(jax.random.key(0), (3, 2, *size, 4))
+    pads = [(0, 0), *ops.explicit_padding(size, (window, window), stride, padding), (0, 0)]
+
+    def total(x):
+        return jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, window, window, 1), (1, stride, stride, 1), pads)
+
+    def reference(x):
+        return total(x) / (window**2 if count_include_pad else total(jnp.ones_like(x)))
+
+    def ours(x):
+        return ops.avg_pool(x, window, stride, padding, count_include_pad)
+
+    np.testing.assert_allclose(jax.jit(jax.vmap(ours))(x), jax.vmap(reference)(x), rtol=1e-5, atol=1e-6)
+    for order in (lambda f: jax.grad(f), lambda f: jax.grad(lambda x: jnp.sum(jax.grad(f)(x) ** 2))):
+        gradients = (order(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(x[0]) for f in (ours, reference))
+        np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
