@@ -33,7 +33,8 @@ def get_config() -> ConfigDict:
     data.flip = True  # mirror half of the training images
     data.mean = IMAGENET_MEAN  # subtracted; with std = (127.5,) * 3 a mean of 127.5 gives the range [-1, 1]
     data.std = (1.0, 1.0, 1.0)  # divided by
-    data.threads = 16  # that decode at once
+    data.threads = 0  # that decode at once, a batch each; 0: one for each core
+    data.processes = -1  # over which they are spread; 0: none but this one; -1: one for every 8 cores from 16 up
 
     config.train = train = ConfigDict()
     train.batch_size = 32  # over all devices

@@ -33,6 +33,7 @@ from tqdm import tqdm
 from inception_jax.data.decoding import FORMATS, DamagedImage, decode_image
 from inception_jax.data.sources import Source, check_same_classes, open_source
 from inception_jax.errors import UserError
+from inception_jax.runtime import available_cores
 
 
 def small_copy(data: bytes, name: str, short_side: int, quality: int) -> bytes:
@@ -332,9 +333,7 @@ def main() -> int:
     parser.add_argument("--out-name", help="--config.data.name of the training (default: for instance images_256)")
     parser.add_argument("--quality", type=_integer(100), default=95, help="of JPEGs, 1 to 100 (default: 95)")
     parser.add_argument("--shards", type=_integer(99_999), help="files of each split (default: 8, or n / 5000)")
-    parser.add_argument(
-        "--processes", type=_integer(99_999), default=len(os.sched_getaffinity(0)), help="(default: one a core)"
-    )
+    parser.add_argument("--processes", type=_integer(99_999), default=available_cores(), help="(default: one a core)")
     parser.add_argument("--json", type=Path, help="file to write the summary to")
     arguments = parser.parse_args()
     try:

@@ -24,6 +24,12 @@ def configure(compute_dtype: str) -> None:
     cache_compilations()
 
 
+def available_cores() -> int:
+    """Number of CPU cores that this process may use."""
+    # macOS has no affinity.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _runs_on_cpu() -> bool:
     # An accelerator's plug-in reads XLA_FLAGS too, and may not know what jaxlib knows.
     accelerated = any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))

@@ -12,16 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from inception_jax.runtime import available_cores
+
 MATMUL = 2048  # the machine's own rate is that of the product of two square matrices of this size
 
 
 class Unavailable(Exception):
     """A side that cannot take part, and why."""
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def has_gpu() -> bool:
@@ -172,7 +169,7 @@ def start_torch():
         import torch
     except ImportError:
         raise Unavailable("PyTorch is not installed (requirements-bench.txt)") from None
-    torch.set_num_threads(cores())
+    torch.set_num_threads(available_cores())
     return torch, "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -28,6 +28,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from inception_jax.runtime import available_cores
+
 BATCH, SIZE, RESIZE = 32, 224, 256
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
 FILES = 128  # different images
@@ -190,12 +192,11 @@ def _tf_data(root: Path) -> tuple[Iterator, Callable]:
 def _torch(root: Path) -> tuple[Iterator, Callable]:
     import torch
 
-    cores = len(os.sched_getaffinity(0))
     loader = torch.utils.data.DataLoader(
         PillowFiles(sorted(root.rglob("*.jpg")), 10**6),
         batch_size=BATCH,
         shuffle=True,
-        num_workers=cores,
+        num_workers=available_cores(),
         multiprocessing_context="spawn",  # this process has threads
     )
     batches = iter(loader)

@@ -1,10 +1,11 @@
 """What was measured, as tables for the terminal and for docs/benchmarks.md, and its plot."""
 
-import os
 import platform
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
+
+from inception_jax.runtime import available_cores
 
 # What a row is about; a new measurement of the same replaces the old one.
 KEYS = ("part", "network", "operation", "what", "side", "mode", "dtype", "batch", "devices")
@@ -89,7 +90,7 @@ def machine() -> dict[str, str]:
             versions.append(f"no {package}")
     return {
         "processor": f"{model}, {' '.join(found)}",
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(available_cores()),
         "versions": ", ".join(versions),
     }
 

@@ -1,47 +1,99 @@
 """Crops on the host, which turn images of any size into arrays of one size.
 
-Resampling is Pillow's bilinear filter, which is antialiased: when it shrinks, it averages over all source pixels.
+Resampling is Pillow's bilinear filter, which is antialiased: when it shrinks, it averages over all source pixels. The
+training crop of a `PlainJpeg` comes near to that in a fraction of the time; how near is said in `random_area_crop`. The
+evaluation crop is the same to the bit for all kinds of images.
 """
 
 import math
+import random
 
+import cv2
 import numpy as np
 from PIL import Image
 
+from inception_jax.data.decoding import PlainJpeg
 from inception_jax.errors import UserError
+
+cv2.setNumThreads(0)  # the loader's threads are parallel enough
 
 
 def random_area_crop(
-    image: np.ndarray,
-    rng: np.random.Generator,
+    image: np.ndarray | PlainJpeg,
+    rng: random.Random,
     size: int,
     area: tuple[float, float] = (0.08, 1.0),
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """GoogLeNet's training crop: a random box of random area and aspect ratio, resized to a square.
 
     "Sampling of various sized patches of the image whose size is distributed evenly between 8% and 100% of the image
     area with aspect ratio constrained to the interval [3/4, 4/3]" (Going deeper with convolutions, section 6). What the
-    paper leaves open is as in torchvision's RandomResizedCrop; see `sample_box`. Pixels outside the box have no
-    influence. The result is a function of the image and of the state of `rng` alone.
+    paper leaves open is as in torchvision's RandomResizedCrop; see `sample_box`. The result is a function of the image
+    and of the state of `rng` alone. Pixels outside the box have no influence.
+
+    Of a `PlainJpeg` no more is decoded than needed, and the filter is approximated; the distances given are means of
+    |difference| in levels of 255, on scikit-learn's two photographs. Where neither side of the box shrinks to less than
+    half, by a smoothing of three pixels that makes plain bilinear interpolation as wide as the antialiased one: rounded
+    otherwise where the box is enlarged (0.2, 1 at most), 0.2 to 1.8 away where it shrinks. Where both sides shrink to a
+    third or less, by reading the image at 1/2, 1/4 or 1/8 of its size, never below 1.5 times the result's: 0.2 to 1.5
+    away, and up to 7 pixels beyond the box have some influence.
 
     Args:
-      image: uint8 [H, W, 3].
+      image: uint8 [H, W, 3], or a JPEG.
       rng: the generator to draw from.
       size: height and width of the result.
       area: range of the box's share of the image's area.
       aspect: range of the box's width / height.
+      out: uint8 [size, size, 3] to write the result to; a new array unless given.
 
     Returns:
       uint8 [size, size, 3].
+
+    Raises:
+      DamagedImage: the JPEG cannot be decoded.
     """
+    if out is None:
+        out = np.empty((size, size, 3), np.uint8)
     top, left, height, width = sample_box(*image.shape[:2], rng, area, aspect)
-    box = Image.fromarray(image[top : top + height, left : left + width])
-    return np.array(box.resize((size, size), Image.Resampling.BILINEAR))
+    if not isinstance(image, PlainJpeg):
+        _resize(image[top : top + height, left : left + width], out)
+        return out
+    shrink = min(height, width) / size
+    wanted = next((factor for factor in (8, 4, 2) if shrink >= 1.5 * factor), 1)
+    pixels, factor = image.decode(top + height, wanted)
+    if max(height, width) <= 2 * size:
+        _smooth_and_interpolate(pixels[top : top + height, left : left + width], out)
+        return out
+    edges = top / factor, left / factor, (top + height) / factor, (left + width) / factor
+    first_row, first_column = math.floor(edges[0]), math.floor(edges[1])
+    pixels = pixels[first_row : math.ceil(edges[2]), first_column : math.ceil(edges[3])]
+    box = (edges[1] - first_column, edges[0] - first_row, edges[3] - first_column, edges[2] - first_row)
+    _resize(pixels, out, box)
+    return out
+
+
+def _resize(image: np.ndarray, out: np.ndarray, box: tuple[float, float, float, float] | None = None) -> None:
+    """Pillow's bilinear resampling of `box` = (left, top, right, bottom), by default of all, to the size of `out`."""
+    out[...] = np.asarray(Image.fromarray(image).resize(out.shape[1::-1], Image.Resampling.BILINEAR, box=box))
+
+
+def _smooth_and_interpolate(image: np.ndarray, out: np.ndarray) -> None:
+    """Nearly the antialiased bilinear filter, for an image that shrinks to no less than half."""
+    # Shrinking by s, that filter is a triangle of variance s^2 / 6 pixels; plain interpolation is the one of s = 1. The
+    # kernel (a, 1 - 2 a, a) adds 2 a. At s = 1 and s = 2 the sum is the very filter.
+    down, across = (
+        ((ours / result) ** 2 - 1) / 12 for ours, result in zip(image.shape[:2], out.shape[:2], strict=True)
+    )
+    if down > 0 or across > 0:
+        kernels = (np.array((a, 1 - 2 * a, a)) for a in (max(0.0, across), max(0.0, down)))
+        image = cv2.sepFilter2D(image, -1, *kernels, borderType=cv2.BORDER_REPLICATE)
+    cv2.resize(image, out.shape[1::-1], dst=out, interpolation=cv2.INTER_LINEAR)
 
 
 def sample_box(
-    height: int, width: int, rng: np.random.Generator, area: tuple[float, float], aspect: tuple[float, float]
+    height: int, width: int, rng: random.Random, area: tuple[float, float], aspect: tuple[float, float]
 ) -> tuple[int, int, int, int]:
     """Draws the box of `random_area_crop`: `(top, left, height, width)` in pixels, inside a height x width image.
 
@@ -54,15 +106,17 @@ def sample_box(
         ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
         box_height, box_width = round(math.sqrt(pixels / ratio)), round(math.sqrt(pixels * ratio))
         if 0 < box_height <= height and 0 < box_width <= width:
-            top = int(rng.integers(height - box_height + 1))
-            left = int(rng.integers(width - box_width + 1))
+            top = int(rng.random() * (height - box_height + 1))
+            left = int(rng.random() * (width - box_width + 1))
             return top, left, box_height, box_width
     box_height = max(1, min(height, round(width / aspect[0])))
     box_width = max(1, min(width, round(height * aspect[1])))
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
-def resize_and_central_crop(image: np.ndarray, size: int, resize: int) -> np.ndarray:
+def resize_and_central_crop(
+    image: np.ndarray | PlainJpeg, size: int, resize: int, out: np.ndarray | None = None
+) -> np.ndarray:
     """The evaluation crop: resize so that the shorter side is `resize`, then cut out the central square.
 
     Rounding is torchvision's: the longer side becomes floor(resize * longer / shorter), and the crop starts at
@@ -70,23 +124,30 @@ def resize_and_central_crop(image: np.ndarray, size: int, resize: int) -> np.nda
     that is kept, which differs from resizing the whole by at most one level of 255.
 
     Args:
-      image: uint8 [H, W, 3]; smaller ones than `resize` are enlarged.
+      image: uint8 [H, W, 3], or a JPEG; smaller ones than `resize` are enlarged.
       size: height and width of the result.
       resize: length of the shorter side after resizing, at least `size`.
+      out: uint8 [size, size, 3] to write the result to; a new array unless given.
 
     Returns:
       uint8 [size, size, 3].
 
     Raises:
       UserError: `resize` is smaller than `size`.
+      DamagedImage: the JPEG cannot be decoded.
     """
     if resize < size:
         raise UserError(
             f"cannot cut a {size} x {size} crop from an image resized to {resize}: make resize at least {size}"
         )
+    if out is None:
+        out = np.empty((size, size, 3), np.uint8)
     height, width = image.shape[:2]
     resized_height, resized_width = (resize * side // min(height, width) for side in (height, width))
     top, left = round((resized_height - size) / 2), round((resized_width - size) / 2)
     y, x = height / resized_height, width / resized_width  # source pixels per resized pixel
     box = (left * x, top * y, min((left + size) * x, width), min((top + size) * y, height))
-    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box))
+    if isinstance(image, PlainJpeg):
+        image, _ = image.decode(math.ceil(box[3] + max(1, y)))  # the filter reaches so far beyond the box
+    _resize(image, out, box)
+    return out

@@ -4,7 +4,6 @@ import difflib
 import os
 import re
 import textwrap
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +13,11 @@ from inception_jax.errors import UserError
 
 
 class Source(Protocol):
-    """Labelled images by index: what `open_source` returns. Safe to read from many threads, and picklable."""
+    """Labelled images by index: what `open_source` returns. Safe to read from many threads, and picklable.
+
+    A source whose images are files has another method, `encoded(index) -> (bytes, label)`, which returns the content of
+    the file or raises DamagedImage. Where it is there the loader takes it, so as to decode no more than it needs.
+    """
 
     class_names: tuple[str, ...]
 
@@ -105,11 +108,17 @@ class FolderSource:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        data, label = self.encoded(index)
+        return decode_image(data, self.name(index)), label
+
+    def encoded(self, index: int) -> tuple[bytes, int]:
+        """Returns the content of the image's file, and its label; raises DamagedImage if it cannot be read."""
         try:
-            data = Path(self._root, self._paths[index]).read_bytes()
+            with open(os.path.join(self._root, self._paths[index]), "rb") as file:
+                data = file.read()
         except OSError as error:  # a broken link, no permission
             raise DamagedImage(self.name(index), error.strerror or str(error)) from None
-        return decode_image(data, self.name(index)), int(self._labels[index])
+        return data, int(self._labels[index])
 
     def name(self, index: int) -> str:
         """The image's path below the root."""
@@ -177,8 +186,13 @@ class TFDSSource:
         return len(self._records)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        data, label = self.encoded(index)
+        return decode_image(data, self.name(index)), label
+
+    def encoded(self, index: int) -> tuple[bytes, int]:
+        """Returns the image as it was encoded in the data set, and its label."""
         record = self._records[range(len(self))[index]]  # range raises IndexError; the reader would raise ValueError
-        return decode_image(record["image"], self.name(index)), int(record["label"])
+        return record["image"], int(record["label"])
 
     def name(self, index: int) -> str:
         """For instance 'imagenet2012/train[17]'."""
@@ -203,7 +217,8 @@ def _tfds_builder(name: str, data_dir: str):
         nearest = difflib.get_close_matches(re.split("[/:]", name)[0].lower(), known)
         hint = f"the nearest are {', '.join(nearest)}" if nearest else "see https://www.tensorflow.org/datasets/catalog"
         raise UserError(f"there is no dataset {name!r}; {hint}") from None
-    except (ValueError, AssertionError) as error:  # an unknown config or version
+    except (ValueError, AssertionError, tfds.core.dataset_info.DatasetInfoFileError) as error:
+        # An unknown config or version, or a directory whose preparation did not come to its end.
         reason = textwrap.shorten(str(error).rpartition('": ')[2], 300)  # without "Failed to construct ..."
         raise UserError(f"TFDS cannot open {name!r}: {reason}") from None
 

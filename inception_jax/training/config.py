@@ -28,6 +28,7 @@ _KEYS = {
         "mean": tuple,
         "std": tuple,
         "threads": int,
+        "processes": int,
     },
     "train": {
         "batch_size": int,
@@ -62,7 +63,8 @@ _INF = math.inf
 _RANGES = {
     "seed": (0, 2**32 - 1),
     "data.image_size": (1, _INF),
-    "data.threads": (1, _INF),
+    "data.threads": (0, _INF),
+    "data.processes": (-1, _INF),
     "train.batch_size": (1, _INF),
     "train.steps": (0, _INF),
     "train.epochs": (0, _INF),
@@ -85,7 +87,7 @@ _RANGES = {
 _DURATIONS = ("schedule.warmup", "schedule.every", "eval.every", "checkpoint.every", "log.every")
 
 # A run may be resumed with other values of these: they do not change what it computes.
-_FREE = ("parallel", "data.dir", "data.threads", "eval", "checkpoint", "log")
+_FREE = ("parallel", "data.dir", "data.threads", "data.processes", "eval", "checkpoint", "log")
 
 
 def validate(config: ConfigDict) -> None:

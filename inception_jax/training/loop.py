@@ -17,6 +17,7 @@ from inception_jax.errors import UserError
 from inception_jax.evaluation import report
 from inception_jax.evaluation.metrics import Evaluation, evaluate, make_eval_step
 from inception_jax.models import summary
+from inception_jax.runtime import release_free_memory
 from inception_jax.training.checkpoints import Checkpoints
 from inception_jax.training.config import validate
 from inception_jax.training.interruption import Interrupted, Signals
@@ -88,15 +89,15 @@ class Trainer:
         return state
 
     def _train(self, state: TrainState, step: int, signals: Signals) -> tuple[TrainState, Evaluation]:
-        with contextlib.closing(_Profiler(self.task.config.log, self.directory)) as profiler:
-            return self._train_steps(state, step, signals, profiler)
+        profiler = _Profiler(self.task.config.log, self.directory)
+        with contextlib.closing(profiler), contextlib.closing(self._train_batches(step)) as batches:
+            return self._train_steps(state, step, signals, profiler, batches)
 
     def _train_steps(
-        self, state: TrainState, step: int, signals: Signals, profiler: "_Profiler"
+        self, state: TrainState, step: int, signals: Signals, profiler: "_Profiler", batches: Iterator[dict]
     ) -> tuple[TrainState, Evaluation]:
         task, config = self.task, self.task.config
         train_step = self.parallel.map(task.train_step(), donate=True)
-        batches = self._train_batches(step)
         window = _Window()
         evaluation = None
         compiling = time.perf_counter()
@@ -110,7 +111,7 @@ class Trainer:
                 self.checkpoints.save(state, task.inference_facts())
                 raise
             profiler.before(step)
-            (state, metrics), _ = train_step(state, self.parallel.shard(batch))
+            (state, metrics), _ = train_step(state, batch)
             step += 1
             # The step now runs in the background; the metrics of the one before it are ready or nearly so.
             window.add(step, metrics)
@@ -119,6 +120,7 @@ class Trainer:
             if step == self.first_step + 1:
                 window.flush()
                 self.progress.say(f"first step after {duration(time.perf_counter() - compiling)} of compilation")
+                release_free_memory()
                 self.stopwatch.reset()
             self.progress.advance(step)
             if task.clock.due(step, config.log.every) or step == task.total_steps:
@@ -136,7 +138,7 @@ class Trainer:
                 self.stopwatch.reset()
         return state, evaluation
 
-    def _train_batches(self, step: int) -> Iterator[dict[str, np.ndarray]]:
+    def _train_batches(self, step: int) -> Iterator[dict[str, jax.Array]]:
         config = self.task.config
         return loader.train_batches(
             self.task.train_source,
@@ -148,6 +150,8 @@ class Trainer:
             last_step=self.task.total_steps,
             share=self.share,
             threads=config.data.threads,
+            processes=config.data.processes,
+            place=self.parallel.shard,
         )
 
     def _evaluates_at(self, step: int) -> bool:
@@ -155,28 +159,29 @@ class Trainer:
 
     def _evaluate(self, state: TrainState, step: int, signals: Signals) -> Evaluation:
         task = self.task
-        host_batches = loader.eval_batches(
+
+        def until_stopped(batches):
+            for batch in batches:
+                if stopped := signals.received(None):
+                    raise Interrupted(stopped, step)
+                yield batch
+
+        placed = loader.eval_batches(
             task.eval_source,
             task.geometry,
             self.eval_damage,
             batch_size=task.eval_batch_size,
             share=self.share,
             threads=task.config.data.threads,
+            place=lambda batch: (batch.pop("position"), self.parallel.shard(batch)),
         )
-
-        def batches():
-            for batch in host_batches:
-                if stopped := signals.received(None):
-                    raise Interrupted(stopped, step)
-                positions = batch.pop("position")
-                yield positions, self.parallel.shard(batch)
-
-        result = evaluate(
-            self.eval_step,
-            state.inference_variables,
-            batches(),
-            expected=len(task.eval_source),
-        )
+        with contextlib.closing(placed):
+            result = evaluate(
+                self.eval_step,
+                state.inference_variables,
+                until_stopped(placed),
+                expected=len(task.eval_source),
+            )
         if not math.isfinite(result.loss):
             raise UserError(f"the loss of the evaluation after step {step} is {result.loss}; see config.optimizer")
         if self.checkpoints.metrics(step) is None:  # else this is a finished run, begun again

@@ -1,7 +1,13 @@
+import io
+import random
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from inception_jax.data import crops
 from inception_jax.data.crops import random_area_crop, resize_and_central_crop, sample_box
+from inception_jax.data.decoding import PlainJpeg, decode_image, open_image
 from inception_jax.errors import UserError
 
 
@@ -34,27 +40,27 @@ def assert_close(actual, expected):
 def test_random_area_crop_resizes_the_sampled_box(shape):
     image = picture(*shape)
     for seed in range(5):
-        top, left, height, width = sample_box(*shape, np.random.default_rng(seed), (0.08, 1.0), (3 / 4, 4 / 3))
+        top, left, height, width = sample_box(*shape, random.Random(seed), (0.08, 1.0), (3 / 4, 4 / 3))
         expected = triangle_resize(image[top : top + height, left : left + width], 24, 24)
-        assert_close(random_area_crop(image, np.random.default_rng(seed), 24), expected)
+        assert_close(random_area_crop(image, random.Random(seed), 24), expected)
 
 
 def test_random_area_crop_depends_on_the_generator_alone():
     image = picture(60, 80)
-    rng = np.random.default_rng(3)
+    rng = random.Random(3)
     first, second = random_area_crop(image, rng, 16), random_area_crop(image, rng, 16)
-    np.testing.assert_array_equal(first, random_area_crop(image, np.random.default_rng(3), 16))
+    np.testing.assert_array_equal(first, random_area_crop(image, random.Random(3), 16))
     assert (first != second).any()
 
 
 def test_random_area_crop_of_the_whole_square_is_the_image():
     image = picture(32, 32)
-    crop = random_area_crop(image, np.random.default_rng(0), 32, area=(1, 1), aspect=(1, 1))
+    crop = random_area_crop(image, random.Random(0), 32, area=(1, 1), aspect=(1, 1))
     np.testing.assert_array_equal(crop, image)
 
 
 def boxes(height, width, area, aspect, count=4000):
-    rng = np.random.default_rng(0)
+    rng = random.Random(0)
     return np.array([sample_box(height, width, rng, area, aspect) for _ in range(count)]).T
 
 
@@ -93,7 +99,7 @@ def test_boxes_are_uniform_in_area_in_log_aspect_and_in_position():
     ],
 )
 def test_box_that_never_fits_is_central_and_clamped_to_the_aspects(shape, aspect, box):
-    assert sample_box(*shape, np.random.default_rng(0), (1, 1), aspect) == box
+    assert sample_box(*shape, random.Random(0), (1, 1), aspect) == box
 
 
 @pytest.mark.parametrize(
@@ -124,3 +130,102 @@ def test_resize_and_central_crop_without_resizing_is_exact():
 def test_crop_larger_than_the_resized_image_is_refused():
     with pytest.raises(UserError, match="224 x 224 crop from an image resized to 200: make resize at least 224"):
         resize_and_central_crop(picture(300, 300), 224, 200)
+
+
+def photo(height, width, seed=0):
+    """Noise at all scales, its amplitude inverse to the frequency, as in photographs."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((height, width, 3), 128.0)
+    for cells, deviation in ((3, 30), (6, 25), (12, 20), (24, 16), (48, 12), (96, 9), (192, 7)):
+        noise = rng.normal(0, deviation, (cells, cells, 3)).astype(np.float32)
+        for channel in range(3):
+            coarse = Image.fromarray(noise[..., channel]).resize((width, height), Image.Resampling.BICUBIC)
+            pixels[..., channel] += np.asarray(coarse)
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def jpeg(image, **options):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", **{"quality": 92, **options})
+    opened = open_image(file.getvalue(), "x")
+    assert isinstance(opened, PlainJpeg)
+    return opened, decode_image(file.getvalue(), "x")
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "mean", "most"),
+    [
+        ((60, 80), 96, 0.35, 1),  # always enlarged: only the rounding differs
+        ((60, 80), 48, 1, 8),
+        ((120, 160), 96, 1, 8),
+        ((257, 190), 112, 1, 8),
+        ((180, 240), 48, 1, 12),  # shrinks to a fifth at most: also in the frequency domain
+        ((600, 450), 48, 1, 12),
+        ((5, 7), 8, 0.35, 1),
+        ((1, 1), 4, 0, 0),
+    ],
+)
+def test_the_crop_of_a_jpeg_is_near_that_of_its_pixels(shape, size, mean, most):
+    for seed in range(12):
+        encoded, pixels = jpeg(photo(*shape, seed), progressive=seed % 4 == 3, subsampling=("4:2:0", "4:4:4")[seed % 2])
+        fast = random_area_crop(encoded, random.Random(seed), size)
+        plain = random_area_crop(pixels, random.Random(seed), size)
+        error = np.abs(fast.astype(int) - plain)
+        assert error.mean() <= mean, seed
+        assert error.max() <= most, seed
+
+
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_smoothing_makes_the_very_filter_where_the_box_keeps_or_halves_its_size(shrink, monkeypatch):
+    monkeypatch.setattr(crops, "sample_box", lambda *_: (8, 16, 32 * shrink, 32 * shrink))
+    encoded, pixels = jpeg(picture(96, 100))
+    fast, plain = (random_area_crop(x, random.Random(0), 32).astype(int) for x in (encoded, pixels))
+    assert np.abs(fast - plain)[1:-1, 1:-1].max() <= 2 * (shrink - 1)  # rounded more often
+
+
+@pytest.mark.parametrize("box", [(8, 16, 24, 32), (8, 16, 40, 48)])
+def test_pixels_outside_the_box_have_no_influence(box, monkeypatch):
+    """Of images that differ only outside the box, which is made of whole blocks."""
+    monkeypatch.setattr(crops, "sample_box", lambda *_: box)
+    top, left, height, width = box
+    inside, outside = picture(64, 80, seed=1), picture(64, 80, seed=2)
+    outside[top : top + height, left : left + width] = inside[top : top + height, left : left + width]
+    results = [random_area_crop(jpeg(x, subsampling="4:4:4")[0], random.Random(0), 28) for x in (inside, outside)]
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("side", [100, 260])
+def test_boxes_at_the_corners(corner, side, monkeypatch):
+    height, width = 301, 403
+    top, left = corner[0] * (height - side), corner[1] * (width - side)
+    monkeypatch.setattr(crops, "sample_box", lambda *_: (top, left, side, side))
+    encoded, pixels = jpeg(photo(height, width))
+    fast, plain = (random_area_crop(x, random.Random(0), 56).astype(int) for x in (encoded, pixels))
+    assert np.abs(fast - plain).mean() < 1
+    assert np.abs(fast - plain).max() <= 12
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (301, 200), (33, 33), (9, 7), (1, 1), (17, 400)])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:4:4"}])
+def test_the_evaluation_crop_of_a_jpeg_is_that_of_its_pixels(shape, options):
+    encoded, pixels = jpeg(photo(*shape), **options)
+    for size, resize in ((28, 32), (28, 28), (20, 32)):
+        expected = resize_and_central_crop(pixels, size, resize)
+        np.testing.assert_array_equal(resize_and_central_crop(encoded, size, resize), expected)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "encoded"])
+def test_crops_are_written_where_they_belong(kind):
+    encoded, pixels = jpeg(photo(90, 120))
+    image = encoded if kind == "encoded" else pixels
+    for crop in (
+        lambda **out: random_area_crop(image, random.Random(5), 32, **out),
+        lambda **out: random_area_crop(image, random.Random(5), 200, **out),
+        lambda **out: resize_and_central_crop(image, 32, 40, **out),
+    ):
+        expected = crop()
+        batch = np.full((3, *expected.shape), 7, np.uint8)
+        crop(out=batch[1])
+        np.testing.assert_array_equal(batch[1], expected)
+        assert (batch[[0, 2]] == 7).all()

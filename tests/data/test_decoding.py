@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inception_jax.data.decoding import DamagedImage, decode_image
+from inception_jax.data import decoding
+from inception_jax.data.decoding import DamagedImage, PlainJpeg, decode_image, open_image
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (5, 7, 3), np.uint8)
@@ -208,3 +209,144 @@ def test_many_threads():
         decoded = list(pool.map(lambda data: decode_image(data, "x"), files))
     for data, image in zip(files, decoded, strict=True):
         np.testing.assert_array_equal(image, decode_image(data, "x"))
+
+
+def texture(height, width, seed=0):
+    """Smooth colours with noise."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    return (np.asarray(coarse) + rng.normal(0, 12, (height, width, 3))).clip(0, 255).astype(np.uint8)
+
+
+PLAIN = {
+    "444": {"subsampling": "4:4:4"},
+    "422": {"subsampling": "4:2:2"},
+    "420": {"subsampling": "4:2:0"},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 2},
+    "grey": {},
+    "quality 100": {"quality": 100},
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (7, 5), (16, 16), (17, 33), (47, 35), (64, 48)])
+def test_plain_jpegs_decode_to_the_same_pixels_down_to_any_row(kind, shape):
+    image = texture(*shape)
+    data = encode(image[..., 0] if kind == "grey" else image, "JPEG", **PLAIN[kind])
+    expected = decode_image(data, "x")
+    jpeg = open_image(data, "x")
+    assert isinstance(jpeg, PlainJpeg)
+    assert jpeg.shape == shape
+    for bottom in (*range(1, shape[0] + 1), None):
+        pixels, factor = jpeg.decode(bottom)
+        assert factor == 1
+        np.testing.assert_array_equal(pixels[:bottom], expected[:bottom])
+
+
+def test_rows_below_are_not_decoded():
+    data = encode(texture(200, 40), "JPEG")
+    assert [len(open_image(data, "x").decode(bottom)[0]) for bottom in (10, 197, 199, None)] == [12, 199, 200, 200]
+    # A progressive file has all rows in each of its scans.
+    assert len(open_image(encode(texture(200, 40), "JPEG", progressive=True), "x").decode(10)[0]) == 200
+
+
+@pytest.mark.parametrize("kind", ["444", "420", "progressive", "restarts", "grey"])
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_shrunken_pixels_are_the_means_of_theirs(kind, factor):
+    image = texture(77, 130)
+    data = encode(image[..., 0] if kind == "grey" else image, "JPEG", **PLAIN[kind])
+    whole = decode_image(data, "x").astype(float)
+    pixels, given = open_image(data, "x").decode(60, factor)
+    assert given == factor
+    assert pixels.shape[1:] == (-(-130 // factor), 3)
+    rows, columns = 60 // factor, 130 // factor
+    means = whole[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, 3).mean((1, 3))
+    error = np.abs(pixels[:rows, :columns] - means)
+    assert error.mean() < 1
+
+
+def test_colour_of_half_the_width_is_not_shrunk():
+    data = encode(texture(77, 130), "JPEG", subsampling="4:2:2")
+    pixels, factor = open_image(data, "x").decode(60, 4)
+    assert factor == 1
+    np.testing.assert_array_equal(pixels[:60], decode_image(data, "x")[:60])
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>'
+
+
+def test_only_plain_jpegs_are_left_encoded(monkeypatch):
+    image = texture(20, 30)
+    for options in (
+        {},
+        {"exif": exif(1)},
+        {"xmp": XMP % 1},
+        {"comment": b"\xff\xd9\xff\xda"},
+        {"icc_profile": b"x" * 99},
+    ):
+        assert isinstance(open_image(encode(image, "JPEG", **options), "x"), PlainJpeg), options
+    assert isinstance(open_image(encode(image, "JPEG") + b"trailer", "x"), PlainJpeg)
+    others = [
+        encode(image, "PNG"),
+        encode(image, "WEBP"),
+        encode(image, "JPEG", exif=exif(6)),
+        encode(image, "JPEG", xmp=XMP % 6),
+        encode(Image.fromarray(image).convert("CMYK"), "JPEG"),
+    ]
+    for data in others:
+        np.testing.assert_array_equal(open_image(data, "x"), decode_image(data, "x"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 599)
+    with pytest.warns(Image.DecompressionBombWarning):  # Pillow is asked
+        open_image(encode(image, "JPEG"), "x")
+
+
+def outcome(decode):
+    try:
+        return decode()
+    except DamagedImage as damaged:
+        return damaged.reason
+
+
+def decode_opened(data, bottom):
+    opened = open_image(data, "x")
+    return opened.decode(bottom)[0] if isinstance(opened, PlainJpeg) else opened
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_cut_off_anywhere_is_damaged_whichever_rows_are_wanted(progressive):
+    data = encode(texture(40, 56), "JPEG", progressive=progressive, exif=exif(1))
+    for end in (*range(0, len(data) - 2, 61), len(data) - 2):
+        for bottom in (4, None):
+            with pytest.raises(DamagedImage):
+                decode_opened(data[:end], bottom)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_pillow_makes_of_a_corrupt_jpeg_is_made_of_it(seed):
+    data = bytearray(encode(texture(40, 56), "JPEG", restart_marker_blocks=seed % 3))
+    rng = np.random.default_rng(seed)
+    for at in rng.integers(2, len(data), 3):
+        data[at] = rng.integers(256)
+    data = bytes(data)
+    ours, theirs = outcome(lambda: decode_opened(data, None)), outcome(lambda: decode_image(data, "x"))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_pillow_decodes_what_the_fast_decoder_refuses(monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("unsupported")
+
+    data = encode(texture(40, 56), "JPEG")
+    monkeypatch.setattr(decoding.simplejpeg, "decode_jpeg", refuse)
+    pixels, factor = open_image(data, "x").decode(10, factor=2)
+    assert factor == 1
+    np.testing.assert_array_equal(pixels, decode_image(data, "x"))

@@ -1,5 +1,13 @@
+import io
+import multiprocessing
+import os
+import signal
+import threading
+from unittest import mock
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from inception_jax.data import loader
 from inception_jax.data.decoding import DamagedImage
@@ -30,7 +38,21 @@ class Numbered:
         return image, index % 2
 
 
-def train(source, first=0, last=6, *, batch_size=4, share=None, seed=3, damage=None):
+class Files(Numbered):
+    """The same as JPEG files; each image is of one colour."""
+
+    def __getitem__(self, index):
+        raise AssertionError("the loader takes the encoded image")
+
+    def encoded(self, index):
+        if index in self.damaged:
+            raise DamagedImage(self.name(index), "cut off")
+        file = io.BytesIO()
+        Image.new("RGB", (30, 24), (index,) * 3).save(file, "JPEG", quality=100)
+        return file.getvalue(), index % 2
+
+
+def train(source, first=0, last=6, *, batch_size=4, share=None, seed=3, damage=None, threads=3, processes=0):
     return list(
         loader.train_batches(
             source,
@@ -41,7 +63,8 @@ def train(source, first=0, last=6, *, batch_size=4, share=None, seed=3, damage=N
             first_step=first,
             last_step=last,
             share=share or loader.ProcessShare(),
-            threads=3,
+            threads=threads,
+            processes=processes,
         )
     )
 
@@ -146,3 +169,102 @@ def test_evaluation_masks_damaged_images():
     [batch] = evaluation(Numbered(100, damaged=(5,)), 100)
     np.testing.assert_array_equal(np.flatnonzero(~batch["mask"]), [5])
     assert batch["position"][5] == -1
+
+
+def test_encoded_images_are_cropped_likewise():
+    ours, theirs = train(Files(10), last=8), train(Numbered(10), last=8)
+    assert numbers(ours) == numbers(theirs)
+    for key in ("label", "index"):
+        np.testing.assert_array_equal([batch[key] for batch in ours], [batch[key] for batch in theirs])
+    assert numbers(evaluation(Files(10), 4)) == numbers(evaluation(Numbered(10), 4))
+
+
+@pytest.mark.parametrize("threads", [0, 1, 8])
+def test_threads_do_not_matter(threads):
+    assert_equal(train(Files(10), threads=threads), train(Files(10)))
+
+
+def test_worker_processes_do_not_matter_and_report_damage():
+    """With an odd number of batches, and a damaged image."""
+    source = Files(100, damaged=(17,))
+    damage = loader.DamageReport(source)
+    assert_equal(train(source, last=25, processes=2, damage=damage), train(Files(100, damaged=(17,)), last=25))
+    assert damage.summary() == "skipped damaged image 17: cut off"
+    assert not multiprocessing.active_children()
+
+
+def test_workers_leave_signals_to_the_parent():
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.getsignal(number) for number in numbers]
+    try:
+        with mock.patch.object(threading, "Thread"):  # that would end this process
+            loader._start_worker(0, 1)
+        assert [signal.getsignal(number) for number in numbers] == [signal.SIG_IGN] * 2
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(1, 0), (15, 0), (16, 2), (64, 8)])
+def test_number_of_worker_processes(cores, processes, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores))
+    assert loader.worker_processes(-1, 1000) == processes
+    assert loader.worker_processes(0, 1000) == 0
+    assert loader.worker_processes(3, 1000) == 3
+    assert loader.worker_processes(-1, 10**12) == 0  # more than there is shared memory
+    with pytest.raises(
+        UserError, match=r"config.data.processes=3 needs \d+ MiB of shared memory and /dev/shm has \d+;"
+    ):
+        loader.worker_processes(3, 10**12)
+
+
+def test_a_source_of_nothing_but_damage_comes_to_an_end():
+    with pytest.raises(UserError, match="3 of 200 images could not"):
+        train(Numbered(200, damaged=range(200)))
+
+
+def test_batches_are_placed_ahead_in_another_thread_and_never_written_again():
+    places = []
+
+    def place(batch):
+        places.append(threading.current_thread())
+        return batch["image"], batch["image"].copy()
+
+    source = Numbered(10)
+    options = {"batch_size": 4, "share": loader.ProcessShare(), "threads": 2, "place": place}
+    training = {"seed": 3, "first_step": 0, "last_step": 9}
+    for batches in (
+        loader.train_batches(source, GEOMETRY, loader.DamageReport(source), **options, **training),
+        loader.eval_batches(source, GEOMETRY, loader.DamageReport(source), **options),
+    ):
+        placed = list(batches)
+        assert len({image.ctypes.data for image, _ in placed}) == len(placed)
+        for image, copy in placed:
+            np.testing.assert_array_equal(image, copy)
+    assert threading.current_thread() not in places
+
+
+def test_closing_ends_the_threads():
+    def prefetching():
+        return {thread for thread in threading.enumerate() if "prefetch" in thread.name}
+
+    before = prefetching()
+    source = Numbered(10)
+    batches = loader.train_batches(
+        source,
+        GEOMETRY,
+        loader.DamageReport(source),
+        seed=0,
+        batch_size=4,
+        first_step=0,
+        last_step=10**9,
+        share=loader.ProcessShare(),
+        threads=2,
+    )
+    next(batches)
+    ours = prefetching() - before
+    assert ours
+    batches.close()
+    for thread in ours:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in ours)

@@ -258,6 +258,12 @@ class TestTFDS:
         with pytest.raises(UserError, match=f"^TFDS cannot open '{name}': .*{reason}"):
             open_source(name, "train", str(tmp_path))
 
+    def test_preparation_that_did_not_come_to_its_end(self, tmp_path):
+        (tmp_path / "mine" / "1.0.0").mkdir(parents=True)
+        (tmp_path / "mine" / "1.0.0" / "features.json").write_text("{}")
+        with pytest.raises(UserError, match=r"^TFDS cannot open 'mine': .*dataset_info\.json$"):
+            open_source("mine", "train", str(tmp_path))
+
 
 class TestFolder:
     def test_labels_follow_the_sorted_class_names(self, tmp_path):
