@@ -19,7 +19,7 @@ def test_flags_are_appended(environment):
     environment.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
     runtime.set_xla_flags("float32")
     assert os.environ["XLA_FLAGS"] == (
-        "--xla_force_host_platform_device_count=4 --xla_cpu_experimental_ynn_fusion_type=dot,reduce"
+        "--xla_force_host_platform_device_count=4 --xla_cpu_experimental_ynn_fusion_type=individual_dot,reduce"
     )
 
 

@@ -18,7 +18,7 @@ from inception_jax.errors import UserError
 from inception_jax.models import units
 from inception_jax.models.network import Network
 
-_ACTIVATIONS = {flax.linen.relu: "relu", flax.linen.sigmoid: "sigmoid", jnp.tanh: "tanh"}
+_ACTIVATIONS = {ops.relu: "relu", flax.linen.sigmoid: "sigmoid", jnp.tanh: "tanh"}
 _OURS = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
 
 

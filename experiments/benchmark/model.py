@@ -103,7 +103,7 @@ def _compare(case: Case, sides: dict[str, Side], repeats: int) -> list[dict]:
         for side in sides.values():
             side.time("step")
     for side, row in rows.items():
-        row["peak_memory"] = sides[side].peak_memory("step")
+        row["peak_memory_gb"] = sides[side].peak_memory("step") / 1e9
     return list(rows.values())
 
 

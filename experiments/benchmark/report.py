@@ -23,7 +23,8 @@ above 1 we are faster. Absolute figures are of the machine named beside them, an
 _PARTS = {
     "ops": (
         "Operations",
-        "GoogLeNet's operations at every size it has them; batch 32. PyTorch: channels_last.",
+        "GoogLeNet's operations at every size it has them; batch 32. PyTorch: channels_last. (Its `LocalResponseNorm`, "
+        "a pool over a fifth dimension, is slow on CPUs: the ratios there say little.)",
         (
             ("operation", "operation", "{}"),
             ("side", "side", "{}"),
@@ -37,7 +38,8 @@ _PARTS = {
         "At their native sizes. Training: forward, backward, SGD with momentum, auxiliary losses included. The share "
         "of the limit is that of a product of two matrices of 2048 x 2048, measured in the same rounds; "
         "operations are those of convolutions and dense layers. PyTorch: eager, channels_last, on a CPU; autocast for "
-        "bfloat16. Memory: the most that the process held during a step.",
+        "bfloat16. Keras: `train_on_batch` and `predict_on_batch` with its default backend. Memory: the most that the "
+        "process held during a step.",
         (
             ("network", "network", "{}"),
             ("mode", "mode", "{}"),
@@ -47,7 +49,7 @@ _PARTS = {
             ("img/s", "images_per_second", "{:.1f}"),
             ("ours is faster by", "ratio", "{:.2f}"),
             ("share of the limit", "share_of_limit", "{:.0%}"),
-            ("memory", "peak_memory", "{:.2e} B"),
+            ("memory", "peak_memory_gb", "{:.2f} GB"),
         ),
     ),
     "loader": (

@@ -19,7 +19,7 @@ from inception_jax.models import units
 from inception_jax.models.network import Network
 
 _ACTIVATIONS = {
-    flax.linen.relu: lambda: nn.ReLU(inplace=True),
+    ops.relu: lambda: nn.ReLU(inplace=True),
     flax.linen.sigmoid: nn.Sigmoid,
     jnp.tanh: nn.Tanh,
 }

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
+from inception_jax import ops
 from inception_jax.errors import choose
 from inception_jax.models import initializers
 from inception_jax.models.network import Network
@@ -151,7 +152,7 @@ def bn_inception(
         conv_padding="SAME",
         pool_padding="SAME",
         kernel_init=_HE,
-        activation=choose("activation", activation, {"relu": nn.relu, "sigmoid": nn.sigmoid}),
+        activation=choose("activation", activation, {"relu": ops.relu, "sigmoid": nn.sigmoid}),
         batch_norm=choose("norm", norm, {"batch": BatchNorm(batch_norm_decay, epsilon=1e-3), "none": None}),
         count_include_pad=False,
     )

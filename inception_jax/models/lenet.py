@@ -179,7 +179,7 @@ def lenet5_modern(
             conv_padding="VALID",
             pool_padding="VALID",
             kernel_init=initializers.glorot_uniform(),
-            activation=choose("activation", activation, {"relu": nn.relu, "tanh": jnp.tanh}),
+            activation=choose("activation", activation, {"relu": ops.relu, "tanh": jnp.tanh}),
         ),
         native=(32, 32, 1),
         smallest=32,

@@ -168,7 +168,8 @@ class SlidingDense(nn.Module):
     def __call__(self, x):  # noqa: D102
         channels = x.shape[-1]
         kernel = self.param("kernel", self.kernel_init, (self.window**2 * channels, self.features))
-        x = ops.sliding_dense(x.astype(self.dtype), kernel.astype(self.dtype), self.window)
+        kernel = kernel.reshape(self.window, self.window, channels, self.features).astype(self.dtype)
+        x = ops.convolve(x.astype(self.dtype), kernel, (1, 1), [(0, 0)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
         if self.use_bias:
             x += self.param("bias", self.bias_init, (self.features,)).astype(self.dtype)
         return x

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
+from inception_jax import ops
 from inception_jax.models import initializers
 
 
@@ -232,7 +233,7 @@ class Style:
     pool_padding: str
     kernel_init: Callable
     bias_init: Callable = initializers.zeros
-    activation: Callable = nn.relu
+    activation: Callable = ops.relu
     batch_norm: BatchNorm | None = None
     conv_bias: bool = False
     count_include_pad: bool = False

@@ -1,6 +1,7 @@
 """Operations with exact semantics: convolution, padding, pooling, normalisation; fast on each platform."""
 
-from inception_jax.ops.convolution import convolve, sliding_dense
+from inception_jax.ops.activation import relu
+from inception_jax.ops.convolution import convolve
 from inception_jax.ops.normalization import local_response_norm
 from inception_jax.ops.padding import explicit_padding
 from inception_jax.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
@@ -12,5 +13,5 @@ __all__ = [
     "explicit_padding",
     "local_response_norm",
     "max_pool",
-    "sliding_dense",
+    "relu",
 ]

@@ -213,44 +213,33 @@ def test_local_response_norm_has_second_derivatives():
     np.testing.assert_allclose(ours, near, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [(3, 3), (4, 6)])  # one place, several
+NUMBERS = ("NHWC", "HWIO", "NHWC")
+
+
+@pytest.mark.parametrize(
+    ("image", "kernel", "groups", "strides", "padding"),
+    [
+        ((7, 9, 1), (5, 3, 1, 4), 1, (1, 1), [(0, 0), (0, 0)]),  # a grey image
+        ((7, 9, 1), (5, 3, 1, 4), 1, (1, 1), [(2, 1), (0, 3)]),
+        ((3, 5, 2), (3, 5, 2, 4), 1, (1, 1), [(0, 0), (0, 0)]),  # one place
+        ((4, 6, 3), (1, 1, 3, 2), 1, (1, 1), [(0, 0), (0, 0)]),
+        ((1, 1, 3), (1, 1, 3, 2), 1, (1, 1), [(0, 0), (0, 0)]),
+        ((6, 5, 4), (3, 3, 2, 6), 2, (1, 1), [(1, 1), (1, 1)]),  # AlexNet's halves
+        ((7, 6, 3), (5, 5, 1, 6), 3, (2, 2), [(1, 2), (2, 2)]),  # Inception-v2's separable convolution
+    ],
+)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_sliding_dense_is_a_dense_layer_on_each_window(size, dtype):
+def test_fast_convolutions_equal_laxs(image, kernel, groups, strides, padding, dtype):
     # Whole numbers of a small range, which bfloat16 and any order of summation hold exactly.
-    x = jax.random.randint(jax.random.key(0), (2, *size, 2), -1, 2).astype(dtype)
-    kernel = jax.random.randint(jax.random.key(1), (18, 3), -1, 2).astype(dtype)
+    x = jax.random.randint(jax.random.key(0), (2, *image), -1, 2).astype(dtype)
+    kernel = jax.random.randint(jax.random.key(1), kernel, -1, 2).astype(dtype)
+    options = {"dimension_numbers": NUMBERS, "feature_group_count": groups}
 
     def reference(x, kernel):
-        rows, columns = range(size[0] - 2), range(size[1] - 2)
-        flat = lambda i, j: x[:, i : i + 3, j : j + 3].reshape(2, -1) @ kernel  # noqa: E731
-        return jnp.stack([jnp.stack([flat(i, j) for j in columns], 1) for i in rows], 1)
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
 
     def ours(x, kernel):
-        return ops.sliding_dense(x, kernel, 3)
-
-    y = jax.jit(ours)(x, kernel)
-    assert y.dtype == dtype
-    np.testing.assert_array_equal(y, reference(x, kernel))
-    doubled = jnp.stack([x, 2 * x])
-    np.testing.assert_array_equal(jax.vmap(ours, (0, None))(doubled, kernel), jnp.stack([y, 2 * y]))
-    weights = jax.random.randint(jax.random.key(2), y.shape, -1, 2).astype(dtype)
-    gradients = (jax.grad(lambda x, k, f=f: jnp.sum(weights * f(x, k)), (0, 1))(x, kernel) for f in (ours, reference))
-    jax.tree.map(np.testing.assert_array_equal, *gradients)
-
-
-@pytest.mark.parametrize("padding", [[(0, 0), (0, 0)], [(2, 1), (0, 3)]])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_convolution_of_a_grey_image_equals_laxs(padding, dtype):
-    # Whole numbers of a small range, which bfloat16 and any order of summation hold exactly.
-    x = jax.random.randint(jax.random.key(0), (2, 7, 9, 1), -2, 3).astype(dtype)
-    kernel = jax.random.randint(jax.random.key(1), (5, 3, 1, 4), -2, 3).astype(dtype)
-    numbers = ("NHWC", "HWIO", "NHWC")
-
-    def reference(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=numbers)
-
-    def ours(x, kernel):
-        return ops.convolve(x, kernel, (1, 1), padding, dimension_numbers=numbers)
+        return ops.convolve(x, kernel, strides, padding, **options)
 
     y = jax.jit(ours)(x, kernel)
     assert y.dtype == dtype
@@ -261,14 +250,40 @@ def test_convolution_of_a_grey_image_equals_laxs(padding, dtype):
     gradients = (jax.grad(lambda x, k, f=f: jnp.sum(weights * f(x, k)), (0, 1))(x, kernel) for f in (ours, reference))
     jax.tree.map(np.testing.assert_array_equal, *gradients)
     # Not the very convolution: a wrong path that is never taken would pass all of this.
-    assert str(jax.jit(ours).lower(x, kernel).as_text()) != str(jax.jit(reference).lower(x, kernel).as_text())
+    lowered = (jax.jit(f).lower(x, kernel).as_text().replace(f.__name__, "f") for f in (ours, reference))
+    assert next(lowered) != next(lowered)
 
 
-def test_other_convolutions_are_laxs():
-    x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 2))
-    numbers = ("NHWC", "HWIO", "NHWC")
-    ours = jax.make_jaxpr(lambda x, k: ops.convolve(x, k, (2, 2), [(0, 0)] * 2, dimension_numbers=numbers))(x, kernel)
-    assert [equation.primitive.name for equation in ours.eqns] == ["conv_general_dilated"]
+@pytest.mark.parametrize(
+    ("channels", "groups", "strides", "padding"),
+    [
+        (3, 1, (2, 2), [(0, 0), (0, 0)]),
+        (1, 1, (2, 2), [(0, 0), (0, 0)]),
+        (3, 1, (1, 1), [(1, 0), (0, 0)]),
+        (8, 8, (1, 1), [(0, 0), (0, 0)]),  # too many groups to take them one by one
+    ],
+)
+def test_other_convolutions_are_laxs(channels, groups, strides, padding):
+    x, kernel = jnp.ones((1, 8, 8, channels)), jnp.ones((3, 3, channels // groups, 8))
+
+    def ours(x, kernel):
+        return ops.convolve(x, kernel, strides, padding, dimension_numbers=NUMBERS, feature_group_count=groups)
+
+    assert [e.primitive.name for e in jax.make_jaxpr(ours)(x, kernel).eqns] == ["conv_general_dilated"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_relu(dtype):
+    x = jnp.array([-jnp.inf, -2, -0.0, 0, 3, jnp.inf, jnp.nan], dtype)
+    y = jax.jit(ops.relu)(x)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(np.float32(y), [0, 0, 0, 0, 3, np.inf, np.nan])
+    slope = jax.vmap(jax.grad(ops.relu))(x[:-1])
+    assert slope.dtype == dtype
+    np.testing.assert_array_equal(slope, [0, 0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(jax.jvp(ops.relu, (x[:-1],), (jnp.full(6, 5, dtype),))[1], [0, 0, 0, 0, 5, 5])
+    cubes = jax.vmap(jax.grad(jax.grad(lambda x: ops.relu(x) ** 3)))(jnp.array([-2.0, 2.0]))
+    np.testing.assert_array_equal(cubes, [0, 12])
 
 
 @pytest.mark.parametrize("count_include_pad", [True, False])
