@@ -36,7 +36,7 @@ FILES = 128  # different images
 OURS = "ours"
 
 
-def measure(repeats: int = 5, images: int = 512) -> list[dict]:
+def measure(repeats: int = 5, images: int = 1536) -> list[dict]:
     """Measures images per second, the pipelines taking turns.
 
     Args:

@@ -239,7 +239,8 @@ def _batches(load, numbers: range, damage: DamageReport, threads: int, processes
     threads = max(1, (threads or available_cores()) // max(1, processes))
     # A batch is the work of one thread, made in one piece of memory that nobody writes to again: JAX on a CPU reads it
     # where it lies.
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    # One more than are in work, so that the thread which ends first need not wait for the one whose batch is next.
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
     dataset = grain.MapDataset.source(numbers).map(load).to_iter_dataset(options)
     if processes:
         if not flags.FLAGS.is_parsed():  # Grain asks for flags of its own, also where there is no command line

@@ -10,6 +10,7 @@ from experiments.benchmark import contest, loader, model, ops, report
 
 def build(numbers):
     """A side whose call appends to a list, and which says what it has."""
+    contest.SHORT = 0  # in a process of its own: one call is enough
     done = list(numbers)
     return {"step": lambda: done.append(len(done)), "facts": lambda: done}
 
@@ -31,6 +32,16 @@ def test_sides_take_turns_in_processes_of_their_own():
         # The three that are counted and one before them.
         assert sides["a"].facts() == sides["b"].facts() == [7, 1, 2, 3, 4]
         assert sides["a"].peak_memory("step") > 1e6
+
+
+def test_short_calls_are_timed_many_at_once(monkeypatch):
+    now, step = [0.0], {"step": lambda: now.append(now.pop() + 0.03)}
+    monkeypatch.setattr(contest.time, "perf_counter", lambda: now[0])
+    assert contest._time(step, "step") == pytest.approx(0.03)
+    assert now[0] == pytest.approx(8 * 0.03)  # 0.2 s is no more than 7 of them; the first is not counted
+    now[0] = 0.0
+    monkeypatch.setattr(contest, "SHORT", 0.03)
+    assert contest._time(step, "step") == now[0] == pytest.approx(0.03)
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_nothing_is_renamed_if_no_checkpoint_can_be_read(tiny_config, uninterrup
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
-    tiny_config.schedule.update(name="piecewise", rate=1e4, boundaries=("6 steps",), warmup="0 steps")
+    tiny_config.schedule.update(name="piecewise", rate=1e30, boundaries=("6 steps",), warmup="0 steps")
     with pytest.raises(UserError, match=r"is (nan|inf) at step \d+; no checkpoint from before it is lost"):
         run(tiny_config, tmp_path)
     kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
