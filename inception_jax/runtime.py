@@ -46,10 +46,13 @@ def set_xla_flags(compute_dtype: str) -> None:
       compute_dtype: 'float32' or 'bfloat16'.
     """
     flags = {}
-    if compute_dtype == "float32" and _runs_on_cpu():
-        # On CPUs twice the speed in training, and half the time to compile; bfloat16 products become slower with it.
-        # "dot" in place of "individual_dot" would take the convolutions before a dense layer along, see `ops.relu`.
-        flags["xla_cpu_experimental_ynn_fusion_type"] = "individual_dot,reduce"
+    if _runs_on_cpu():
+        # A step in the order that needs the least memory: a quarter less for Inception-v3, which is no slower for it.
+        flags["xla_cpu_enable_concurrency_optimized_scheduler"] = "false"
+        if compute_dtype == "float32":
+            # Twice the speed in training, and half the time to compile; bfloat16 products become slower with it. "dot"
+            # in place of "individual_dot" would take the convolutions before a dense layer along, see `ops.relu`.
+            flags["xla_cpu_experimental_ynn_fusion_type"] = "individual_dot,reduce"
     present = os.environ.get("XLA_FLAGS", "")
     new = [f"--{name}={value}" for name, value in flags.items() if name not in present and _known(name)]
     os.environ["XLA_FLAGS"] = " ".join([present, *new]).strip()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-_WIDEST_BAND = 64
+_LONGEST_ROW = 84  # the input of LeNet-5's C3; the 96 values of a row of CIFAR are too many
 _MOST_SPLITS = 4
 
 
@@ -26,11 +26,12 @@ def convolve(
 
     fast = None
     window, once = kernel.shape[:2], (tuple(strides), tuple(map(tuple, padding))) == ((1, 1), ((0, 0), (0, 0)))
+    row = (x.shape[2] + sum(padding[1])) * x.shape[3]
     if 1 < feature_group_count <= _MOST_SPLITS:
         fast = _by_groups(plain, feature_group_count)
     elif feature_group_count == 1 and once and window in ((1, 1), x.shape[1:3]):
         fast = _product
-    elif x.shape[-1] == 1 and tuple(strides) == (1, 1) and x.shape[2] + sum(padding[1]) <= _WIDEST_BAND:
+    elif feature_group_count == 1 and tuple(strides) == (1, 1) and row <= _LONGEST_ROW:
         fast = _by_rows(padding)
     return lax.platform_dependent(x, kernel, cpu=fast, default=plain) if fast else plain(x, kernel)
 
@@ -54,21 +55,21 @@ def _product(x, kernel):
 
 
 def _by_rows(padding: Sequence[tuple[int, int]]) -> Callable:
-    """A row of grey pixels as the channels of one cell: more products, but CPUs need many channels to be fast.
+    """A whole row of cells as the channels of one: more products, but CPUs need many channels to be fast.
 
-    For a 5 x 5 kernel on 32 x 32 pixels it takes a fifth of the time.
+    For a 5 x 5 kernel on 32 x 32 grey pixels it takes a fifth of the time.
     """
 
     def convolve(x, kernel):
         x = jnp.pad(x, [(0, 0), *padding, (0, 0)])
-        (batch, height, width, _), (rows, columns, _, features) = x.shape, kernel.shape
+        (batch, height, width, channels), (rows, columns, _, features) = x.shape, kernel.shape
         count = width - columns + 1
         place = np.arange(width)[:, None, None] == np.arange(count)[:, None] + np.arange(columns)
-        band = jnp.einsum("xoj,ijcf->ixof", place.astype(kernel.dtype), kernel)
-        band = band.reshape(rows, 1, width, count * features)
+        band = jnp.einsum("xoj,ijcf->ixcof", place.astype(kernel.dtype), kernel)
+        band = band.reshape(rows, 1, width * channels, count * features)
         numbers = ("NHWC", "HWIO", "NHWC")
         y = lax.conv_general_dilated(
-            x.reshape(batch, height, 1, width), band, (1, 1), "VALID", dimension_numbers=numbers
+            x.reshape(batch, height, 1, width * channels), band, (1, 1), "VALID", dimension_numbers=numbers
         )
         return y.reshape(batch, -1, count, features)
 

@@ -221,6 +221,7 @@ NUMBERS = ("NHWC", "HWIO", "NHWC")
     [
         ((7, 9, 1), (5, 3, 1, 4), 1, (1, 1), [(0, 0), (0, 0)]),  # a grey image
         ((7, 9, 1), (5, 3, 1, 4), 1, (1, 1), [(2, 1), (0, 3)]),
+        ((6, 9, 3), (3, 5, 3, 2), 1, (1, 1), [(1, 1), (0, 2)]),  # short rows of several channels
         ((3, 5, 2), (3, 5, 2, 4), 1, (1, 1), [(0, 0), (0, 0)]),  # one place
         ((4, 6, 3), (1, 1, 3, 2), 1, (1, 1), [(0, 0), (0, 0)]),
         ((1, 1, 3), (1, 1, 3, 2), 1, (1, 1), [(0, 0), (0, 0)]),
@@ -264,7 +265,7 @@ def test_fast_convolutions_equal_laxs(image, kernel, groups, strides, padding, d
     ],
 )
 def test_other_convolutions_are_laxs(channels, groups, strides, padding):
-    x, kernel = jnp.ones((1, 8, 8, channels)), jnp.ones((3, 3, channels // groups, 8))
+    x, kernel = jnp.ones((1, 8, 29, channels)), jnp.ones((3, 3, channels // groups, 8))
 
     def ours(x, kernel):
         return ops.convolve(x, kernel, strides, padding, dimension_numbers=NUMBERS, feature_group_count=groups)
