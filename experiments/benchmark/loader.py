@@ -5,7 +5,7 @@ cut out a random box of 8 to 100 % of the area and an aspect ratio between 3/4 a
 224 x 224 and hand out shuffled batches of 32, uint8, on all cores that the process may use:
 
 - ours as training uses it;
-- ours from the same images with their shorter side resized to 256, JPEG of quality 95, 39 KB;
+- ours from the copies that `experiments.prepare` makes of them, the shorter side 256, 49 KB;
 - ours with the evaluation crop;
 - tf.data: `tf.image.decode_and_crop_jpeg`, which decodes the box alone, and `tf.image.resize` without antialiasing,
   its default; the number of parallel calls tuned by tf.data itself;
@@ -15,6 +15,7 @@ cut out a random box of 8 to 100 % of the area and an aspect ratio between 3/4 a
 
 import contextlib
 import importlib.util
+import io
 import itertools
 import math
 import os
@@ -48,16 +49,17 @@ def measure(repeats: int = 5, images: int = 1536) -> list[dict]:
       'repeats': int}; or {'what': str, 'skipped': reason}.
     """
     with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as stack:
-        full, small = Path(root, "full"), Path(root, "small")
-        write_photos(full, small, FILES)
+        photos = Path(root, "photos")
+        write_photos(photos, FILES)
+        write_small_copies(photos, Path(root, "photos_256", "1.0.0"))
         streams, rows = {}, []
         stack.callback(streams.clear)  # ends tf.data's threads, which would look for the files
         for what, needs, start in (
-            (OURS, None, lambda: _ours(full)),
-            ("ours, resized beforehand", None, lambda: _ours(small)),
-            ("ours, evaluation crop", None, lambda: _ours_evaluating(full)),
-            ("tf.data", "tensorflow", lambda: _tf_data(full)),
-            ("PyTorch DataLoader", "torch", lambda: _torch(full)),
+            (OURS, None, lambda: _ours("folder", photos)),
+            ("ours, resized beforehand", None, lambda: _ours("photos_256", root)),
+            ("ours, evaluation crop", None, lambda: _ours_evaluating(photos)),
+            ("tf.data", "tensorflow", lambda: _tf_data(photos)),
+            ("PyTorch DataLoader", "torch", lambda: _torch(photos)),
         ):
             if needs and not importlib.util.find_spec(needs):
                 rows.append({"what": what, "skipped": f"{needs} is not installed"})
@@ -80,8 +82,8 @@ def measure(repeats: int = 5, images: int = 1536) -> list[dict]:
     return rows
 
 
-def write_photos(full: Path, small: Path, count: int) -> None:
-    """Writes `count` images to FULL/train/CLASS/ and, resized, to SMALL/train/CLASS/, the same every time.
+def write_photos(root: Path, count: int) -> None:
+    """Writes `count` images to ROOT/train/CLASS/, the same every time.
 
     They are noise at seven scales, stronger at the coarser ones as in photographs (the amplitude is about inverse to
     the frequency), with little colour in the finer ones, at quality 95 with colour at half the resolution: 66 KB.
@@ -95,14 +97,18 @@ def write_photos(full: Path, small: Path, count: int) -> None:
             for channel in range(3):
                 coarse = Image.fromarray(noise[..., channel].astype(np.float32))
                 pixels[..., channel] += np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC))
-        image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-        for root, version in (
-            (full, image),
-            (small, image.resize((RESIZE * 500 // 375, RESIZE), Image.Resampling.LANCZOS)),
-        ):
-            path = root / "train" / str(number % 2) / f"{number}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            version.save(path, quality=95, subsampling="4:2:0")
+        path = root / "train" / str(number % 2) / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=95, subsampling="4:2:0")
+
+
+def write_small_copies(photos: Path, directory: Path) -> None:
+    """Writes what `experiments.prepare` makes of the photos."""
+    from experiments.prepare import prepare
+    from inception_jax.data.sources import open_source
+
+    with contextlib.redirect_stderr(io.StringIO()):  # a line for each file
+        prepare({"train": open_source("folder", "train", str(photos))}, directory, short_side=RESIZE)
 
 
 def _take(stream: Iterator, count: int) -> None:
@@ -110,11 +116,11 @@ def _take(stream: Iterator, count: int) -> None:
         assert batch.shape == (BATCH, SIZE, SIZE, 3), batch.shape
 
 
-def _ours(root: Path) -> tuple[Iterator, Callable]:
+def _ours(name: str, root: Path | str) -> tuple[Iterator, Callable]:
     from inception_jax.data import loader
     from inception_jax.data.sources import open_source
 
-    source = open_source("folder", "train", str(root))
+    source = open_source(name, "train", str(root))
     batches = loader.train_batches(
         source,
         loader.Geometry(SIZE, RESIZE, AREA, ASPECT),
@@ -192,14 +198,14 @@ def _tf_data(root: Path) -> tuple[Iterator, Callable]:
 def _torch(root: Path) -> tuple[Iterator, Callable]:
     import torch
 
-    loader = torch.utils.data.DataLoader(
+    dataloader = torch.utils.data.DataLoader(
         PillowFiles(sorted(root.rglob("*.jpg")), 10**6),
         batch_size=BATCH,
         shuffle=True,
         num_workers=available_cores(),
         multiprocessing_context="spawn",  # this process has threads
     )
-    batches = iter(loader)
+    batches = iter(dataloader)
     return batches, batches._shutdown_workers  # by its destructor it would come too late, without a way to wait for it
 
 

@@ -14,7 +14,7 @@ FORWARD, BOTH = "forward", "forward + backward"
 class Operation:
     """One operation on [batch, size, size, channels]."""
 
-    kind: str  # 'max pool', 'response norm', 'convolution'
+    kind: str  # 'max pool', 'average pool', 'response norm', 'convolution'
     size: int
     channels: int
     window: int = 0
@@ -33,18 +33,21 @@ def operations() -> list[Operation]:
     from inception_jax.models import summary
 
     model = create_model("googlenet")
-    main, _ = summary.layers(model, model.native)
+    main, heads = summary.layers(model, model.native)
     found: dict[Operation, None] = {}
-    for row in (row for layer in main for row in layer.rows):
+    for row in (row for layer in (*main, *heads) for row in layer.rows):
         size, channels = row.output[0] * row.stride, row.output[-1]
         if row.operation == "convolution":
             size, channels = row.convolution.image[1], row.convolution.image[3]
             found[Operation("convolution", size, channels, row.window[0], row.stride, row.output[-1])] = None
         elif row.operation == "max pool":
             found[Operation("max pool", size, channels, row.window[0], row.stride)] = None
+        elif row.operation == "average pool":  # the auxiliary heads', without padding
+            size += row.window[0] - row.stride
+            found[Operation("average pool", size, channels, row.window[0], row.stride)] = None
         elif row.operation == "response norm":
             found[Operation("response norm", size, channels)] = None
-    return sorted(found, key=lambda each: each.kind != "max pool")
+    return sorted(found, key=lambda each: "pool" not in each.kind)
 
 
 def measure(batch: int, dtype: str, repeats: int) -> Iterator[dict]:
@@ -73,7 +76,7 @@ def measure(batch: int, dtype: str, repeats: int) -> Iterator[dict]:
 def ours(batch: int, dtype: str) -> dict[str, Callable]:
     """Our operations under `jax.jit`."""
     jax = contest.start_jax(dtype)
-    jnp, lax = jax.numpy, jax.lax
+    jnp = jax.numpy
     from inception_jax import ops
 
     calls = {}
@@ -84,13 +87,15 @@ def ours(batch: int, dtype: str) -> dict[str, Callable]:
         if operation.kind == "max pool":
             rule = "CEIL" if stride > 1 else "SYMMETRIC"
             run = lambda x, w=window, s=stride, r=rule: ops.max_pool(x, w, s, r)  # noqa: E731
+        elif operation.kind == "average pool":
+            run = lambda x, w=window, s=stride: ops.avg_pool(x, w, s, "VALID", count_include_pad=True)  # noqa: E731
         elif operation.kind == "response norm":
             run = ops.local_response_norm
         else:
             kernel = contest.noise((window, window, operation.channels, operation.features), 1)
             arguments = (x, jnp.asarray(kernel, dtype))
             pads = [((window - 1) // 2,) * 2] * 2
-            run = lambda x, k, s=stride, p=pads: lax.conv_general_dilated(  # noqa: E731
+            run = lambda x, k, s=stride, p=pads: ops.convolve(  # noqa: E731
                 x, k, (s, s), p, dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
         forward = jax.jit(run)
@@ -122,6 +127,8 @@ def torch_ops(batch: int, dtype: str) -> dict[str, Callable]:
         if operation.kind == "max pool":
             pad = 0 if stride > 1 else (window - 1) // 2
             run = lambda x, w=window, s=stride, p=pad: functional.max_pool2d(x, w, s, p, ceil_mode=True)  # noqa: E731
+        elif operation.kind == "average pool":
+            run = lambda x, w=window, s=stride: functional.avg_pool2d(x, w, s)  # noqa: E731
         elif operation.kind == "response norm":
             run = lambda x: functional.local_response_norm(x, 5, 1e-4, 0.75, 1.0)  # noqa: E731
         else:

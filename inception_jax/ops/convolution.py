@@ -19,11 +19,15 @@ def convolve(
     feature_group_count: int = 1,
     **options,
 ) -> jax.Array:
-    """`lax.conv_general_dilated` of `x` [N, H, W, C] and `kernel` [h, w, C / groups, features], with its options."""
+    """`lax.conv_general_dilated` of `x` [N, H, W, C] and `kernel` [h, w, C / groups, features].
+
+    Its other options may be given too; all but the dimensions' numbers, which must be these, cost the fast path.
+    """
 
     def plain(x, kernel, groups=feature_group_count):
         return lax.conv_general_dilated(x, kernel, strides, padding, feature_group_count=groups, **options)
 
+    usual = all(value in (None, (1, 1)) for name, value in options.items() if name != "dimension_numbers")
     fast = None
     window, once = kernel.shape[:2], (tuple(strides), tuple(map(tuple, padding))) == ((1, 1), ((0, 0), (0, 0)))
     row = (x.shape[2] + sum(padding[1])) * x.shape[3]
@@ -33,7 +37,7 @@ def convolve(
         fast = _product
     elif feature_group_count == 1 and tuple(strides) == (1, 1) and row <= _LONGEST_ROW:
         fast = _by_rows(padding)
-    return lax.platform_dependent(x, kernel, cpu=fast, default=plain) if fast else plain(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=fast, default=plain) if fast and usual else plain(x, kernel)
 
 
 def _by_groups(plain: Callable, groups: int) -> Callable:

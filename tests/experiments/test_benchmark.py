@@ -77,6 +77,8 @@ def test_every_pool_of_googlenet_is_measured():
     between = {(112, 64, 2), (56, 192, 2), (28, 480, 2), (14, 832, 2)}
     inside = {(28, 192, 1), (28, 256, 1), (14, 480, 1), (14, 512, 1), (14, 528, 1), (7, 832, 1)}
     assert sorted(pools) == sorted(between | inside)
+    averages = [(o.size, o.channels, o.window, o.stride) for o in ops.operations() if o.kind == "average pool"]
+    assert averages == [(14, 512, 5, 3), (14, 528, 5, 3)]  # section 5: of the heads on 4a and 4d
     assert sum(o.kind == "response norm" for o in ops.operations()) == 2
 
 

@@ -273,6 +273,16 @@ def test_other_convolutions_are_laxs(channels, groups, strides, padding):
     assert [e.primitive.name for e in jax.make_jaxpr(ours)(x, kernel).eqns] == ["conv_general_dilated"]
 
 
+def test_dilated_convolutions_are_laxs():
+    def ours(x, kernel):
+        options = {"dimension_numbers": NUMBERS, "lhs_dilation": (1, 1), "rhs_dilation": (2, 2)}
+        return ops.convolve(x, kernel, (1, 1), [(0, 0), (0, 0)], **options)
+
+    jaxpr = jax.make_jaxpr(ours)(jnp.ones((1, 8, 8, 1)), jnp.ones((3, 3, 1, 2)))
+    assert [e.primitive.name for e in jaxpr.eqns] == ["conv_general_dilated"]
+    assert jaxpr.out_avals[0].shape == (1, 4, 4, 2)  # 5 x 5 with the holes
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_relu(dtype):
     x = jnp.array([-jnp.inf, -2, -0.0, 0, 3, jnp.inf, jnp.nan], dtype)
