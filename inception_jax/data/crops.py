@@ -34,8 +34,8 @@ def random_area_crop(
     and of the state of `rng` alone. Pixels outside the box have no influence.
 
     Of a `PlainJpeg` no more is decoded than needed, and the filter is approximated; the distances given are means of
-    |difference| in levels of 255, on scikit-learn's two photographs. Where neither side of the box shrinks to less than
-    half, by a smoothing of three pixels that makes plain bilinear interpolation as wide as the antialiased one: rounded
+    |difference| in levels of 255, on scikit-learn's two photographs. Where neither side of the box shrinks by more than
+    2.2, by a smoothing of three pixels that makes plain bilinear interpolation as wide as the antialiased one: rounded
     otherwise where the box is enlarged (0.2, 1 at most), 0.2 to 1.8 away where it shrinks. Where both sides shrink to a
     third or less, by reading the image at 1/2, 1/4 or 1/8 of its size, never below 1.5 times the result's: 0.2 to 1.5
     away, and up to 7 pixels beyond the box have some influence.
@@ -63,7 +63,7 @@ def random_area_crop(
     shrink = min(height, width) / size
     wanted = next((factor for factor in (8, 4, 2) if shrink >= 1.5 * factor), 1)
     pixels, factor = image.decode(top + height, wanted)
-    if max(height, width) <= 2 * size:
+    if max(height, width) <= 2.2 * size:
         _smooth_and_interpolate(pixels[top : top + height, left : left + width], out)
         return out
     edges = top / factor, left / factor, (top + height) / factor, (left + width) / factor
@@ -80,9 +80,9 @@ def _resize(image: np.ndarray, out: np.ndarray, box: tuple[float, float, float, 
 
 
 def _smooth_and_interpolate(image: np.ndarray, out: np.ndarray) -> None:
-    """Nearly the antialiased bilinear filter, for an image that shrinks to no less than half."""
+    """Nearly the antialiased bilinear filter, for an image that shrinks by at most 2.2."""
     # Shrinking by s, that filter is a triangle of variance s^2 / 6 pixels; plain interpolation is the one of s = 1. The
-    # kernel (a, 1 - 2 a, a) adds 2 a. At s = 1 and s = 2 the sum is the very filter.
+    # kernel (a, 1 - 2 a, a) adds 2 a. At s = 1 and s = 2 the sum is the very filter; at s^2 = 5 the kernel is flat.
     down, across = (
         ((ours / result) ** 2 - 1) / 12 for ours, result in zip(image.shape[:2], out.shape[:2], strict=True)
     )
