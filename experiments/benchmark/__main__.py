@@ -106,7 +106,7 @@ def _measurements(arguments) -> Iterator[tuple[str, Iterator[dict]]]:
                 if "model" not in parts:
                     yield "model", model.measure(cases, 0, peers)
             case "loader":
-                yield part, iter(loader.measure(arguments.repeats))
+                yield part, loader.measure(arguments.repeats)
             case "startup":
                 yield part, start.measure(arguments.repeats)
             case "scaling":

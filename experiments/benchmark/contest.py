@@ -37,10 +37,16 @@ class Side:
     """A process that built something and times it when asked.
 
     `build(*args)` runs in it and returns the callables to be timed by their names; each blocks until its work is done.
-    'facts', if there, is not timed but asked for once.
+    'facts', if there, is not timed but asked for once; 'close' is called at the end.
     """
 
-    def __init__(self, build: Callable[..., Mapping[str, Callable]], *args, environment: Mapping[str, str] = {}):
+    def __init__(
+        self,
+        build: Callable[..., Mapping[str, Callable]],
+        *args,
+        environment: Mapping[str, str] = {},
+        has_children: bool = False,
+    ):
         """Starts the process; it inherits the environment with these changes.
 
         Raises:
@@ -51,7 +57,7 @@ class Side:
         before = dict(os.environ)
         os.environ.update(environment)
         try:
-            self._process = context.Process(target=_serve, args=(theirs, build, args), daemon=True)
+            self._process = context.Process(target=_serve, args=(theirs, build, args), daemon=not has_children)
             self._process.start()
         finally:
             os.environ.clear()
@@ -101,7 +107,7 @@ def _serve(connection, build, args) -> None:
             what, name = connection.recv()
             connection.send((True, _ANSWERS[what](calls, name)))
     except EOFError:
-        pass
+        calls.get("close", lambda: None)()
     except Unavailable as error:
         connection.send((False, str(error)))
     except Exception as error:

@@ -14,7 +14,6 @@ cut out a random box of 8 to 100 % of the area and an aspect ratio between 3/4 a
 """
 
 import contextlib
-import importlib.util
 import io
 import itertools
 import math
@@ -22,13 +21,14 @@ import os
 import random
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from experiments.benchmark import contest
+from experiments.benchmark.contest import Side, Unavailable
 from inception_jax.runtime import available_cores
 
 BATCH, SIZE, RESIZE = 32, 224, 256
@@ -37,49 +37,44 @@ FILES = 128  # different images
 OURS = "ours"
 
 
-def measure(repeats: int = 5, images: int = 1536) -> list[dict]:
-    """Measures images per second, the pipelines taking turns.
-
-    Args:
-      repeats: rounds; in each, every pipeline is measured once.
-      images: that each pipeline delivers in a round, after a warm-up of as many.
-
-    Returns:
-      A row for each pipeline: {'what': str, 'images_per_second': median, 'ratio': median over the rounds of ours / its,
-      'repeats': int}; or {'what': str, 'skipped': reason}.
-    """
-    with tempfile.TemporaryDirectory() as root, contextlib.ExitStack() as stack:
+def measure(repeats: int, images: int = 1536) -> Iterator[dict]:
+    """A row for each pipeline, of images per second; in a turn it delivers `images`, after a warm-up of as many."""
+    count = math.ceil(images / BATCH)
+    with tempfile.TemporaryDirectory() as root:
         photos = Path(root, "photos")
         write_photos(photos, FILES)
         write_small_copies(photos, Path(root, "photos_256", "1.0.0"))
-        streams, rows = {}, []
-        stack.callback(streams.clear)  # ends tf.data's threads, which would look for the files
-        for what, needs, start in (
-            (OURS, None, lambda: _ours("folder", photos)),
-            ("ours, resized beforehand", None, lambda: _ours("photos_256", root)),
-            ("ours, evaluation crop", None, lambda: _ours_evaluating(photos)),
-            ("tf.data", "tensorflow", lambda: _tf_data(photos)),
-            ("PyTorch DataLoader", "torch", lambda: _torch(photos)),
+        sides = {}
+        for what, start, *arguments in (
+            (OURS, _ours, "folder", photos),
+            ("ours, resized beforehand", _ours, "photos_256", root),
+            ("ours, evaluation crop", _ours_evaluating, photos),
+            ("tf.data", _tf_data, photos),
+            ("PyTorch DataLoader", _torch, photos),
         ):
-            if needs and not importlib.util.find_spec(needs):
-                rows.append({"what": what, "skipped": f"{needs} is not installed"})
-                continue
-            streams[what], close = start()
-            stack.callback(close)
-        batches = math.ceil(images / BATCH)
-        seconds = {what: [] for what in streams}
-        for _ in range(repeats):
-            for what, stream in streams.items():
-                # What has been prefetched meanwhile is taken out first, while the others fill up what they gave.
-                _take(stream, batches)
-                begin = time.perf_counter()
-                _take(stream, batches)
-                seconds[what].append((time.perf_counter() - begin) / (batches * BATCH))
-    for what, each in seconds.items():
-        ratio = statistics.median(its / ours for its, ours in zip(each, seconds[OURS], strict=True))
-        rate = 1 / statistics.median(each)
-        rows.append({"what": what, "images_per_second": rate, "ratio": ratio, "repeats": repeats})
-    return rows
+            try:
+                sides[what] = Side(_calls, count, start, *arguments, has_children=True)
+            except Unavailable as error:
+                yield {"what": what, "skipped": str(error)}
+        with contest.closing(sides):
+            seconds = {what: [] for what in sides}
+            for _ in range(repeats):
+                for what, side in sides.items():
+                    side.time("batches")  # takes out what was prefetched while the others had their turns
+                    seconds[what].append(side.time("batches") / (count * BATCH))
+        for what, each in seconds.items():
+            rate, ratio = 1 / statistics.median(each), contest.ratio(each, seconds[OURS])
+            yield {"what": what, "images_per_second": rate, "ratio": ratio, "repeats": repeats}
+
+
+def _calls(count: int, start: Callable, *arguments) -> dict[str, Callable]:
+    stream, close = start(*arguments)
+
+    def batches():
+        for batch in itertools.islice(stream, count):
+            assert batch.shape == (BATCH, SIZE, SIZE, 3), batch.shape
+
+    return {"batches": batches, "close": close}
 
 
 def write_photos(root: Path, count: int) -> None:
@@ -111,15 +106,12 @@ def write_small_copies(photos: Path, directory: Path) -> None:
         prepare({"train": open_source("folder", "train", str(photos))}, directory, short_side=RESIZE)
 
 
-def _take(stream: Iterator, count: int) -> None:
-    for batch in itertools.islice(stream, count):
-        assert batch.shape == (BATCH, SIZE, SIZE, 3), batch.shape
-
-
 def _ours(name: str, root: Path | str) -> tuple[Iterator, Callable]:
+    from inception_jax import runtime
     from inception_jax.data import loader
     from inception_jax.data.sources import open_source
 
+    runtime.configure("float32")
     source = open_source(name, "train", str(root))
     batches = loader.train_batches(
         source,
@@ -169,8 +161,10 @@ def _ours_evaluating(root: Path) -> tuple[Iterator, Callable]:
 
 def _tf_data(root: Path) -> tuple[Iterator, Callable]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
-
+    try:
+        import tensorflow as tf
+    except ImportError:
+        raise Unavailable("TensorFlow is not installed (requirements-bench.txt)") from None
     tf.config.set_visible_devices([], "GPU")
 
     def load(path, seed):
@@ -196,17 +190,18 @@ def _tf_data(root: Path) -> tuple[Iterator, Callable]:
 
 
 def _torch(root: Path) -> tuple[Iterator, Callable]:
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        raise Unavailable("PyTorch is not installed (requirements-bench.txt)") from None
     dataloader = torch.utils.data.DataLoader(
         PillowFiles(sorted(root.rglob("*.jpg")), 10**6),
         batch_size=BATCH,
         shuffle=True,
         num_workers=available_cores(),
-        multiprocessing_context="spawn",  # this process has threads
     )
     batches = iter(dataloader)
-    return batches, batches._shutdown_workers  # by its destructor it would come too late, without a way to wait for it
+    return batches, batches._shutdown_workers  # the temporary files must outlive them
 
 
 class PillowFiles:

@@ -15,6 +15,10 @@ def build(numbers):
     return {"step": lambda: done.append(len(done)), "facts": lambda: done}
 
 
+def build_what_ends(path):
+    return {"close": lambda: path.write_text("closed")}
+
+
 def build_nothing():
     raise contest.Unavailable("it is not installed")
 
@@ -32,6 +36,11 @@ def test_sides_take_turns_in_processes_of_their_own():
         # The three that are counted and one before them.
         assert sides["a"].facts() == sides["b"].facts() == [7, 1, 2, 3, 4]
         assert sides["a"].peak_memory("step") > 1e6
+
+
+def test_a_side_is_closed(tmp_path):
+    contest.Side(build_what_ends, tmp_path / "end").close()
+    assert (tmp_path / "end").read_text() == "closed"
 
 
 def test_short_calls_are_timed_many_at_once(monkeypatch):
@@ -154,10 +163,11 @@ def test_the_command_measures_a_network(tmp_path):
     assert "ratio" in rows["PyTorch"] or rows["PyTorch"]["skipped"].startswith("PyTorch is not installed")
 
 
-def test_the_loader_is_measured_without_peers(monkeypatch):
+def test_the_loader_is_measured(monkeypatch):
     monkeypatch.setattr(loader, "FILES", 4)
-    monkeypatch.setattr(loader.importlib.util, "find_spec", lambda name: None)
     rows = {row["what"]: row for row in loader.measure(repeats=1, images=32)}
-    assert rows["ours"]["images_per_second"] > 1
-    assert rows["tf.data"]["skipped"] == "tensorflow is not installed"
-    assert rows["PyTorch DataLoader"]["skipped"] == "torch is not installed"
+    assert rows["ours"]["ratio"] == 1.0
+    for what in ("ours", "ours, resized beforehand", "ours, evaluation crop"):
+        assert rows[what]["images_per_second"] > 1
+    for what, package in (("tf.data", "TensorFlow"), ("PyTorch DataLoader", "PyTorch")):
+        assert "ratio" in rows[what] or rows[what]["skipped"].startswith(f"{package} is not installed")
