@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
+from inception_jax import list_models
 from inception_jax.runtime import available_cores
 
 # What a row is about; a new measurement of the same replaces the old one.
@@ -123,7 +124,9 @@ def table(part: str, rows: list[Mapping]) -> str:
 
 
 def markdown(rows: list[Mapping], picture: str) -> str:
-    """The whole page."""
+    """The whole page; networks in the order of `list_models`."""
+    order = {network: place for place, network in enumerate(list_models())}
+    rows = sorted(rows, key=lambda row: order.get(row.get("network"), -1))
     parts = [_INTRODUCTION]
     machines = dict.fromkeys(tuple(row["machine"].items()) for row in rows)
     parts += ["; ".join(f"{name}: {value}" for name, value in each) + "." for each in machines]
@@ -144,7 +147,7 @@ def plot(rows: list[Mapping], path: Path) -> None:
     from matplotlib import pyplot
 
     beside = [row for row in rows if row["part"] == "model" and row.get("side") == "PyTorch" and "ratio" in row]
-    networks = list(dict.fromkeys(row["network"] for row in beside))
+    networks = [network for network in list_models() if any(row["network"] == network for row in beside)]
     figure, axes = pyplot.subplots(figsize=(8, 1.2 + 0.4 * len(networks)), layout="constrained")
     kinds = list(dict.fromkeys((row["mode"], row["dtype"]) for row in beside))
     height = 0.8 / max(len(kinds), 1)
@@ -157,6 +160,6 @@ def plot(rows: list[Mapping], path: Path) -> None:
     axes.set_yticks(range(len(networks)), networks)
     axes.invert_yaxis()
     axes.set_xlabel("times PyTorch's speed")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=len(kinds))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -65,7 +65,7 @@ class Block(nn.Module):
             case DepthwiseConv(name, multiplier, kernel, stride, kernel_init):
                 channels = x.shape[-1]
                 conv = Conv(name, multiplier * channels, kernel, stride, groups=channels, kernel_init=kernel_init)
-                return self._linear_conv(conv, x, use_bias=False)
+                return self._linear_conv(conv, x, train, use_bias=False)
             case MaxPool(window, stride, padding):
                 return ops.max_pool(x, window, stride, style.pool_padding if padding is None else padding)
             case AvgPool(window, stride, padding):
@@ -97,19 +97,19 @@ class Block(nn.Module):
         shortcut = x if unit.shortcut is None else self._run(unit.shortcut, x, train)
         residual = self._run(unit.branch, x, train)
         if unit.expand is not None:
-            residual = self._linear_conv(Conv(unit.expand, shortcut.shape[-1], 1), residual, use_bias=True)
+            residual = self._linear_conv(Conv(unit.expand, shortcut.shape[-1], 1), residual, train, use_bias=True)
         total = shortcut + unit.scale * residual
         return self.style.activation(total) if unit.activation else total
 
     def _convolve(self, unit: Conv, x, train: bool):
         style = self.style
         normalize = style.batch_norm is not None and unit.batch_norm
-        x = self._linear_conv(unit, x, use_bias=style.conv_bias or not normalize)
+        x = self._linear_conv(unit, x, train, use_bias=style.conv_bias or not normalize)
         if normalize:
             x = self._normalize(x, unit.name, train)
         return style.activation(x) if unit.activation else x
 
-    def _linear_conv(self, unit: Conv, x, use_bias: bool):
+    def _linear_conv(self, unit: Conv, x, train: bool, use_bias: bool):
         kernel = (unit.kernel, unit.kernel) if isinstance(unit.kernel, int) else unit.kernel
         rule = self.style.conv_padding if unit.padding is None else unit.padding
         return nn.Conv(
@@ -122,7 +122,7 @@ class Block(nn.Module):
             dtype=self.dtype,
             kernel_init=unit.kernel_init or self.style.kernel_init,
             bias_init=unit.bias_init or self.style.bias_init,
-            conv_general_dilated=ops.convolve,
+            conv_general_dilated=ops.convolve_in_training if train else ops.convolve,
             name=unit.name,
         )(x)
 

@@ -283,6 +283,31 @@ def test_dilated_convolutions_are_laxs():
     assert jaxpr.out_avals[0].shape == (1, 4, 4, 2)  # 5 x 5 with the holes
 
 
+def test_convolutions_in_training_have_the_same_derivatives():
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+    options = {"strides": (1, 1), "padding": [(1, 1), (1, 1)], "dimension_numbers": NUMBERS}
+
+    def loss(convolve):
+        return lambda x, kernel: jnp.sum(convolve(x, kernel, **options) ** 3)
+
+    def of_gradient(f):
+        return jax.grad(lambda x, kernel: sum(jnp.sum(g**2) for g in jax.grad(f, (0, 1))(x, kernel)), (0, 1))
+
+    for derive in (lambda f: f, lambda f: jax.grad(f, (0, 1)), of_gradient):
+        ours, plain = (jax.jit(derive(loss(f)))(x, kernel) for f in (ops.convolve_in_training, ops.convolve))
+        jax.tree.map(np.testing.assert_array_equal, ours, plain)
+    # Not even what is not a number is passed on from the kernel's gradient.
+    ours, plain = (
+        jax.grad(loss(f), (0, 1))(x.at[0].set(jnp.inf), kernel) for f in (ops.convolve_in_training, ops.convolve)
+    )
+    assert np.isnan(ours[1]).all()
+    assert np.isfinite(ours[0][1]).all()
+    jax.tree.map(np.testing.assert_array_equal, ours, plain)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda x: ops.convolve_in_training(x, kernel, **options), (x,), (x,))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_relu(dtype):
     x = jnp.array([-jnp.inf, -2, -0.0, 0, 3, jnp.inf, jnp.nan], dtype)
