@@ -319,7 +319,7 @@ def _summary(options: dict) -> Summary:
         validate(_CONFIG.value)
         options = _CONFIG.value.model.to_dict() | options
         model = create_model(**options)
-        shape = (_SIZE.value or _CONFIG.value.data.image_size,) * 2 + (3,)
+        shape = (_SIZE.value or _CONFIG.value.data.image_size,) * 2 + (_CONFIG.value.data.channels,)
     return Summary.of(options["name"], model, shape)
 
 

@@ -33,7 +33,14 @@ from inception_jax.models.units import (
 )
 
 
-def tiny(num_classes: int = 1000, *, norm: str = "none", dropout: float = 0.0, dtype="float32"):
+def tiny(
+    num_classes: int = 1000,
+    *,
+    norm: str = "none",
+    dropout: float = 0.0,
+    batch_norm_decay: float = 0.9,
+    dtype="float32",
+):
     """A network with everything that training touches, small enough to compile in a second."""
     return Network(
         layers=(
@@ -48,7 +55,7 @@ def tiny(num_classes: int = 1000, *, norm: str = "none", dropout: float = 0.0, d
             pool_padding="SAME",
             kernel_init=initializers.he_normal(),
             bias_init=initializers.zeros,
-            batch_norm=BatchNorm(0.9, 1e-3) if norm == "batch" else None,
+            batch_norm=BatchNorm(batch_norm_decay, 1e-3) if norm == "batch" else None,
         ),
         native=(16, 16, 3),
         smallest=4,

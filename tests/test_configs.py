@@ -1,6 +1,9 @@
-"""Every config loads and takes a step, and no key is dead."""
+"""Every config and argument loads, fits its network, says what its paper says; each takes steps; no key is dead."""
 
+import functools
 import importlib
+import itertools
+import json
 import pathlib
 
 import jax
@@ -13,27 +16,247 @@ from inception_jax import UserError, create_model
 from inception_jax.models import summary
 from inception_jax.training import loop
 from inception_jax.training.config import _KEYS, differences, validate
-from inception_jax.training.optimizers import make_optimizer
-from inception_jax.training.schedules import Clock, make_schedule
+from inception_jax.training.optimizers import make_optimizer, select
+from inception_jax.training.schedules import Clock, make_plateau, make_schedule
 
 NAMES = sorted(path.stem for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
+NAMES.remove("common")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "common"])
-def test_each_config_takes_a_step(name, tmp_path):
-    module = importlib.import_module(f"configs.{name}")
-    assert f"--config=configs/{name}.py" in module.__doc__
-    config = module.get_config()
+def get_config(name, argument=""):
+    return importlib.import_module(f"configs.{name}").get_config(argument)
+
+
+def groups(name):
+    """The groups of words that the config gives to `common.parse`."""
+    calls, parse = [], common.parse
+
+    def record(argument, *words):
+        calls.append(words)
+        return parse(argument, *words)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "parse", record)
+        get_config(name)
+    return calls[0]
+
+
+def is_excluded(name, argument):
+    try:
+        get_config(name, argument)
+    except ValueError:
+        return True
+    return False
+
+
+COMBINATIONS = {name: [",".join(words) for words in itertools.product(*groups(name))] for name in NAMES}
+COMBINATIONS["inception_v2"] = [""]  # it is one word of inception_v3's
+ARGUMENTS = {name: [a for a in COMBINATIONS[name] if not is_excluded(name, a)] for name in NAMES}
+IMAGES = {"imagenet2012": 1_281_167, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000, "digits": 1437}
+
+
+@functools.cache
+def trace(model, size, channels):
+    """Shapes of the parameters, and of the outputs in training by the head's name, for two images; `model` is JSON."""
+    network = create_model(num_classes=7, **json.loads(model))
+    key = jax.random.key(0)
+    init = functools.partial(network.init_with_output, {"params": key, "dropout": key}, train=True)
+    images = jax.ShapeDtypeStruct((2, size, size, channels), np.float32)
+    (logits, end_points), variables = jax.eval_shape(init, images)
+    outputs = {head.name: end_points[head.name].shape for head in network.aux_heads}
+    return variables["params"], {"logits": logits.shape, **outputs}
+
+
+def trace_of(config):
+    model = json.dumps(config.model.to_dict(), sort_keys=True)
+    return trace(model, config.data.image_size, config.data.channels)
+
+
+def clock_and_schedule(config):
+    train = config.train
+    clock = Clock(train.batch_size, IMAGES.get(config.data.name, 10_000))
+    total = clock.total_steps(train.steps, train.epochs, train.examples)
+    return clock, total, make_schedule(clock, total, **config.schedule)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        (name, argument + option)
+        for name in NAMES
+        for argument in ARGUMENTS[name]
+        for option in ("", ",smoke", *((",modern", ",modern,smoke") if argument == ARGUMENTS[name][0] else ()))
+    ],
+)
+def test_every_argument_fits_its_network(name, argument):
+    config = get_config(name, argument)
     validate(config)
-    config.model.width = 0.05
-    config.data.update(name="synthetic", image_size=64, resize=64)
-    config.train.update(batch_size=4, epochs=0.0, steps=1)
-    config.schedule.warmup = "0 steps"
+    data, train, optimizer = config.data, config.train, config.optimizer
+
+    params, outputs = trace_of(config)
+    assert set(outputs.values()) == {(2, 7)}
+    assert set(outputs) in ({"logits"}, {"logits", *train.aux_weights})
+
+    patterns = (*config.init_new, *(pattern for pattern, _ in optimizer.lr_multipliers), *optimizer.weight_decay_on)
+    for pattern in patterns:
+        assert any(jax.tree.leaves(select(params, [pattern]))), f"{pattern} fits no parameter"
+    jax.eval_shape(make_optimizer(0.1, **optimizer).init, params)
+
+    clock_and_schedule(config)
+    assert (make_plateau(**config.schedule) is None) == (config.schedule.name != "plateau")
+
+    assert data.crop == "central" or data.resize >= data.image_size
+    assert data.crop not in ("scale", "square") or data.scale[0] >= data.image_size
+    assert not train.microbatch or train.batch_size % train.microbatch == 0
+    assert train.loss == "softmax" or not (train.label_smoothing or data.mixup or data.cutmix)
+
+
+def test_arguments_that_exclude_each_other():
+    excluded = {name: set(COMBINATIONS[name]) - set(ARGUMENTS[name]) for name in NAMES}
+    assert [name for name in NAMES if excluded[name]] == ["vgg"]
+    assert all("from_a" in argument for argument in excluded["vgg"])
+    assert [a for a in ARGUMENTS["vgg"] if "from_a" in a] == [f"{letter},S256,from_a" for letter in "DBCE"]
+    with pytest.raises(ValueError, match="the arguments v2 and tpu of this config exclude each other"):
+        get_config("inception_v2", "tpu")
+    with pytest.raises(ValueError, match="the arguments B and E of this config exclude each other"):
+        get_config("vgg", "B,smoke,E")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_argument_is_named(name):
+    with pytest.raises(ValueError, match=r"this config has no argument 'x7'; it has .*modern, smoke$"):
+        get_config(name, "x7")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_card_names_its_commands(name):
+    card = importlib.import_module(f"configs.{name}").__doc__
+    assert f"--config=configs/{name}.py" in card
+    if name not in ("digits", "glyphs", "inception_v2"):  # a table, and one word of another's
+        for word in itertools.chain(*groups(name)):
+            assert word in card or (name == "all_cnn" and word[:-1] in card), f"{word} is not in the card"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_config_takes_two_steps(name, tmp_path):
+    config = get_config(name, "smoke")
+    assert (config.data.name, config.train.steps) == ("digits", 8)
+    config.data.name = "synthetic"
+    config.train.steps = 2
     config.eval.batch_size = 640
     config.log.update(tensorboard=False, report=False)
     state = jax.device_get(loop.train_and_evaluate(config, str(tmp_path)))
-    assert int(state.step) == 1
+    assert int(state.step) == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "steps", "rates"),
+    [
+        ("lenet5", "original", 1_200_000, {"1 epoch": 1e-3, "13 epochs": 2e-5}),
+        ("alexnet", "caffe", 450_000, {"99999 steps": 1e-2, "100000 steps": 1e-3, "449999 steps": 1e-6}),
+        ("vgg", "E", 370_000, {"369999 steps": 0.01}),  # but for the plateaus
+        ("vgg", "D,S384", 370_000, {"0 steps": 1e-3}),
+        ("nin", "cifar10", 101_562, {"199 epochs": 0.1, "201 epochs": 0.01, "231 epochs": 1e-3}),
+        ("nin", "imagenet", 450_000, {"400000 steps": 1e-4}),
+        ("all_cnn", "", 68_359, {"199 epochs": 0.05, "251 epochs": 5e-4, "301 epochs": 5e-5}),
+        ("googlenet", "paper", 10_009_117, {"7.9 epochs": 0.01, "8.1 epochs": 0.0096, "16.1 epochs": 0.009216}),
+        ("googlenet", "caffe", 10_000_000, {"319999 steps": 0.01, "320000 steps": 0.0096}),
+        ("googlenet", "caffe_quick", 2_400_000, {"0 steps": 0.01, "1800000 steps": 0.005}),
+        ("bn_inception", "x30", 6_000_000, {"1.3 epochs": 0.045, "1.4 epochs": 0.0432}),
+        ("bn_inception", "baseline", 13_300_000, {"7.9 epochs": 0.0015, "8.1 epochs": 0.00144}),
+        ("inception_v3", "", 80_073, {"1.9 epochs": 0.045, "2.1 epochs": 0.0423}),
+        ("inception_v3", "tpu", 213_000, {"2.9 epochs": 0.66, "3.1 epochs": 0.6204}),
+        ("inception_v4", "tpu", 80_000, {"1.5 epochs": 0.15 / 0.94**1.5 / 2, "3.9 epochs": 0.15 / 0.94**0.5}),
+        ("resnet50", "goyal", 450_410, {"2.5 epochs": 0.05, "29 epochs": 0.1, "31 epochs": 0.01, "81 epochs": 1e-4}),
+    ],
+)
+def test_learning_rates_are_the_papers(name, argument, steps, rates):
+    clock, total, schedule = clock_and_schedule(get_config(name, argument))
+    assert total == steps
+    assert {at: float(schedule(clock.steps(at))) for at in rates} == pytest.approx(rates, rel=1e-3)
+
+
+def test_a_larger_batch_trains_on_as_many_images_at_a_higher_rate():
+    config = get_config("googlenet", "caffe")
+    config.train.batch_size, config.schedule.scale_from = 320, 32
+    _, total, schedule = clock_and_schedule(config)
+    assert total == 1_000_000
+    assert [float(schedule(step)) for step in (0, 31_999, 32_000)] == pytest.approx([0.1, 0.1, 0.096])
+
+
+@pytest.mark.parametrize("letter", ["B", "C", "D", "E"])
+def test_a_deep_vgg_takes_over_what_net_a_has(letter):
+    config = get_config("vgg", f"{letter},from_a,smoke")
+    params, _ = trace_of(config)
+    params_of_a, _ = trace_of(get_config("vgg", "A,smoke"))
+    new = select(params, config.init_new)
+    taken = {layer for layer in params if not any(jax.tree.leaves(new[layer]))}
+    assert taken == {"conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"}
+    assert all(jax.tree.leaves(new[layer]) == [True, True] for layer in params if layer not in taken)
+    for layer in taken:
+        shapes, shapes_of_a = (jax.tree.map(lambda x: x.shape, tree[layer]) for tree in (params, params_of_a))
+        assert shapes == shapes_of_a
+
+
+def test_the_input_of_lenet5_has_its_papers_range():
+    data = get_config("lenet5").data
+    ends = [(pixel - mean) / std for mean, std in zip(data.mean, data.std, strict=True) for pixel in (0, 255)]
+    assert ends == pytest.approx([-0.1, 1.175] * 3)
+
+
+def test_the_rungs_of_inception_v3_differ_by_what_they_are_called():
+    rungs = ["v2", "rmsprop", "label_smoothing", "factorized_7x7", "bn_auxiliary"]
+    configs = [get_config("inception_v3", rung).to_dict() for rung in rungs]
+    assert [differences(a, b) for a, b in itertools.pairwise(configs)] == [
+        ["config.optimizer.name: 'sgd' -> 'rmsprop'"],
+        ["config.train.label_smoothing: 0.0 -> 0.1"],
+        ["config.model.bn_auxiliary: absent -> False", "config.model.name: 'inception_v2' -> 'inception_v3'"],
+        ["config.model.bn_auxiliary: False -> True"],
+    ]
+    assert get_config("inception_v2").to_dict() == configs[0]
+    assert get_config("inception_v3").to_dict() == configs[-1]
+
+
+def test_bn_baseline_is_inception_with_batch_normalisation():
+    inception, baseline, x5, x30 = (
+        get_config("bn_inception", argument).to_dict() for argument in ("inception", "baseline", "x5", "x30")
+    )
+    assert differences(inception, baseline) == [
+        "config.model.norm: 'none' -> 'batch'",
+        "config.train.examples: 992000000 -> 425600000",
+    ]
+    assert differences(x5, x30) == ["config.schedule.base_lr: 0.0075 -> 0.045"]
+    assert baseline["optimizer"]["weight_decay"] == pytest.approx(5 * x5["optimizer"]["weight_decay"])
+
+
+def test_the_demo_stays_what_it_was():
+    assert differences(common.get_config().to_dict(), get_config("digits").to_dict()) == [
+        "config.data.area: [0.08, 1.0] -> [0.6, 1.0]",
+        "config.data.eval_split: 'validation' -> 'test'",
+        "config.data.flip: True -> False",
+        "config.data.image_size: 224 -> 64",
+        "config.data.mean: [123.0, 117.0, 104.0] -> [127.5, 127.5, 127.5]",
+        "config.data.name: 'synthetic' -> 'digits'",
+        "config.data.resize: 256 -> 64",
+        "config.data.std: [1.0, 1.0, 1.0] -> [127.5, 127.5, 127.5]",
+        "config.model.aux: absent -> True",
+        "config.model.aux_dropout: absent -> 0.7",
+        "config.model.batch_norm_decay: absent -> 0.9",
+        "config.model.dropout: absent -> 0.4",
+        "config.model.module: absent -> 'reduced'",
+        "config.model.norm: absent -> 'batch'",
+        "config.model.stem: absent -> 'convolution'",
+        "config.model.width: 1.0 -> 0.25",
+        "config.optimizer.weight_decay: 0.0 -> 0.001",
+        "config.schedule.base_lr: 0.01 -> 0.1",
+        "config.schedule.name: 'constant' -> 'cosine'",
+        "config.schedule.warmup: '0 steps' -> '1 epoch'",
+        "config.train.average_decay: 0.0 -> 0.95",
+        "config.train.batch_size: 32 -> 64",
+        "config.train.epochs: 0.0 -> 14.0",
+        "config.train.label_smoothing: 0.0 -> 0.1",
+    ]
 
 
 def test_the_default_config_has_exactly_the_keys_there_are():

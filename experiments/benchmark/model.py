@@ -136,9 +136,10 @@ def ours(case: Case) -> dict[str, Callable]:
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        total = cross_entropy(logits, labels, 0.0).mean()
+        targets = jax.nn.one_hot(labels, logits.shape[-1])
+        total = cross_entropy(logits, targets).mean()
         for head in model.aux_heads:
-            total += AUX_WEIGHT * cross_entropy(end_points[head.name], labels, 0.0).mean()
+            total += AUX_WEIGHT * cross_entropy(end_points[head.name], targets).mean()
         return total, updated.get("batch_stats", {})
 
     def update(state):

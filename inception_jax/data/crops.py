@@ -1,8 +1,8 @@
 """Crops on the host, which turn images of any size into arrays of one size.
 
-Resampling is Pillow's bilinear filter, which is antialiased: when it shrinks, it averages over all source pixels. The
-training crop of a `PlainJpeg` comes near to that in a fraction of the time; how near is said in `random_area_crop`. The
-evaluation crop is the same to the bit for all kinds of images.
+Resampling is Pillow's, by default its bilinear filter, which is antialiased: when it shrinks, it averages over all
+source pixels. `random_area_crop` of a `PlainJpeg` comes near to that in a fraction of the time; how near is said there.
+The other crops are the same to the bit for all kinds of images.
 """
 
 import math
@@ -13,9 +13,13 @@ import numpy as np
 from PIL import Image
 
 from inception_jax.data.decoding import PlainJpeg
-from inception_jax.errors import UserError
 
 cv2.setNumThreads(0)  # the loader's threads are parallel enough
+
+Method = Image.Resampling
+# "Random interpolation methods (bilinear, area, nearest neighbor and cubic, with equal probability)" (Going deeper with
+# convolutions, section 6). Area is Pillow's BOX: the mean of the source pixels that a pixel covers.
+METHODS = (Method.BILINEAR, Method.BOX, Method.NEAREST, Method.BICUBIC)
 
 
 def random_area_crop(
@@ -25,6 +29,7 @@ def random_area_crop(
     area: tuple[float, float] = (0.08, 1.0),
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
     out: np.ndarray | None = None,
+    mixed: bool = False,
 ) -> np.ndarray:
     """GoogLeNet's training crop: a random box of random area and aspect ratio, resized to a square.
 
@@ -47,6 +52,7 @@ def random_area_crop(
       area: range of the box's share of the image's area.
       aspect: range of the box's width / height.
       out: uint8 [size, size, 3] to write the result to; a new array unless given.
+      mixed: draw one of `METHODS` for the image instead of the bilinear one. All but that are exact for a JPEG too.
 
     Returns:
       uint8 [size, size, 3].
@@ -57,8 +63,11 @@ def random_area_crop(
     if out is None:
         out = np.empty((size, size, 3), np.uint8)
     top, left, height, width = sample_box(*image.shape[:2], rng, area, aspect)
+    method = _draw_method(rng) if mixed else Method.BILINEAR
+    if isinstance(image, PlainJpeg) and method != Method.BILINEAR:
+        image, _ = image.decode(top + height)
     if not isinstance(image, PlainJpeg):
-        _resize(image[top : top + height, left : left + width], out)
+        _resize(image[top : top + height, left : left + width], out, method=method)
         return out
     shrink = min(height, width) / size
     wanted = next((factor for factor in (8, 4, 2) if shrink >= 1.5 * factor), 1)
@@ -74,9 +83,18 @@ def random_area_crop(
     return out
 
 
-def _resize(image: np.ndarray, out: np.ndarray, box: tuple[float, float, float, float] | None = None) -> None:
-    """Pillow's bilinear resampling of `box` = (left, top, right, bottom), by default of all, to the size of `out`."""
-    out[...] = np.asarray(Image.fromarray(image).resize(out.shape[1::-1], Image.Resampling.BILINEAR, box=box))
+def _draw_method(rng: random.Random) -> Method:
+    return METHODS[int(rng.random() * len(METHODS))]
+
+
+def _resize(
+    image: np.ndarray,
+    out: np.ndarray,
+    box: tuple[float, float, float, float] | None = None,
+    method: Method = Method.BILINEAR,
+) -> None:
+    """Pillow's resampling of `box` = (left, top, right, bottom), by default of all, to the size of `out`."""
+    out[...] = np.asarray(Image.fromarray(image).resize(out.shape[1::-1], method, box=box))
 
 
 def _smooth_and_interpolate(image: np.ndarray, out: np.ndarray) -> None:
@@ -114,40 +132,111 @@ def sample_box(
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
+def random_window(
+    image: np.ndarray | PlainJpeg,
+    rng: random.Random,
+    size: int,
+    scale: tuple[int, int],
+    out: np.ndarray | None = None,
+    mixed: bool = False,
+    square: bool = False,
+) -> np.ndarray:
+    """VGG's and AlexNet's training crops: a random window of the resized image.
+
+    The image is resized so that its shorter side is S, and the window cut out of it, or, with `square`, of its central
+    S x S pixels. S is a uniform integer, and all positions are equally likely.
+
+    VGG (section 3.1 of https://arxiv.org/abs/1409.1556) draws S from 256 to 512, or fixes it, and cuts from the whole
+    image; it does not say which positions. AlexNet (sections 2 and 4.1) fixes S at 256 and cuts from the square. It
+    counts 32 x 32 windows of 224 pixels; there are 33 x 33, and all are drawn here.
+
+    Args:
+      image: uint8 [H, W, 3], or a JPEG; smaller ones than S are enlarged.
+      rng: the generator to draw from.
+      size: height and width of the result.
+      scale: the least and the most that S can be; the least is at least `size`.
+      out: uint8 [size, size, 3] to write the result to; a new array unless given.
+      mixed: draw one of `METHODS` for the image instead of the bilinear one.
+      square: only the central square is cut from.
+
+    Returns:
+      uint8 [size, size, 3], at most one level of 255 from resizing the whole image and cutting.
+
+    Raises:
+      DamagedImage: the JPEG cannot be decoded.
+    """
+    if out is None:
+        out = np.empty((size, size, 3), np.uint8)
+    shorter = scale[0] + int(rng.random() * (scale[1] - scale[0] + 1))
+    resized = _resized_shape(image.shape, shorter)
+    within = (shorter, shorter) if square else resized
+    top, left = (
+        _central(whole, part) + int(rng.random() * (part - size + 1))
+        for whole, part in zip(resized, within, strict=True)
+    )
+    _resize_and_cut(image, resized, top, left, out, _draw_method(rng) if mixed else Method.BILINEAR)
+    return out
+
+
 def resize_and_central_crop(
     image: np.ndarray | PlainJpeg, size: int, resize: int, out: np.ndarray | None = None
 ) -> np.ndarray:
     """The evaluation crop: resize so that the shorter side is `resize`, then cut out the central square.
 
     Rounding is torchvision's: the longer side becomes floor(resize * longer / shorter), and the crop starts at
-    round((side - size) / 2), a half going to the even number. Both steps are done in one resampling of just the part
-    that is kept, which differs from resizing the whole by at most one level of 255.
+    round((side - size) / 2), a half going to the even number. A side that is shorter than `size` is centred on black,
+    floor((size - side) / 2) pixels before it: so stand MNIST's digits of 28 x 28 in LeNet-5's field of 32 x 32. Both
+    steps are done in one resampling of just the part that is kept, which differs from resizing the whole by at most one
+    level of 255.
 
     Args:
       image: uint8 [H, W, 3], or a JPEG; smaller ones than `resize` are enlarged.
       size: height and width of the result.
-      resize: length of the shorter side after resizing, at least `size`.
+      resize: length of the shorter side after resizing.
       out: uint8 [size, size, 3] to write the result to; a new array unless given.
 
     Returns:
       uint8 [size, size, 3].
 
     Raises:
-      UserError: `resize` is smaller than `size`.
       DamagedImage: the JPEG cannot be decoded.
     """
-    if resize < size:
-        raise UserError(
-            f"cannot cut a {size} x {size} crop from an image resized to {resize}: make resize at least {size}"
-        )
     if out is None:
         out = np.empty((size, size, 3), np.uint8)
-    height, width = image.shape[:2]
-    resized_height, resized_width = (resize * side // min(height, width) for side in (height, width))
-    top, left = round((resized_height - size) / 2), round((resized_width - size) / 2)
-    y, x = height / resized_height, width / resized_width  # source pixels per resized pixel
-    box = (left * x, top * y, min((left + size) * x, width), min((top + size) * y, height))
-    if isinstance(image, PlainJpeg):
-        image, _ = image.decode(math.ceil(box[3] + max(1, y)))  # the filter reaches so far beyond the box
-    _resize(image, out, box)
+    resized = _resized_shape(image.shape, resize)
+    top, left = (_central(side, size) if side > size else 0 for side in resized)
+    height, width = (min(side, size) for side in resized)
+    above, before = (size - height) // 2, (size - width) // 2
+    if (height, width) != (size, size):
+        out[...] = 0
+    _resize_and_cut(image, resized, top, left, out[above : above + height, before : before + width])
     return out
+
+
+def _resized_shape(shape: tuple[int, ...], shorter: int) -> tuple[int, int]:
+    """Height and width of an image of that shape when its shorter side has become `shorter`, rounded down."""
+    height, width = shorter * shape[0] // min(shape[:2]), shorter * shape[1] // min(shape[:2])
+    return height, width
+
+
+def _central(whole: int, part: int) -> int:
+    """Where the central part begins, a half going to the even number."""
+    return round((whole - part) / 2)
+
+
+def _resize_and_cut(
+    image: np.ndarray | PlainJpeg,
+    resized: tuple[int, int],
+    top: int,
+    left: int,
+    out: np.ndarray,
+    method: Method = Method.BILINEAR,
+) -> None:
+    """Writes to `out` what lies there, from (top, left) on, once the whole image is resized to `resized`."""
+    (height, width), (rows, columns) = image.shape[:2], out.shape[:2]
+    y, x = height / resized[0], width / resized[1]  # source pixels per resized pixel
+    box = (left * x, top * y, min((left + columns) * x, width), min((top + rows) * y, height))
+    if isinstance(image, PlainJpeg):
+        reach = 2 if method == Method.BICUBIC else 1  # of the filter beyond the box, in pixels of the larger image
+        image, _ = image.decode(math.ceil(box[3] + reach * max(1, y)))
+    _resize(image, out, box, method)

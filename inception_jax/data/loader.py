@@ -21,7 +21,7 @@ from absl import flags
 
 from inception_jax.data import crops
 from inception_jax.data.decoding import DamagedImage, PlainJpeg, open_image
-from inception_jax.errors import UserError
+from inception_jax.errors import UserError, choose
 from inception_jax.runtime import available_cores
 
 Batch = dict[str, np.ndarray]
@@ -33,15 +33,49 @@ class Geometry:
 
     Attributes:
       size: height and width of the network's input.
-      resize: length of the shorter side before the central crop, in evaluation.
-      area: share of the image's area that a training crop covers, (least, most).
+      resize: length of the shorter side before the central crop, in evaluation; if less than `size`, the rest is black.
+      area: share of the image's area that a training crop 'area' covers, (least, most).
       aspect: its width over its height, (least, most).
+      crop: the training crop. 'area': `crops.random_area_crop` (Inception); 'scale': `crops.random_window` (VGG);
+        'square': the same within the central square (AlexNet); 'central': that of evaluation.
+      scale: length of the shorter side before a training crop 'scale' or 'square', (least, most).
+      interpolation: of random training crops: 'bilinear', or 'mixed': one of `crops.METHODS` for each image.
+
+    Raises:
+      UserError: there is no such crop or interpolation, or a window of `size` does not fit into the least scale.
     """
 
     size: int
     resize: int
     area: tuple[float, float]
     aspect: tuple[float, float]
+    crop: str = "area"
+    scale: tuple[int, int] = (256, 256)
+    interpolation: str = "bilinear"
+
+    def __post_init__(self):
+        choose("crop", self.crop, dict.fromkeys(("area", "scale", "square", "central")))
+        choose("interpolation", self.interpolation, dict.fromkeys(("bilinear", "mixed")))
+        if self.crop in ("scale", "square") and self.scale[0] < self.size:
+            raise UserError(
+                f"cannot cut windows of {self.size} x {self.size} from images resized to {self.scale[0]} pixels "
+                f"(crop={self.crop!r}, scale={tuple(self.scale)}): make data.scale at least data.image_size"
+            )
+
+    def train_crop(self, image: np.ndarray | PlainJpeg, rng: random.Random, out: np.ndarray) -> None:
+        """Writes a training crop, drawn from `rng`, to `out`, uint8 [size, size, 3]; may raise DamagedImage."""
+        mixed = self.interpolation == "mixed"
+        match self.crop:
+            case "area":
+                crops.random_area_crop(image, rng, self.size, self.area, self.aspect, out, mixed)
+            case "scale" | "square":
+                crops.random_window(image, rng, self.size, self.scale, out, mixed, square=self.crop == "square")
+            case "central":
+                self.eval_crop(image, out)
+
+    def eval_crop(self, image: np.ndarray | PlainJpeg, out: np.ndarray) -> None:
+        """Writes the evaluation crop to `out`, uint8 [size, size, 3]; may raise DamagedImage."""
+        crops.resize_and_central_crop(image, self.size, self.resize, out)
 
 
 class DamageReport:
@@ -142,8 +176,8 @@ def train_batches(
             index = int(_order(len(source), seed, epoch)[place])
             while True:
                 try:
-                    image, labels[slot] = _read(source, index)
-                    crops.random_area_crop(image, rng, geometry.size, geometry.area, geometry.aspect, out=images[slot])
+                    image, labels[slot] = read_image(source, index)
+                    geometry.train_crop(image, rng, images[slot])
                     break
                 except DamagedImage as error:
                     damaged[error.name] = error
@@ -152,7 +186,7 @@ def train_batches(
                     index = (index + 1) % len(source)
         return batch, list(damaged.values())
 
-    return _batches(load, range(first_step, last_step), damage, threads, processes, place)
+    return in_order(load, range(first_step, last_step), damage, threads, processes, place)
 
 
 def eval_batches(
@@ -179,8 +213,8 @@ def eval_batches(
         mask = real.copy()
         for slot in np.flatnonzero(real):
             try:
-                image, labels[slot] = _read(source, int(places[slot]))
-                crops.resize_and_central_crop(image, geometry.size, geometry.resize, out=images[slot])
+                image, labels[slot] = read_image(source, int(places[slot]))
+                geometry.eval_crop(image, images[slot])
             except DamagedImage as error:
                 damaged.append(error)
                 mask[slot] = False
@@ -189,7 +223,7 @@ def eval_batches(
         batch = {"image": images, "label": labels, "position": positions, "mask": mask, "damaged": real & ~mask}
         return batch, damaged
 
-    return _batches(load, range(-(-len(source) // batch_size)), damage, threads, 0, place)
+    return in_order(load, range(-(-len(source) // batch_size)), damage, threads, place=place)
 
 
 def worker_processes(wanted: int, batch_bytes: int) -> int:
@@ -227,15 +261,23 @@ def _order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(np.arange(count, dtype=np.uint32))
 
 
-def _read(source, index: int) -> tuple[np.ndarray | PlainJpeg, int]:
+def read_image(source, index: int) -> tuple[np.ndarray | PlainJpeg, int]:
+    """Returns an image, decoded no further than needed, and its label; or raises DamagedImage."""
     if not hasattr(source, "encoded"):
         return source[index]
     data, label = source.encoded(index)
     return open_image(data, source.name(index)), label
 
 
-def _batches(load, numbers: range, damage: DamageReport, threads: int, processes: int, place) -> Iterator[Any]:
-    """Yields place(batch) of each (batch, damaged images) = load(number), in order."""
+def in_order(
+    load: Callable[[int], tuple[Any, list[DamagedImage]]],
+    numbers: range,
+    damage: DamageReport,
+    threads: int,
+    processes: int = 0,
+    place: Callable[[Any], Any] = lambda batch: batch,
+) -> Iterator[Any]:
+    """Yields place(batch) of each (batch, damaged images) = load(number), in order; arguments as `train_batches`."""
     threads = max(1, (threads or available_cores()) // max(1, processes))
     # A batch is the work of one thread, made in one piece of memory that nobody writes to again: JAX on a CPU reads it
     # where it lies.

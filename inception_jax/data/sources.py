@@ -67,6 +67,24 @@ def check_same_classes(train: Source, evaluation: Source) -> None:
     )
 
 
+class Subset:
+    """Some images of a source, by their indices."""
+
+    def __init__(self, source: Source, indices: list[int]):
+        self._source, self._indices = source, indices
+        self.class_names = source.class_names
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self._source[self._indices[index]]
+
+    def name(self, index: int) -> str:
+        """The image's name in the whole source."""
+        return self._source.name(self._indices[index])
+
+
 class FolderSource:
     """The images in ROOT/SPLIT/CLASS/, at any depth.
 

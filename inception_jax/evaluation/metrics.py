@@ -58,11 +58,13 @@ def make_eval_step(model: nn.Module, preprocessing: Preprocessing, axis: str) ->
     """Returns `step(variables, batch) -> (sums, predictions)` of one device, to be mapped over the axis `axis`.
 
     The batch is {'image': uint8 [N, H, W, 3], 'label': int32 [N], 'mask': bool [N], 'damaged': bool [N]}; examples
-    without the mask count nowhere.
+    without the mask count nowhere. The variables are the model's, and 'statistics', which preprocessing needs.
     """
 
     def step(variables, batch):
-        logits, _ = model.apply(variables, preprocessing.evaluate(batch["image"]), train=False)
+        images = preprocessing.evaluate(batch["image"], variables["statistics"])
+        # Batch statistics are only computed, and nothing else is changed, where the model is told to take them.
+        (logits, _), _ = model.apply(variables, images, train=False, mutable=["batch_stats"])
         labels, mask = batch["label"], batch["mask"]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         rank = label_rank(logits, labels)

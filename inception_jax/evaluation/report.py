@@ -204,6 +204,7 @@ def write_report(
     class_names: Sequence[str],
     samples: Sequence[Sample],
     filters: np.ndarray,
+    batch: Sequence[tuple[np.ndarray, str]] = (),
 ) -> None:
     """Writes the report of one run as a single HTML file that loads nothing; the file appears whole or not at all.
 
@@ -217,6 +218,7 @@ def write_report(
       class_names: K names.
       samples: the images to show, in this order.
       filters: float [kh, kw, cin, cout], the kernels of the first convolution.
+      batch: images as training shows them to the network, uint8 [H, W, 3], with their captions.
     """
     if confusion.shape != (len(class_names), len(class_names)):
         raise ValueError(f"a confusion matrix of shape {confusion.shape} for {len(class_names)} class names")
@@ -228,7 +230,13 @@ def write_report(
         css=_CSS.lstrip(),
         facts=_facts(facts),
         sections="\n".join(
-            [_curves(history), confused(confusion, class_names), _samples(samples, class_names), _filters(filters)]
+            [
+                _curves(history),
+                confused(confusion, class_names),
+                _samples(samples, class_names),
+                *([_batch(batch)] if batch else []),
+                _filters(filters),
+            ]
         ),
     )
     path = Path(path)
@@ -286,10 +294,10 @@ def _curves(history: list[dict]) -> str:
     splits = list(dict.fromkeys(row["split"] for row in history))
     auxiliary = sorted({key for row in history for key in row if re.fullmatch("aux.*_loss", key)})
     # Evaluations have markers and auxiliary losses are thin: colour alone does not tell lines apart for everybody.
-    styles = {
-        split: {"color": _LIGHT["train"]} if split == "train" else {"color": _LIGHT["eval"], "marker": "o", "zorder": 3}
-        for split in splits
-    }
+    styles = {split: {"color": _LIGHT["eval"], "marker": "o", "zorder": 3} for split in splits}
+    # Two more of the check of batch statistics.
+    styles |= {split: {"color": _LIGHT["train"], "marker": "."} for split in splits if split.startswith("train ")}
+    styles["train"] = {"color": _LIGHT["train"]}
     thin = {"color": _LIGHT["aux"], "linewidth": 0.9}
     losses = [_Line(split, _points(history, split, "loss"), styles[split]) for split in splits]
     losses += [
@@ -460,16 +468,31 @@ def _samples(samples: Sequence[Sample], class_names: Sequence[str]) -> str:
             kind, caption = "sample wrong", f"<b>✗ {guess}</b> {share}<br>true: {true}"
             if sample.label in sample.predicted:
                 caption += f" <span>{_percent(sample.probabilities[sample.predicted.index(sample.label)])}</span>"
-        if max(sample.image.shape[:2]) <= _CRISP_SIDE:
-            look, source = "crisp", _data_uri(sample.image)
-        else:
-            look, source = "smooth", _data_uri(sample.image, _THUMBNAIL_SIDE, "jpeg")
-        figures.append(
-            f'<figure class="{kind}"><img class="{look}" src="{source}" alt="Image of class {true}, predicted {guess}">'
-            f"<figcaption>{caption}</figcaption></figure>\n"
-        )
+        figures.append(_figure(kind, sample.image, f"Image of class {true}, predicted {guess}", caption))
     note = f"{_plural(len(samples), 'image')}, {errors} of them predicted wrong (✗)." if samples else "No images."
     return _section("Test images", note, f'<div class="samples">\n{"".join(figures)}</div>')
+
+
+def _batch(batch: Sequence[tuple[np.ndarray, str]]) -> str:
+    captions = [html.escape(caption) for _, caption in batch]
+    figures = [
+        _figure("sample", image, f"Training image of {caption}", f"<span>{caption}</span>")
+        for (image, _), caption in zip(batch, captions, strict=True)
+    ]
+    note = "The first images of training, cropped and augmented as the network got them."
+    return _section("A training batch", note, f'<div class="samples">\n{"".join(figures)}</div>')
+
+
+def _figure(kind: str, image: np.ndarray, description: str, caption: str) -> str:
+    """A small image with its caption; both texts are HTML."""
+    if max(image.shape[:2]) <= _CRISP_SIDE:
+        look, source = "crisp", _data_uri(image)
+    else:
+        look, source = "smooth", _data_uri(image, _THUMBNAIL_SIDE, "jpeg")
+    return (
+        f'<figure class="{kind}"><img class="{look}" src="{source}" alt="{description}">'
+        f"<figcaption>{caption}</figcaption></figure>\n"
+    )
 
 
 def _filters(filters: np.ndarray) -> str:

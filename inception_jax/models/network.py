@@ -39,6 +39,7 @@ class Block(nn.Module):
     style: Style
     dtype: Any
     batch_norm_axis: str | None
+    batch_statistics: bool | None
 
     @nn.compact
     def __call__(self, x, train: bool):  # noqa: D102
@@ -141,7 +142,7 @@ class Block(nn.Module):
     def _normalize(self, x, name: str, train: bool):
         constants = self.style.batch_norm
         return nn.BatchNorm(
-            use_running_average=not train,
+            use_running_average=not (train if self.batch_statistics is None else self.batch_statistics),
             momentum=constants.decay,
             epsilon=constants.epsilon,
             use_scale=constants.scale,
@@ -186,6 +187,7 @@ class Network(nn.Module):
       smallest: the smallest height and width of an image for which the arithmetic works.
       dtype: of the computation; parameters, batch statistics and logits are float32 always.
       batch_norm_axis: name of the mapped axis over which batch statistics are taken; None: of each device's own batch.
+      batch_statistics: whether batch normalisation takes the statistics of the batch; None: in training, not else.
     """
 
     layers: tuple[tuple[str, Unit], ...]
@@ -195,6 +197,7 @@ class Network(nn.Module):
     aux_heads: tuple[AuxHead, ...] = ()
     dtype: Any = jnp.float32
     batch_norm_axis: str | None = None
+    batch_statistics: bool | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -220,7 +223,8 @@ class Network(nn.Module):
         return x, end_points
 
     def _block(self, name: str, unit: Unit, x, train: bool):
-        return Block(unit, self.style, self.dtype, self.batch_norm_axis, name=name)(x, train)
+        block = Block(unit, self.style, self.dtype, self.batch_norm_axis, self.batch_statistics, name=name)
+        return block(x, train)
 
 
 def scale_width(unit: Unit, width: float) -> Unit:

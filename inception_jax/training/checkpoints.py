@@ -1,6 +1,7 @@
 """Checkpoints of a run, by Orbax."""
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import zlib
@@ -23,8 +24,8 @@ class Checkpoints:
     """The checkpoints of one run: the last few and the best, written in the background.
 
     Each holds the whole state of training, and a JSON object of facts: what inference needs besides (the network, the
-    preprocessing, the class names), the metrics of an evaluation at this step, and the state's checksum, since a
-    flipped byte goes through Orbax unnoticed.
+    preprocessing, the class names), the metrics of an evaluation at this step, and the checksums of the state's parts,
+    since a flipped byte goes through Orbax unnoticed.
     """
 
     def __init__(self, directory: Path, keep: int):
@@ -64,7 +65,7 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        facts = {"inference": inference, "metrics": None, "checksum": _checksum(state)}
+        facts = {"inference": inference, "metrics": None, "checksums": _checksums(state)}
         items = {_STATE: ocp.args.StandardSave(state), _FACTS: ocp.args.JsonSave(facts)}
         self._manager.save(step, args=ocp.args.Composite(**items))
 
@@ -97,7 +98,7 @@ class Checkpoints:
             try:
                 args = ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(abstract)})
                 state = self._manager.restore(step, args=args)[_STATE]
-                if _checksum(state) != read_facts(self.directory / str(step))["checksum"]:
+                if _checksums(state) != read_facts(self.directory / str(step))["checksums"]:
                     raise ValueError("its checksum is wrong")
             except (PermissionError, jax.errors.JaxRuntimeError):
                 raise  # says nothing of the checkpoint
@@ -146,7 +147,7 @@ class Checkpoints:
 
 
 def read_facts(checkpoint: Path) -> dict:
-    """What a checkpoint (the directory of one step) says besides its state: 'inference', 'metrics', 'checksum'."""
+    """What a checkpoint (the directory of one step) says besides its state: 'inference', 'metrics', 'checksums'."""
     return json.loads(_facts_path(checkpoint).read_text())
 
 
@@ -163,9 +164,37 @@ class _LastAndBest(preservation_policy.PreservationPolicy):
         return [checkpoint.step in last or checkpoint.step == self._best() for checkpoint in checkpoints]
 
 
-def _checksum(state: TrainState) -> int:
+def read_weights(checkpoint: Path) -> tuple[dict, dict]:
+    """Reads what inference needs from a checkpoint (the directory of one step), without the rest of its state.
+
+    Returns:
+      The variables {'params', 'batch_stats'} as NumPy arrays, the moving averages where there are such; and the facts
+      of `read_facts`.
+
+    Raises:
+      UserError: it is no checkpoint, or it is damaged.
+    """
+    try:
+        facts = read_facts(checkpoint)
+        state = ocp.StandardCheckpointer().restore((checkpoint / _STATE).absolute())
+        for part in ("params", "batch_stats", "average"):
+            if _checksum(state.get(part) or {}) != facts["checksums"][part]:
+                raise ValueError(f"the checksum of its {part} is wrong")
+    except Exception as error:  # Orbax, tensorstore and the file system raise many types.
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{checkpoint} cannot be read as a checkpoint: {reason}") from None
+    variables = state.get("average") or {part: state.get(part) or {} for part in ("params", "batch_stats")}
+    return jax.tree.map(np.asarray, {"params": variables["params"], "batch_stats": variables["batch_stats"]}), facts
+
+
+def _checksums(state: TrainState) -> dict[str, int]:
+    return {field.name: _checksum(getattr(state, field.name)) for field in dataclasses.fields(state)}
+
+
+def _checksum(tree) -> int:
     checksum = 0
-    for leaf in jax.tree.leaves(state):
-        local = leaf.addressable_data(0)  # replicated: every device holds the whole
+    for leaf in jax.tree.leaves(tree):
+        # Replicated: every device holds the whole.
+        local = leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf
         checksum = zlib.crc32(np.ascontiguousarray(local), checksum)
     return checksum

@@ -5,7 +5,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -22,9 +22,11 @@ from inception_jax.training.checkpoints import Checkpoints
 from inception_jax.training.config import validate
 from inception_jax.training.interruption import Interrupted, Signals
 from inception_jax.training.parallelism import AXIS, DataParallel
+from inception_jax.training.pictures import augmented_batch
 from inception_jax.training.progress import Progress, Stopwatch, duration
 from inception_jax.training.state import TrainState
 from inception_jax.training.task import Task
+from inception_jax.training.weights import load_weights, transfer
 from inception_jax.training.workdir import Workdir
 
 
@@ -61,6 +63,8 @@ class Trainer:
         self.train_damage = loader.DamageReport(task.train_source)
         self.eval_damage = loader.DamageReport(task.eval_source)
         self.eval_step = parallel.map(make_eval_step(task.model, task.preprocessing, AXIS))
+        own = task.model.clone(batch_statistics=True)
+        self.batch_statistics_step = parallel.map(make_eval_step(own, task.preprocessing, AXIS))
         self.first_step = 0
 
     def close(self) -> None:
@@ -72,20 +76,34 @@ class Trainer:
     def run(self, signals: Signals) -> TrainState:
         """Trains to the end, evaluates, writes the report; see `train_and_evaluate`."""
         task, config = self.task, self.task.config
-        state = self.parallel.replicate(task.create_state())
-        restored = self.checkpoints.restore(state, self.progress.say)
-        if restored is not None:
-            state = restored
+        state = task.create_state()
+        restored = self.checkpoints.restore(self.parallel.replicate(state), self.progress.say)
+        state = self.parallel.replicate(self._begin(state)) if restored is None else restored
         self.first_step = step = int(state.step)
         self._describe(step)
         self.directory.open_metrics(step, config.log.tensorboard, self.progress.say)
         evaluation = None
         # An interruption may have come between the checkpoint and its evaluation.
-        if self._evaluates_at(step) and (self.checkpoints.metrics(step) is None or step == task.total_steps):
-            evaluation = self._evaluate(state, step, signals)
+        if self._evaluates_at(step):
+            if self.checkpoints.metrics(step) is None or step == task.total_steps:
+                evaluation = self._evaluate(state, step, signals)
+            state = self._after_evaluation(state, step)
         if step < task.total_steps:
             state, evaluation = self._train(state, step, signals)
         self._finish(state, evaluation)
+        return state
+
+    def _begin(self, state: TrainState) -> TrainState:
+        """The state before the first step, with all that it takes from elsewhere."""
+        config, say = self.task.config, self.progress.say
+        state = state.replace(statistics=self.task.fit_statistics(say))
+        if config.init_from:
+            variables = {"params": state.params, "batch_stats": state.batch_stats}
+            variables, lines = transfer(variables, load_weights(config.init_from), config.init_new)
+            for line in lines:
+                say(f"{config.init_from}: {line}")
+            average = jax.tree.map(np.copy, variables) if state.average else {}
+            state = state.replace(**variables, average=average)
         return state
 
     def _train(self, state: TrainState, step: int, signals: Signals) -> tuple[TrainState, Evaluation]:
@@ -135,6 +153,7 @@ class Trainer:
                 raise Interrupted(stopped, step)
             if evaluates:
                 evaluation = self._evaluate(state, step, signals)
+                state = self._after_evaluation(state, step)
                 self.stopwatch.reset()
         return state, evaluation
 
@@ -157,6 +176,13 @@ class Trainer:
     def _evaluates_at(self, step: int) -> bool:
         return step == self.task.total_steps or self.task.clock.due(step, self.task.config.eval.every)
 
+    def _after_evaluation(self, state: TrainState, step: int) -> TrainState:
+        # A checkpoint is written before its evaluation, so this is done again after one is restored.
+        if self.task.plateau is None:
+            return state
+        plateau = self.task.plateau.after(jax.device_get(state.plateau), self.checkpoints.metrics(step)["top1"])
+        return state.replace(plateau=self.parallel.replicate(plateau))
+
     def _evaluate(self, state: TrainState, step: int, signals: Signals) -> Evaluation:
         task = self.task
 
@@ -166,25 +192,24 @@ class Trainer:
                     raise Interrupted(stopped, step)
                 yield batch
 
-        placed = loader.eval_batches(
-            task.eval_source,
-            task.geometry,
-            self.eval_damage,
-            batch_size=task.eval_batch_size,
-            share=self.share,
-            threads=task.config.data.threads,
-            place=lambda batch: (batch.pop("position"), self.parallel.shard(batch)),
-        )
-        with contextlib.closing(placed):
-            result = evaluate(
-                self.eval_step,
-                state.inference_variables,
-                until_stopped(placed),
-                expected=len(task.eval_source),
+        def run(eval_step, variables, source, damage):
+            placed = loader.eval_batches(
+                source,
+                task.geometry,
+                damage,
+                batch_size=task.eval_batch_size,
+                share=self.share,
+                threads=task.config.data.threads,
+                place=lambda batch: (batch.pop("position"), self.parallel.shard(batch)),
             )
+            with contextlib.closing(placed):
+                return evaluate(eval_step, variables, until_stopped(placed), expected=len(source))
+
+        result = run(self.eval_step, state.inference_variables, task.eval_source, self.eval_damage)
         if not math.isfinite(result.loss):
             raise UserError(f"the loss of the evaluation after step {step} is {result.loss}; see config.optimizer")
-        if self.checkpoints.metrics(step) is None:  # else this is a finished run, begun again
+        new = self.checkpoints.metrics(step) is None  # else this is a finished run, begun again
+        if new:
             self.directory.log(step, task.config.data.eval_split, result.summary())
             self.checkpoints.add_metrics(step, result.summary())
         best = self.checkpoints.best()
@@ -197,7 +222,25 @@ class Trainer:
             f"step {step}: {task.config.data.eval_split} top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, "
             f"loss {result.loss:.4f} on {result.count:,} images"
         )
+        if new and task.batch_norm_sample is not None:
+            self._check_batch_norm(state, step, run)
         return result
+
+    def _check_batch_norm(self, state: TrainState, step: int, run: Callable[..., Evaluation]) -> None:
+        """Evaluates training images with the running and with their own batch statistics, and warns if they disagree."""
+        # The latest weights: the averaged ones are not those whose batches the running statistics follow.
+        variables = state.replace(average={}).inference_variables
+        results = {}
+        for name, eval_step in {"running": self.eval_step, "batch": self.batch_statistics_step}.items():
+            results[name] = run(eval_step, variables, self.task.batch_norm_sample, self.train_damage)
+            self.directory.log(step, f"train ({name} statistics)", results[name].summary())
+        running, own = results["running"], results["batch"]
+        if abs(running.top1 - own.top1) > 0.05:
+            self.progress.say(
+                f"warning: on {own.count:,} training images top-1 is {running.top1:.2%} with the running batch statistics "
+                f"and {own.top1:.2%} with each batch's own; see batch_norm_decay of the network, "
+                "config.train.freeze_batch_norm and config.train.sync_batch_norm"
+            )
 
     def _log(self, step: int, window: "_Window") -> None:
         task = self.task
@@ -289,6 +332,7 @@ class Trainer:
             class_names=task.class_names,
             samples=_samples(task.eval_source, evaluation),
             filters=_first_filters(state.inference_variables["params"]),
+            batch=[(p.image, p.caption) for p in augmented_batch(task, jax.device_get(state.statistics), 16)],
         )
 
 
@@ -312,9 +356,9 @@ def _samples(source, evaluation: Evaluation, count: int = 32) -> list[report.Sam
 
 
 def _first_filters(params) -> np.ndarray:
-    """The kernels of the first convolution: the one that reads three channels."""
+    """The kernels of the first convolution: the one that reads colours or grey."""
     kernels = (np.asarray(x) for x in jax.tree.leaves(params))
-    return next(kernel for kernel in kernels if kernel.ndim == 4 and kernel.shape[2] == 3)
+    return next(kernel for kernel in kernels if kernel.ndim == 4 and kernel.shape[2] in (1, 3))
 
 
 class _Window:

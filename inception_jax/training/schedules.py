@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import numpy as np
 import optax
 
 from inception_jax.errors import UserError
@@ -73,11 +74,13 @@ def make_schedule(
     *,
     name: str,
     base_lr: float,
+    scale_from: int = 0,
     warmup: str = "0 steps",
     every: str = "8 epochs",
     rate: float = 0.96,
     power: float = 0.5,
     boundaries: tuple[str, ...] = (),
+    patience: int = 3,  # noqa: ARG001 - of `make_plateau`
     end_lr: float = 0.0,
 ) -> optax.Schedule:
     """Returns the learning rate as a function of the step.
@@ -88,23 +91,27 @@ def make_schedule(
       name: 'constant'; 'exponential': times `rate` at the end of each `every`, a staircase (GoogLeNet, section 6:
         0.96 every 8 epochs); 'piecewise': times `rate` at each of `boundaries`; 'poly':
         base_lr * (1 - step / total) ^ power (Caffe's quick solver: power 0.5); 'cosine': half a cosine. The last two
-        end at `end_lr`, at the end of training.
+        end at `end_lr`, at the end of training. 'plateau': as 'constant', times the scale of `Plateau`.
       base_lr: the rate at the start, after the warm-up.
+      scale_from: the batch size for which base_lr and end_lr are given; for another they grow linearly with it (Goyal
+        et al. 2017, https://arxiv.org/abs/1706.02677). 0: they are taken as they are.
       warmup: duration of a linear rise from 0; the schedule proper is not shifted by it, except that 'poly' and
         'cosine' begin their fall at its end.
       every: see 'exponential'.
       rate: see 'exponential' and 'piecewise'.
       power: see 'poly'.
       boundaries: durations from the start of training, see 'piecewise'.
+      patience: see `Plateau`.
       end_lr: see 'poly' and 'cosine'.
     """
+    base_lr, end_lr = _scaled(clock, scale_from, base_lr, end_lr)
     warmup_steps = clock.steps(warmup)
     if warmup_steps >= total_steps:
         raise UserError(f"config.schedule.warmup={warmup!r} is {warmup_steps} steps, training only {total_steps}")
     remaining = total_steps - warmup_steps
     shifted = False
     match name:
-        case "constant":
+        case "constant" | "plateau":
             schedule = optax.constant_schedule(base_lr)
         case "exponential":
             interval = clock.steps(every)
@@ -120,10 +127,58 @@ def make_schedule(
             schedule, shifted = optax.cosine_decay_schedule(base_lr, remaining, alpha=end_lr / base_lr), True
         case _:
             raise UserError(
-                f"config.schedule.name={name!r} is not one of constant, exponential, piecewise, poly, cosine"
+                f"config.schedule.name={name!r} is not one of constant, exponential, piecewise, poly, cosine, plateau"
             )
     if not warmup_steps:
         return schedule
     rise = optax.linear_schedule(0.0, base_lr, warmup_steps)
     after = schedule if shifted else (lambda step: schedule(step + warmup_steps))
     return optax.join_schedules([rise, after], [warmup_steps])
+
+
+def _scaled(clock: Clock, scale_from: int, *rates: float) -> list[float]:
+    factor = clock.batch_size / scale_from if scale_from else 1
+    return [rate * factor for rate in rates]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plateau:
+    """Lowers the learning rate when evaluations get no better, as AlexNet (section 5) and VGG (section 3.1) say.
+
+    Its state is {'scale': float32, factor on the learning rate; 'best': float32, the highest top-1 so far; 'waited':
+    int32, evaluations since}, scalars, and part of the state of training.
+
+    Attributes:
+      rate: factor on the scale.
+      patience: number of evaluations in a row without a better top-1 after which it is applied.
+      least: the scale goes no lower.
+    """
+
+    rate: float
+    patience: int
+    least: float
+
+    def start(self) -> dict[str, np.ndarray]:
+        """The state before the first evaluation."""
+        return {"scale": np.float32(1), "best": np.float32(-1), "waited": np.int32(0)}
+
+    def after(self, state: dict[str, np.ndarray], top1: float) -> dict[str, np.ndarray]:
+        """The state after an evaluation that gave `top1`."""
+        top1 = np.float32(top1)
+        if top1 > state["best"]:
+            return {"scale": np.float32(state["scale"]), "best": top1, "waited": np.int32(0)}
+        waited, scale = int(state["waited"]) + 1, float(state["scale"])
+        if waited >= self.patience:
+            waited, scale = 0, max(scale * self.rate, self.least)
+        return {"scale": np.float32(scale), "best": np.float32(state["best"]), "waited": np.int32(waited)}
+
+
+def make_plateau(
+    *, name: str, base_lr: float, rate: float = 0.1, patience: int = 3, end_lr: float = 0.0, **_
+) -> Plateau | None:
+    """The plateau of a schedule of that name, else None; the arguments are those of `make_schedule`."""
+    if name != "plateau":
+        return None
+    if rate >= 1:
+        raise UserError(f"config.schedule.rate={rate} must be below 1 for a plateau")
+    return Plateau(rate, patience, end_lr / base_lr)

@@ -4,11 +4,11 @@ import random
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 from inception_jax.data import crops
-from inception_jax.data.crops import random_area_crop, resize_and_central_crop, sample_box
+from inception_jax.data.crops import METHODS, random_area_crop, random_window, resize_and_central_crop, sample_box
 from inception_jax.data.decoding import PlainJpeg, decode_image, open_image
-from inception_jax.errors import UserError
 
 
 def picture(height, width, seed=0):
@@ -102,6 +102,162 @@ def test_box_that_never_fits_is_central_and_clamped_to_the_aspects(shape, aspect
     assert sample_box(*shape, random.Random(0), (1, 1), aspect) == box
 
 
+def test_boxes_follow_their_distributions():
+    """As above; the image is so large that whole pixels do not matter."""
+    top, left, height, width = boxes(20_000, 20_000, (0.1, 0.2), (1 / 4, 4))
+    draws = {
+        "area": (height * width / 4e8 - 0.1) / 0.1,
+        "aspect": np.log(width / height) / np.log(16) + 0.5,
+        "top": top / (20_001 - height),
+        "left": left / (20_001 - width),
+    }
+    for what, values in draws.items():
+        assert stats.kstest(values, "uniform").pvalue > 0.01, what
+    for a, b in (("area", "aspect"), ("area", "top"), ("aspect", "left"), ("top", "left")):
+        assert abs(np.corrcoef(draws[a], draws[b])[0, 1]) < 0.05, (a, b)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "encoded"])
+def test_a_bilinear_crop_draws_nothing_but_its_box(kind):
+    """What was trained once comes out again."""
+    encoded, pixels = jpeg(picture(40, 50))
+    rng, same = random.Random(7), random.Random(7)
+    random_area_crop(encoded if kind == "encoded" else pixels, rng, 16)
+    sample_box(40, 50, same, (0.08, 1.0), (3 / 4, 4 / 3))
+    assert rng.getstate() == same.getstate()
+
+
+def test_mixed_interpolation_is_each_of_pillows_methods_equally_often():
+    image = picture(13, 13)
+    expected = [np.asarray(Image.fromarray(image).resize((8, 8), method)) for method in METHODS]
+    assert len(set(METHODS)) == 4
+    counts, rng = np.zeros(4, int), random.Random(0)
+    for _ in range(1000):
+        crop = random_area_crop(image, rng, 8, area=(1, 1), aspect=(1, 1), mixed=True)
+        counts += [np.array_equal(crop, one) for one in expected]
+    assert counts.sum() == 1000
+    assert stats.chisquare(counts).pvalue > 0.01
+
+
+@pytest.mark.parametrize("shape", [(37, 50), (50, 37), (9, 11), (301, 203)])
+def test_a_mixed_crop_resizes_the_sampled_box(shape, monkeypatch):
+    encoded, pixels = jpeg(photo(*shape))
+    for seed, method in enumerate(METHODS):
+        monkeypatch.setattr(crops, "METHODS", (method,))
+        top, left, height, width = sample_box(*shape, random.Random(seed), (0.08, 1.0), (3 / 4, 4 / 3))
+        box = Image.fromarray(pixels[top : top + height, left : left + width])
+        expected = np.asarray(box.resize((24, 24), method))
+        np.testing.assert_array_equal(random_area_crop(pixels, random.Random(seed), 24, mixed=True), expected)
+        fast = random_area_crop(encoded, random.Random(seed), 24, mixed=True)
+        if method == Image.Resampling.BILINEAR:
+            np.testing.assert_array_equal(fast, random_area_crop(encoded, random.Random(seed), 24))
+        else:
+            np.testing.assert_array_equal(fast, expected)
+
+
+def windows_like(crop, image, shorter, method=Image.Resampling.BILINEAR):
+    """Where in the whole image, resized by Pillow, the crop is to be found, within a level; and the resized shape."""
+    height, width = (shorter * side // min(image.shape[:2]) for side in image.shape[:2])
+    whole = np.asarray(Image.fromarray(image).resize((width, height), method)).astype(int)
+    size = len(crop)
+    views = np.lib.stride_tricks.sliding_window_view(whole, (size, size), axis=(0, 1))
+    distances = np.abs(views - crop.transpose(2, 0, 1).astype(int)).max(axis=(2, 3, 4))
+    return np.argwhere(distances <= 1).tolist(), (height, width)
+
+
+@pytest.mark.parametrize("square", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "size", "scale"),
+    [
+        ((37, 50), 12, (16, 16)),
+        ((50, 37), 12, (14, 18)),
+        ((41, 41), 12, (12, 20)),
+        ((5, 7), 12, (15, 17)),  # enlarged
+        ((9, 64), 7, (9, 9)),  # not resized
+        ((131, 97), 12, (12, 13)),
+    ],
+)
+def test_a_window_is_cut_from_the_resized_image(shape, size, scale, square):
+    image, rng, seen = picture(*shape), random.Random(1), set()
+    for _ in range(12):
+        crop = random_window(image, rng, size, scale, square=square)
+        found = []
+        for shorter in range(scale[0], scale[1] + 1):
+            places, resized = windows_like(crop, image, shorter)
+            found += [(shorter, top, left, *resized) for top, left in places]
+        [(shorter, top, left, height, width)] = found
+        seen.add((shorter, top, left))
+        if square:
+            for start, side in ((top, height), (left, width)):
+                assert (side - shorter) // 2 <= start <= (side - shorter + 1) // 2 + shorter - size
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(37, 50), (53, 31), (5, 7)])
+def test_a_mixed_window_is_cut_from_what_that_method_resizes(method, shape, monkeypatch):
+    monkeypatch.setattr(crops, "METHODS", (method,))
+    image = picture(*shape)
+    for seed in range(4):
+        crop = random_window(image, random.Random(seed), 12, (17, 17), mixed=True)
+        assert len(windows_like(crop, image, 17, method)[0]) >= 1  # of an enlarged image some are alike
+
+
+@pytest.mark.parametrize("square", [False, True])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_the_window_of_a_jpeg_is_that_of_its_pixels(square, options, monkeypatch):
+    for shape in ((61, 83), (83, 60), (9, 7)):
+        encoded, pixels = jpeg(photo(*shape), **options)
+        for seed, method in enumerate(2 * METHODS):
+            monkeypatch.setattr(crops, "METHODS", (method,))
+            one, other = (
+                random_window(image, random.Random(seed), 20, (20, 34), mixed=True, square=square)
+                for image in (encoded, pixels)
+            )
+            np.testing.assert_array_equal(one, other)
+
+
+def drawn_windows(monkeypatch, shape, size, scale, square, count):
+    """Height and width of the resized image, top and left, of many draws."""
+    draws = []
+    monkeypatch.setattr(crops, "_resize_and_cut", lambda _, resized, *place: draws.append((*resized, *place[:2])))
+    image, rng = np.zeros((*shape, 3), np.uint8), random.Random(0)
+    for _ in range(count):
+        random_window(image, rng, size, scale, square=square)
+    return np.array(draws).T
+
+
+def assert_uniform(values, least, most):
+    assert (values.min(), values.max()) == (least, most)
+    assert stats.chisquare(np.bincount(values - least)).pvalue > 0.01
+
+
+@pytest.mark.parametrize("square", [False, True])
+@pytest.mark.parametrize("shape", [(40, 61), (61, 40)])
+def test_the_shorter_side_is_uniform(shape, square, monkeypatch):
+    height, width, top, left = drawn_windows(monkeypatch, shape, 12, (12, 40), square, 4000)
+    shorter = np.minimum(height, width)
+    assert_uniform(shorter, 12, 40)
+    np.testing.assert_array_equal(np.maximum(height, width), shorter * 61 // 40)
+    assert min(top.min(), left.min()) == 0
+    assert (top <= height - 12).all()
+    assert (left <= width - 12).all()
+
+
+def test_alexnets_windows_are_uniform_over_33_by_33_places_in_the_central_square(monkeypatch):
+    height, width, top, left = drawn_windows(monkeypatch, (375, 500), 224, (256, 256), True, 20_000)
+    assert set(zip(height.tolist(), width.tolist(), strict=True)) == {(256, 341)}
+    assert_uniform(top, 0, 32)
+    assert_uniform(left, 42, 42 + 32)  # (341 - 256) / 2 = 42.5, to the even 42
+    assert_uniform(top * 33 + left - 42, 0, 33 * 33 - 1)
+
+
+def test_vggs_windows_are_uniform_over_the_whole_image(monkeypatch):
+    _, _, top, left = drawn_windows(monkeypatch, (375, 500), 224, (256, 256), False, 20_000)
+    assert_uniform(top, 0, 32)
+    assert_uniform(left, 0, 341 - 224)
+
+
 @pytest.mark.parametrize(
     ("shape", "size", "resize", "resized", "offset"),
     [
@@ -127,9 +283,30 @@ def test_resize_and_central_crop_without_resizing_is_exact():
     np.testing.assert_array_equal(resize_and_central_crop(image, 21, 31), image[5:26, 22:43])  # 21.5 to the even 22
 
 
-def test_crop_larger_than_the_resized_image_is_refused():
-    with pytest.raises(UserError, match="224 x 224 crop from an image resized to 200: make resize at least 224"):
-        resize_and_central_crop(picture(300, 300), 224, 200)
+@pytest.mark.parametrize(
+    ("shape", "size", "resize", "resized", "source", "target"),
+    [
+        ((28, 28), 32, 28, (28, 28), (0, 0), (2, 2)),  # MNIST in LeNet-5's field
+        ((28, 28), 33, 28, (28, 28), (0, 0), (2, 2)),  # (33 - 28) / 2 = 2.5, rounded down
+        ((28, 40), 32, 28, (28, 40), (0, 4), (2, 0)),  # the longer side is cut
+        ((41, 28), 32, 28, (41, 28), (4, 0), (0, 2)),  # at 4.5, to the even 4
+        ((28, 30), 32, 28, (28, 30), (0, 0), (2, 1)),
+        ((37, 50), 24, 20, (20, 27), (0, 2), (2, 0)),  # 20 * 50 / 37 = 27.03; (27 - 24) / 2 = 1.5, to the even 2
+        ((7, 5), 24, 20, (28, 20), (2, 0), (0, 2)),
+    ],
+)
+def test_an_image_smaller_than_the_crop_is_centred_on_black(shape, size, resize, resized, source, target):
+    image = picture(*shape)
+    height, width = min(size, resized[0]), min(size, resized[1])
+    whole = triangle_resize(image, *resized)
+    expected = np.zeros((size, size, 3))
+    inside = np.s_[target[0] : target[0] + height, target[1] : target[1] + width]
+    expected[inside] = whole[source[0] : source[0] + height, source[1] : source[1] + width]
+    crop = resize_and_central_crop(image, size, resize, np.full((size, size, 3), 77, np.uint8))
+    assert_close(crop, expected)
+    outside = np.ones((size, size), bool)
+    outside[inside] = False
+    assert (crop[outside] == 0).all()
 
 
 def photo(height, width, seed=0):
@@ -210,7 +387,7 @@ def test_boxes_at_the_corners(corner, side, monkeypatch):
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:4:4"}])
 def test_the_evaluation_crop_of_a_jpeg_is_that_of_its_pixels(shape, options):
     encoded, pixels = jpeg(photo(*shape), **options)
-    for size, resize in ((28, 32), (28, 28), (20, 32)):
+    for size, resize in ((28, 32), (28, 28), (20, 32), (32, 28)):
         expected = resize_and_central_crop(pixels, size, resize)
         np.testing.assert_array_equal(resize_and_central_crop(encoded, size, resize), expected)
 
@@ -222,6 +399,8 @@ def test_crops_are_written_where_they_belong(kind):
     for crop in (
         lambda **out: random_area_crop(image, random.Random(5), 32, **out),
         lambda **out: random_area_crop(image, random.Random(5), 200, **out),
+        lambda **out: random_area_crop(image, random.Random(5), 32, mixed=True, **out),
+        lambda **out: random_window(image, random.Random(5), 32, (40, 50), **out),
         lambda **out: resize_and_central_crop(image, 32, 40, **out),
     ):
         expected = crop()

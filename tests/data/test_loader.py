@@ -1,6 +1,7 @@
 import io
 import multiprocessing
 import os
+import random
 import signal
 import threading
 from unittest import mock
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inception_jax.data import loader
-from inception_jax.data.decoding import DamagedImage
+from inception_jax.data import crops, loader
+from inception_jax.data.decoding import DamagedImage, open_image
 from inception_jax.errors import UserError
 
 GEOMETRY = loader.Geometry(8, 8, (0.3, 1.0), (0.75, 1.33))
@@ -52,11 +53,13 @@ class Files(Numbered):
         return file.getvalue(), index % 2
 
 
-def train(source, first=0, last=6, *, batch_size=4, share=None, seed=3, damage=None, threads=3, processes=0):
+def train(
+    source, first=0, last=6, *, batch_size=4, share=None, seed=3, damage=None, threads=3, processes=0, geometry=GEOMETRY
+):
     return list(
         loader.train_batches(
             source,
-            GEOMETRY,
+            geometry,
             loader.DamageReport(source) if damage is None else damage,
             seed=seed,
             batch_size=batch_size,
@@ -96,6 +99,58 @@ def test_each_epoch_shows_every_image_once_in_an_order_of_its_own():
     assert sorted(seen[:8]) == sorted(seen[8:]) == list(range(8))
     assert seen[:8] != seen[8:]
     assert seen[:8] != list(range(8))
+
+
+CROPS = {
+    "area": lambda image, rng: crops.random_area_crop(image, rng, 8, (0.3, 1.0), (0.75, 1.33), mixed=True),
+    "scale": lambda image, rng: crops.random_window(image, rng, 8, (9, 14), mixed=True),
+    "square": lambda image, rng: crops.random_window(image, rng, 8, (9, 14), mixed=True, square=True),
+    "central": lambda image, rng: crops.resize_and_central_crop(image, 8, 6),
+}
+
+
+@pytest.mark.parametrize("kind", CROPS)
+@pytest.mark.parametrize("source", [Numbered(10), Files(10)])
+def test_the_geometry_says_which_crop(kind, source):
+    """Drawn from a generator of each place in the stream: a function of seed and place alone."""
+    geometry = loader.Geometry(8, 6, (0.3, 1.0), (0.75, 1.33), kind, (9, 14), "mixed")
+    [batch] = train(source, last=1, geometry=geometry)
+    order = loader._order(10, 3, 0)
+    for place, crop in enumerate(batch["image"]):
+        if isinstance(source, Files):
+            image = open_image(source.encoded(int(order[place]))[0], "")
+        else:
+            image, _ = source[int(order[place])]
+        np.testing.assert_array_equal(crop, CROPS[kind](image, random.Random(3 << 64 | place)))
+    threads = train(source, geometry=geometry, threads=1, last=3)
+    assert_equal(threads[:1], [batch])
+    assert_equal(threads[2:], train(source, first=2, last=3, geometry=geometry))
+
+
+def test_a_central_training_crop_is_that_of_evaluation():
+    geometry = loader.Geometry(16, 12, (1, 1), (1, 1), "central")
+    source = Numbered(4)
+    [batch] = train(source, last=1, geometry=geometry)
+    damage = loader.DamageReport(source)
+    [expected] = loader.eval_batches(source, geometry, damage, batch_size=4, share=loader.ProcessShare(), threads=1)
+    np.testing.assert_array_equal(batch["image"], expected["image"][loader._order(4, 3, 0)])
+    black = ~batch["image"].any(axis=(0, 3))  # 12 x 10 pixels have become 14 x 12
+    np.testing.assert_array_equal(black, np.pad(np.zeros((14, 12), bool), ((1, 1), (2, 2)), constant_values=True))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"crop": "scale", "scale": (200, 256)}, "make data.scale at least data.image_size"),
+        ({"crop": "square", "scale": (223, 223)}, "windows of 224 x 224 from images resized to 223 pixels"),
+        ({"crop": "centre"}, "crop='centre' is not one of area, scale, square, central"),
+        ({"interpolation": "cubic"}, "interpolation='cubic' is not one of bilinear, mixed"),
+    ],
+)
+def test_an_impossible_geometry_is_refused(more, message):
+    with pytest.raises(UserError, match=message):
+        loader.Geometry(224, 256, (1, 1), (1, 1), **more)
+    loader.Geometry(224, 200, (1, 1), (1, 1), crop="area", scale=(1, 1))  # which has no scale
 
 
 def test_any_step_can_be_the_first():

@@ -13,11 +13,14 @@ PLAIN = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), flip=False)
 GEOMETRY = loader.Geometry(4, 4, (1.0, 1.0), (1.0, 1.0))
 
 
+VARIABLES = {"scale": np.float32(1), "statistics": {}}
+
+
 class Pixels:
     """A model whose six logits are stored in the image: `apply` reads them off the first pixels."""
 
-    def apply(self, variables, images, train):
-        return images[:, :2, :, 0].reshape(images.shape[0], -1)[:, :6] * variables, {}
+    def apply(self, variables, images, train, mutable):
+        return (images[:, :2, :, 0].reshape(images.shape[0], -1)[:, :6] * variables["scale"], {}), {}
 
 
 class Stored:
@@ -72,8 +75,7 @@ def run(source, batch_size, devices, kind="shard_map"):
     share = loader.ProcessShare()
     batches = loader.eval_batches(source, GEOMETRY, damage, batch_size=batch_size, share=share, threads=2)
     pairs = ((batch.pop("position"), parallel.shard(batch)) for batch in batches)
-    scale = parallel.replicate(jnp.float32(1.0))
-    return evaluate(step, scale, pairs, expected=len(source))
+    return evaluate(step, parallel.replicate(VARIABLES), pairs, expected=len(source))
 
 
 @pytest.mark.parametrize(("batch_size", "devices"), [(1, 1), (5, 1), (7, 1), (2, 2), (4, 4), (8, 4), (12, 2)])
@@ -116,4 +118,4 @@ def test_a_wrong_count_is_a_defect():
     batches = loader.eval_batches(source, GEOMETRY, damage, batch_size=2, share=share, threads=1)
     pairs = [(batch.pop("position"), parallel.shard(batch)) for batch in batches]
     with pytest.raises(RuntimeError, match="counted 4 images instead of 5"):
-        evaluate(step, parallel.replicate(jnp.float32(1.0)), pairs[:2], expected=5)
+        evaluate(step, parallel.replicate(VARIABLES), pairs[:2], expected=5)

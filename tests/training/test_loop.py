@@ -107,6 +107,79 @@ def test_a_resumed_run_is_bitwise_equal(step, tiny_config, tmp_path, uninterrupt
     assert ours == theirs
 
 
+def everything(config):
+    config.data.update(photometric="slim", pca_noise=0.1, randaugment=2, interpolation="mixed", shift=1)
+    config.data.update(mixup=0.2, cutmix=1.0)
+    config.optimizer.update(name="rmsprop", clip_norm=2.0, max_rms=0.5, weight_decay_reading="tf")
+    config.optimizer.lr_multipliers = (("bias$", 2.0),)
+    config.schedule.base_lr = 0.01
+
+
+def whitened(config):
+    config.data.update(crop="scale", scale=(16, 24), whitening="gcn_zca", photometric="slim_fast")
+    config.optimizer.update(name="lamb", freeze=("^stem/.*kernel",))
+    config.train.update(microbatch=1)
+
+
+def on_a_plateau(config):
+    config.data.update(crop="square", scale=(18, 20), whitening="gcn", channels=1)
+    config.optimizer.update(name="lars", lr_in_momentum=True, max_norm=1.0)
+    config.schedule.update(name="plateau", rate=0.1, patience=1, warmup="0 steps", base_lr=1e-6)
+
+
+def by_caffe(config):
+    config.data.update(crop="central", resize=12)
+    config.optimizer.update(name="sgd", lr_in_momentum=True, weight_decay_reading="decoupled")
+    config.train.freeze_batch_norm = True
+
+
+def adamw(config):
+    config.optimizer.update(name="adamw")
+    config.eval.batch_norm_check = 8
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stop"),
+    [(everything, 4), (whitened, 4), (on_a_plateau, 3), (on_a_plateau, 4), (by_caffe, 4), (adamw, 4)],
+)
+def test_every_augmentation_and_optimizer_resumes_bitwise(recipe, stop, tiny_config, tmp_path_factory, monkeypatch):
+    """An evaluation follows the checkpoint of step 3, and lowers the rate of the plateau; step 4 is after it."""
+    recipe(tiny_config)
+    tiny_config.train.steps = 6
+    tiny_config.eval.every = "3 steps"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    whole, parts = (tmp_path_factory.getbasetemp() / f"{recipe.__name__}-{name}" for name in ("whole", stop))
+    state = run(tiny_config, whole)  # the second time it is there already
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(loop, "Signals", StopAt(stop))
+        run(tiny_config, parts)
+    shutil.rmtree(tmp_path_factory.getbasetemp() / "cache", ignore_errors=True)  # statistics are in the checkpoint
+    assert_equal(run(tiny_config, parts), state)
+    assert [row for row in history(parts) if row["step"] > stop + 1] == [
+        row for row in history(whole) if row["step"] > stop + 1
+    ]
+
+
+def test_a_plateau_lowers_the_learning_rate(tiny_config, tmp_path):
+    on_a_plateau(tiny_config)
+    tiny_config.schedule.end_lr = 1e-7
+    tiny_config.eval.every = "3 steps"
+    run(tiny_config, tmp_path)  # a rate at which nothing changes, so that no evaluation is better than the first
+    rates = {row["step"]: row["learning_rate"] for row in history(tmp_path) if row["split"] == "train"}
+    assert {step: round(rate * 1e6, 6) for step, rate in rates.items()} == {2: 1, 4: 1, 6: 1, 8: 0.1, 10: 0.1, 12: 0.1}
+
+
+def test_batch_statistics_that_disagree_are_told_of(tiny_config, tmp_path, capsys):
+    tiny_config.model.batch_norm_decay = 0.9999  # the running statistics stay as they are initialised
+    tiny_config.eval.update(batch_norm_check=20, batch_size=24)
+    run(tiny_config, tmp_path)
+    rows = {row["split"]: row for row in history(tmp_path) if row["step"] == 12}
+    assert rows["train (running statistics)"]["count"] == rows["train (batch statistics)"]["count"] == 24
+    difference = abs(rows["train (running statistics)"]["top1"] - rows["train (batch statistics)"]["top1"])
+    assert difference > 0.05
+    assert "warning: on 24 training images top-1 is" in capsys.readouterr().err
+
+
 def test_an_evaluation_that_was_stopped_is_made_up_for(tiny_config, tmp_path, uninterrupted, monkeypatch):
     workdir = tmp_path / "resumed"
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 6"):
@@ -302,8 +375,19 @@ def test_many_damaged_images_stop_the_run_and_keep_what_is_trained(tiny_config, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.train.update(batch_size=6), "batch_size=6 does not divide over 4 devices .*next that does is 8"),
-        (lambda c: c.train.update(accumulate=3), r"batch_size=8 .*accumulate=3\); the next that does is 12"),
+        (
+            lambda c: c.train.update(batch_size=6),
+            "batch_size=6 does not divide over 4 devices; .* that does is 8",
+        ),
+        (
+            lambda c: c.train.update(microbatch=3),
+            "batch_size=8 .* in parts of config.train.microbatch=3; .* is 12",
+        ),
+        (lambda c: c.data.update(mixup=0.2, cutmix=1.0) or c.train.update(microbatch=1), "must take an even number"),
+        (lambda c: c.data.update(mixup=0.2) or c.train.update(loss="map"), "loss='map' has no mixed labels"),
+        (lambda c: c.data.update(crop="scale", scale=(10, 20)), "make data.scale at least data.image_size"),
+        (lambda c: c.optimizer.update(freeze=("steam",)), "config.optimizer.freeze: 'steam' fits no parameter"),
+        (lambda c: c.eval.update(batch_norm_check=8, batch_size=64), "needs a batch of 64 images, and there are 48"),
         (lambda c: c.data.update(resize=15), "data.resize=15 is less than config.data.image_size=16"),
         (lambda c: c.update(seed=-1), "config.seed=-1 must be between 0 and 4294967295"),
         (lambda c: c.train.update(epochs=2.0), "here steps=12 and epochs=2; set the others to 0"),

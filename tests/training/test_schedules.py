@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from inception_jax.errors import UserError
-from inception_jax.training.schedules import Clock, make_schedule
+from inception_jax.training.schedules import Clock, make_plateau, make_schedule
 
 CLOCK = Clock(batch_size=10, examples_per_epoch=105)  # 10.5 steps an epoch
 
@@ -83,10 +83,34 @@ def test_constant():
     np.testing.assert_allclose(rates([0, 50, 100], name="constant"), 0.4)
 
 
+def test_linear_scaling_from_the_papers_batch():
+    # The batch is 10: a rate for 32 becomes 10 / 32 of it, and so does the end's.
+    got = rates([0, 100], name="poly", scale_from=32, end_lr=0.1)
+    np.testing.assert_allclose(got, [0.4 * 10 / 32, 0.1 * 10 / 32], rtol=1e-6)
+    np.testing.assert_allclose(rates([0, 100], name="poly", end_lr=0.1), [0.4, 0.1], rtol=1e-6)
+
+
+def test_a_plateau_lowers_the_rate_and_keeps_to_its_floor():
+    plateau = make_plateau(name="plateau", base_lr=0.01, rate=0.1, patience=2, end_lr=1e-4)
+    state, scales = plateau.start(), []
+    for top1 in (0.1, 0.3, 0.3, 0.2, 0.29, 0.4, 0.4, 0.4, 0.1, 0.1):
+        state = plateau.after(state, top1)
+        scales.append(float(state["scale"]))
+    # 0.3 is the best; two evaluations that are no better; 0.29, then 0.4 is; two; two.
+    np.testing.assert_allclose(scales, [1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01], rtol=1e-6)
+    np.testing.assert_allclose(rates([0, 50], name="plateau"), 0.4)
+    assert make_plateau(name="constant", base_lr=0.01) is None
+    with pytest.raises(UserError, match="rate=1.5 must be below 1 for a plateau"):
+        make_plateau(name="plateau", base_lr=0.01, rate=1.5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "linear"}, "schedule.name='linear' is not one of constant, exponential, piecewise, poly, cosine"),
+        (
+            {"name": "linear"},
+            "schedule.name='linear' is not one of constant, exponential, piecewise, poly, cosine, plateau",
+        ),
         ({"name": "constant", "warmup": "100 steps"}, "warmup='100 steps' is 100 steps, training only 100"),
         ({"name": "exponential", "every": "4 examples"}, "every='4 examples' is less than one step"),
     ],

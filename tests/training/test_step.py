@@ -1,13 +1,15 @@
 """The training step: the same on any number of devices, and each of its options does what it says."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inception_jax import create_model
+from inception_jax import UserError, create_model
 from inception_jax.data.augment import Preprocessing
-from inception_jax.training.losses import cross_entropy
+from inception_jax.training.losses import cross_entropy, make_loss
 from inception_jax.training.optimizers import make_optimizer
 from inception_jax.training.parallelism import AXIS, DataParallel
 from inception_jax.training.state import create_state
@@ -25,17 +27,37 @@ def batch(size=8):
     }
 
 
-def train(steps=2, *, devices=1, kind="shard_map", norm="none", sync=False, flip=True, donate=False, size=8, **options):
+SGD = functools.partial(make_optimizer, name="sgd", momentum=0.9, weight_decay=1e-3)
+
+
+def train(
+    steps=2,
+    *,
+    devices=1,
+    kind="shard_map",
+    norm="none",
+    sync=False,
+    batch_statistics=None,
+    donate=False,
+    size=8,
+    optimizer=SGD,
+    label_smoothing=0.0,
+    augment=None,
+    plateau=None,
+    **options,
+):
     """Returns the state and the last metrics after some steps of the tiny network."""
-    model = create_model("tiny", 3, norm=norm).clone(batch_norm_axis=AXIS if sync else None)
+    model = create_model("tiny", 3, norm=norm)
+    model = model.clone(batch_norm_axis=AXIS if sync else None, batch_statistics=batch_statistics)
     schedule = lambda step: 0.1 / (1 + step)  # noqa: E731
-    optimizer = make_optimizer(schedule, name="sgd", momentum=0.9, weight_decay=1e-3)
     options = {"seed": 1, "aux_weights": {"aux1": 0.3}} | options
-    preprocessing = Preprocessing((128.0,) * 3, (64.0,) * 3, flip)
-    step = make_train_step(model, optimizer, schedule, preprocessing, **options)
+    preprocessing = Preprocessing((128.0,) * 3, (64.0,) * 3, **({"flip": True} | (augment or {})))
+    loss = make_loss("softmax", label_smoothing)
+    step = make_train_step(model, optimizer, schedule, preprocessing, loss, **options)
     parallel = DataParallel(kind, jax.devices()[:devices])
     mapped = parallel.map(step, donate)
-    state = create_state(model, optimizer, jax.random.key(0), SHAPE, bool(options.get("average_decay")))
+    average = bool(options.get("average_decay"))
+    state = create_state(model, optimizer(0.0), jax.random.key(0), SHAPE, average, plateau=plateau)
     state = parallel.replicate(state)
     for _ in range(steps):
         (state, metrics), _ = mapped(state, parallel.shard(batch(size)))
@@ -68,12 +90,11 @@ def test_running_statistics_are_the_mean_over_devices():
     for part in parts:
         images = (part["image"] - 128.0) / 64.0
         model = create_model("tiny", 3, norm="batch")
-        optimizer = make_optimizer(lambda step: 0.1, name="sgd")
-        state = create_state(model, optimizer, jax.random.key(0), SHAPE, average=False)
+        state = create_state(model, SGD(0.0), jax.random.key(0), SHAPE, average=False)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         _, updated = model.apply(variables, images, train=True, mutable=["batch_stats"])
         means.append(updated["batch_stats"]["stem"]["conv3x3_bn"]["mean"])
-    state, _ = train(1, devices=2, norm="batch", flip=False)
+    state, _ = train(1, devices=2, norm="batch", augment={"flip": False})
     np.testing.assert_allclose(state.batch_stats["stem"]["conv3x3_bn"]["mean"], np.mean(means, axis=0), rtol=1e-4)
 
 
@@ -104,14 +125,13 @@ def test_averages_follow_tensorflows_rule():
         decay = min(0.15, (1 + step) / (10 + step))
         average = jax.tree.map(lambda a, p, d=decay: d * a + (1 - d) * p, average, state.params)
         assert_close(state.average["params"], average, rtol=1e-5, atol=1e-7)
-    assert states[1].inference_variables is states[1].average
+    assert states[1].inference_variables["params"] is states[1].average["params"]
     assert train(1)[0].average == {}
 
 
 def train_start():
     model = create_model("tiny", 3)
-    optimizer = make_optimizer(lambda step: 0.1, name="sgd")
-    return create_state(model, optimizer, jax.random.key(0), SHAPE, average=False)
+    return create_state(model, SGD(0.0), jax.random.key(0), SHAPE, average=False)
 
 
 def test_the_learning_rate_is_that_of_the_step():
@@ -119,30 +139,66 @@ def test_the_learning_rate_is_that_of_the_step():
 
 
 def test_label_smoothing_by_hand():
-    logits, labels = jnp.array([[2.0, 0.0, 0.0, 0.0]]), jnp.array([0])
+    logits, targets = jnp.array([[2.0, 0.0, 0.0, 0.0]]), jnp.array([[1.0, 0.0, 0.0, 0.0]])
     log_p = 2 - np.log(np.exp(2) + 3), -np.log(np.exp(2) + 3)
-    np.testing.assert_allclose(cross_entropy(logits, labels), [-log_p[0]], rtol=1e-6)
+    np.testing.assert_allclose(cross_entropy(logits, targets), [-log_p[0]], rtol=1e-6)
     # (1 - 0.2) onehot + 0.2 / 4
     np.testing.assert_allclose(
-        cross_entropy(logits, labels, 0.2), [-(0.85 * log_p[0] + 3 * 0.05 * log_p[1])], rtol=1e-6
+        cross_entropy(logits, targets, 0.2), [-(0.85 * log_p[0] + 3 * 0.05 * log_p[1])], rtol=1e-6
     )
-    assert train(1, label_smoothing=0.2)[1]["loss"] != train(1)[1]["loss"]
+    (_, smooth), (_, plain) = train(1, label_smoothing=0.2), train(1)
+    assert smooth["loss"] != plain["loss"]
+    assert smooth["aux1_loss"] != plain["aux1_loss"]
 
 
-def test_flips_depend_on_the_example_alone():
-    flipping = Preprocessing((0.0,) * 3, (1.0,) * 3, flip=True)
-    images = np.arange(64 * 4 * 3, dtype=np.uint8).reshape(64, 1, 4, 3)
-    index = np.arange(64, dtype=np.uint32)
-    out = np.asarray(flipping.train(images, index, jax.random.key(0)))
-    flipped = (out == images[:, :, ::-1]).all(axis=(1, 2, 3))
-    kept = (out == images).all(axis=(1, 2, 3))
-    np.testing.assert_array_equal(flipped, ~kept)
-    assert 16 < flipped.sum() < 48
-    part = np.asarray(flipping.train(images[10:20], index[10:20], jax.random.key(0)))
-    np.testing.assert_array_equal(part, out[10:20])
+def test_frozen_parameters_stay_and_have_no_gradient():
+    optimizer = functools.partial(SGD, freeze=("stem", "body/.*/bias"))
+    (state, metrics), (free, all_metrics), start = (
+        train(3, optimizer=optimizer, freeze=("stem", "body/.*/bias")),
+        train(3),
+        jax.device_get(train_start()),
+    )
+    np.testing.assert_array_equal(state.params["stem"]["conv3x3"]["kernel"], start.params["stem"]["conv3x3"]["kernel"])
+    np.testing.assert_array_equal(state.params["body"]["conv3x3"]["bias"], 0)
+    assert not np.array_equal(state.params["body"]["conv3x3"]["kernel"], start.params["body"]["conv3x3"]["kernel"])
+    assert np.any(free.params["body"]["conv3x3"]["bias"] != 0)
+    assert metrics["grad_norm"] < all_metrics["grad_norm"]
 
 
-def test_normalisation():
-    preprocessing = Preprocessing((127.5, 100.0, 0.0), (127.5, 1.0, 2.0), flip=False)
-    pixel = jnp.array([[[[255, 90, 8]]]], jnp.uint8)
-    np.testing.assert_allclose(preprocessing.evaluate(pixel)[0, 0, 0], [1.0, -10.0, 4.0])
+def test_frozen_batch_statistics_are_used_and_stay():
+    frozen, _ = train(2, norm="batch", batch_statistics=False)
+    statistics = frozen.batch_stats["stem"]["conv3x3_bn"]
+    np.testing.assert_array_equal(statistics["mean"], 0)
+    np.testing.assert_array_equal(statistics["var"], 1)
+    assert np.any(train(2, norm="batch")[0].batch_stats["stem"]["conv3x3_bn"]["mean"] != 0)
+
+
+def test_the_plateaus_scale_is_that_of_the_learning_rate():
+    plateau = {"scale": np.float32(0.5), "best": np.float32(0), "waited": np.int32(1)}
+    halved, metrics = train(1, plateau=plateau)
+    assert float(metrics["learning_rate"]) == pytest.approx(0.05)
+    start = jax.device_get(train_start()).params
+    moved, half = (jax.tree.map(lambda p, q: p - q, state.params, start) for state in (train(1)[0], halved))
+    assert_close(jax.tree.map(lambda x: x / 2, moved), half, rtol=1e-3, atol=1e-7)
+
+
+def test_mixed_labels_have_the_shares_of_the_images(monkeypatch):
+    """With a share of 1 nothing is mixed; with 0 each image is its partner's, label and all."""
+    at = lambda share: lambda self, images, index, key: (images, jnp.full(len(images), share))  # noqa: E731
+    losses = []
+    for share in (1.0, 0.0, 0.25):
+        monkeypatch.setattr(Preprocessing, "mix", at(share))
+        losses.append(float(train(1, augment={"mixup": 1.0})[1]["loss"]))
+    own, partners, mixed = losses
+    assert own == pytest.approx(float(train(1)[1]["loss"]), rel=1e-6)
+    assert own != pytest.approx(partners, rel=1e-3)
+    assert mixed == pytest.approx(0.25 * own + 0.75 * partners, rel=1e-5)
+
+
+def test_lenets_criterion_by_hand():
+    # Distances 1 and 3; the first class is right: 1 + log(e^-10 + e^-1 + e^-3).
+    logits, targets = jnp.array([[-1.0, -3.0]]), jnp.array([[1.0, 0.0]])
+    expected = 1 + np.log(np.exp(-10) + np.exp(-1) + np.exp(-3))
+    np.testing.assert_allclose(make_loss("map")(logits, targets), [expected], rtol=1e-6)
+    with pytest.raises(UserError, match="label_smoothing is for config.train.loss='softmax'"):
+        make_loss("map", 0.1)

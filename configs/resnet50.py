@@ -1,0 +1,70 @@
+"""ResNet-50 on ImageNet, to compare with.
+
+Papers: He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", 2015, https://arxiv.org/abs/1512.03385,
+section 3.4; Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017,
+https://arxiv.org/abs/1706.02677
+
+  python main.py --config=configs/resnet50.py --workdir=/data/resnet50              He et al.
+  python main.py --config=configs/resnet50.py:goyal --workdir=/data/resnet50_goyal  Goyal et al.
+
+He et al. state (from summaries; the range of the scale and the colours from memory, unverified): images whose shorter
+side is drawn from 256 to 480, crops of 224, mirrored, AlexNet's shift of colours; batch 256, momentum 0.9, weight decay
+1e-4, a learning rate of 0.1, a tenth whenever the error stands still, 600,000 steps (120 epochs). The authors' page
+adds (github.com/KaimingHe/deep-residual-networks): 8 GPUs of 32 images each, which batch normalisation sees by itself;
+momentum of updates. Chosen here: standing still is five evaluations without a better top-1, three times at most;
+running statistics decay by 0.9 (torchvision).
+
+Goyal et al. state (from memory, unverified): a rate of 0.1 for each 256 images, which rises to that for five epochs; a
+tenth after 30, 60 and 80 of 90 epochs; GoogLeNet's crops; 32 images a GPU; batches of up to 8,192 on 256 P100. Here it
+stands at 256; with --config.train.batch_size=8192 the rate follows.
+
+Not reproduced: of He et al. the mean image (a mean colour is subtracted) and statistics taken anew after training; of
+Goyal et al. gamma = 0 at the end of each block, distortions of colour, and a warm-up that begins at 0.1 rather than 0.
+Parts of 32 must divide each device's share. `modern` and `smoke` may follow: `:goyal,smoke`.
+
+Published, top-1 and top-5 error on the validation set with one central crop: 24.7 and 7.8 % (the authors' page); Goyal
+et al. 23.6 % top-1 (from memory, unverified), with the stride in the 3x3 (--config.model.downsample=conv3x3). Of this
+recipe nothing but single steps was run here; the network on the digits: configs/digits.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """Returns the recipe that `argument`, what stands behind the colon, names."""
+    recipe, options = common.parse(argument, ("he", "goyal"))
+    config = common.get_config()
+
+    config.model.name = "resnet50"
+    config.model.downsample = "conv1x1" if recipe == "he" else "conv3x3"
+    config.model.batch_norm_decay = 0.9
+
+    config.data.name = "imagenet2012"
+
+    config.train.batch_size = 256
+    config.train.microbatch = 32
+
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 1e-4
+
+    config.schedule.base_lr = 0.1
+    config.schedule.rate = 0.1
+
+    if recipe == "he":
+        config.data.crop = "scale"
+        config.data.scale = (256, 480)
+        config.data.pca_noise = 0.1
+        config.train.examples = 600_000 * 256
+        config.optimizer.lr_in_momentum = True
+        config.schedule.name = "plateau"
+        config.schedule.patience = 5
+        config.schedule.end_lr = 1e-4
+    else:
+        config.train.epochs = 90.0
+        config.schedule.name = "piecewise"
+        config.schedule.scale_from = 256
+        config.schedule.warmup = "5 epochs"
+        config.schedule.boundaries = ("30 epochs", "60 epochs", "80 epochs")
+    return common.finish(config, options, smoke_size=32)

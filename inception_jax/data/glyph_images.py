@@ -1,0 +1,240 @@
+"""Pictures of characters, drawn: what `glyphs` writes.
+
+Run as a file it draws for another process, see `encoded_images`. It imports neither JAX nor TFDS, nor anything else of
+this package, which would bring in JAX: a worker starts in a fraction of a second.
+"""
+
+import functools
+import io
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
+
+# No two look alike, mirrored or not, when they are turned, sheared and stretched a little: of 0, O, o and the Greek and
+# Cyrillic o there is one, of c and C, X and x, A, Greek and Cyrillic alike, and neither 1, I and l nor N and its mirror
+# image. Chosen by the largest correlation of two characters over fonts and distortions (below 0.89), and then by what a
+# trained network confused.
+CLASSES = (
+    "023456789ACFGHKLMNPRTUWXYZΔΞΣΦΨΩДЖЛЦЧШЫЮЂЉЊbefknqyαζλμξφω#$%&@+=*<~€£§¶©±∞∇∀√∈⊕⊗⊞⊠⊥≡≤∠↺↵⇑‡‰«Þæŋœ♭¿DБѢβ↯↷⊎⊏⊢⋄∟ϠϞϚʤɮ↝↰↴↹⇅⌂®"
+)
+
+# Upright faces that hold all of `CLASSES`; slanted ones come by shearing. In true italics a character may look like
+# another one's upright form.
+FONTS = (
+    "DejaVuSans",
+    "DejaVuSans-Bold",
+    "DejaVuSansMono",
+    "DejaVuSansMono-Bold",
+    "DejaVuSerif",
+    "DejaVuSerif-Bold",
+    "STIXGeneral",
+    "STIXGeneralBol",
+)
+
+SPLITS = ("train", "test")
+
+_SEED = 1  # other images: another number here, and another VERSION of the builder
+
+
+class Difficulty(NamedTuple):
+    """Ranges that are drawn from, evenly. Lengths are shares of the image's side, colours 0 to 255; our choice."""
+
+    rotation: float  # up to so many degrees either way
+    shear: float  # horizontal, either way: tangent of the angle
+    stretch: float  # greatest ratio by which width grows over height, or height over width
+    extent: float  # least longer side of the glyph's box, when distorted; the greatest is 0.95
+    contrast: float  # least difference of luminance between ink and paper
+    gradient: float  # of the paper: greatest difference between its middle and an edge, in each channel and direction
+    clutter: int  # most other things behind the glyph: parts of glyphs, and lines
+    clutter_colour: float  # their colour lies so far on the way from the paper's to any other
+    strokes: int  # most lines over the glyph, of any colour
+    blur: float  # greatest standard deviation, for 32 pixels; it grows with the image
+    noise: float  # greatest standard deviation, of each pixel and channel
+
+
+DIFFICULTIES = {
+    1: Difficulty(10, 0.1, 1.15, 0.7, 110, 20, 2, 0.3, 0, 0.3, 8),
+    2: Difficulty(20, 0.2, 1.3, 0.6, 80, 40, 4, 0.5, 0, 0.6, 16),
+    3: Difficulty(30, 0.3, 1.5, 0.5, 60, 60, 6, 0.9, 1, 0.9, 28),
+}
+
+
+def label(split: str, index: int) -> int:
+    """Returns the index in `CLASSES` of an image; each run of len(CLASSES) images holds each class once."""
+    block, position = divmod(index, len(CLASSES))
+    return int(_order(split, block)[position])
+
+
+@functools.lru_cache(maxsize=4)
+def _order(split: str, block: int) -> np.ndarray:
+    return _rng(split, 1, block).permutation(len(CLASSES))
+
+
+def _rng(split: str, purpose: int, number: int) -> np.random.Generator:
+    return np.random.default_rng((_SEED, SPLITS.index(split), purpose, number))
+
+
+def image(fonts: str, split: str, index: int, size: int, difficulty: int) -> np.ndarray:
+    """Draws an image: a function of the arguments alone, and of the versions of the fonts, Pillow and NumPy.
+
+    Args:
+      fonts: the directory of `FONTS`.
+      split: one of `SPLITS`.
+      index: from 0; its class is `label(split, index)`.
+      size: height and width in pixels.
+      difficulty: a key of `DIFFICULTIES`.
+
+    Returns:
+      uint8 [size, size, 3], RGB.
+    """
+    rng, ranges = _rng(split, 0, index), DIFFICULTIES[difficulty]
+    while True:
+        paper, ink = rng.uniform(0, 255, (2, 3))
+        red, green, blue = ink - paper
+        if abs(0.299 * red + 0.587 * green + 0.114 * blue) >= ranges.contrast:  # luma of ITU-R BT.601
+            break
+
+    def glyph(character: str) -> Image.Image:
+        return _glyph(os.path.join(fonts, f"{FONTS[rng.integers(len(FONTS))]}.ttf"), character, size * 3 // 4)
+
+    axis = np.linspace(-1, 1, size)[:, None]
+    down, right = rng.uniform(-ranges.gradient, ranges.gradient, (2, 3))
+    canvas = Image.fromarray((paper + down * axis[:, None] + right * axis).clip(0, 255).astype(np.uint8))
+    for _ in range(rng.integers(ranges.clutter, endpoint=True)):
+        colour = paper + ranges.clutter_colour * (rng.uniform(0, 255, 3) - paper)
+        if rng.random() < 0.5:
+            shape = _line(size, rng)
+        else:  # a glyph whose middle is at the image's edge or beyond it
+            angle, distance = rng.uniform(0, 2 * math.pi), size * rng.uniform(0.45, 0.65)
+            middle = (size / 2 + distance * math.cos(angle), size / 2 + distance * math.sin(angle))
+            other = glyph(CLASSES[rng.integers(len(CLASSES))])
+            shape = _distorted(other, size, rng.uniform(0.3, 0.7), ranges, rng, middle)
+        _paint(canvas, colour, shape)
+    extent = rng.uniform(ranges.extent, 0.95)
+    _paint(canvas, ink, _distorted(glyph(CLASSES[label(split, index)]), size, extent, ranges, rng))
+    for _ in range(rng.integers(ranges.strokes, endpoint=True)):
+        _paint(canvas, rng.uniform(0, 255, 3), _line(size, rng))
+
+    canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(0, ranges.blur) * size / 32))
+    noise = rng.uniform(0, ranges.noise) * rng.standard_normal((size, size, 3), np.float32)
+    return np.rint(noise + canvas).clip(0, 255).astype(np.uint8)
+
+
+def _paint(canvas: Image.Image, colour: np.ndarray, shape: Image.Image) -> None:
+    canvas.paste(tuple(map(int, colour)), mask=shape)
+
+
+@functools.cache
+def _glyph(path: str, character: str, side: int) -> Image.Image:
+    """The character in grey, 255 on 0, its longer side `side` pixels, with a border of one pixel."""
+    # Larger and then reduced, because what hinting makes of small sizes depends on FreeType's version.
+    mask = _font(path, 4 * side).getmask(character)
+    drawn = Image.frombytes("L", mask.size, bytes(mask))
+    drawn = drawn.crop(drawn.getbbox())
+    width, height = (max(1, round(length * side / max(drawn.size))) for length in drawn.size)
+    # Outside of an image a transformation finds nothing to interpolate with: edges there would be jagged.
+    return ImageOps.expand(drawn.resize((width, height), Image.Resampling.BOX), 1)
+
+
+@functools.cache
+def _font(path: str, em: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, em, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _distorted(glyph: Image.Image, size: int, extent: float, ranges: Difficulty, rng, middle=None) -> Image.Image:
+    """Places a glyph in a grey image [size, size]: around `middle`, or anywhere, but then all of it inside."""
+    angle = math.radians(rng.uniform(-ranges.rotation, ranges.rotation))
+    shear = rng.uniform(-ranges.shear, ranges.shear)
+    stretch = math.sqrt(ranges.stretch ** rng.uniform(-1, 1))
+    cos, sin = math.cos(angle), math.sin(angle)
+    # Rotation times shear times stretch.
+    xx, xy = cos * stretch, (cos * shear - sin) / stretch
+    yx, yy = sin * stretch, (sin * shear + cos) / stretch
+    width, height = glyph.size
+    box = np.array([abs(xx) * width + abs(xy) * height, abs(yx) * width + abs(yy) * height])
+    scale = extent * size / box.max()
+    x, y = middle or rng.uniform(scale * box / 2, size - scale * box / 2)
+    # Pillow wants the way back, from the pixels of the result to those of the glyph.
+    determinant = scale * (xx * yy - xy * yx)
+    xx, xy, yx, yy = yy / determinant, -xy / determinant, -yx / determinant, xx / determinant
+    back = (xx, xy, width / 2 - xx * x - xy * y, yx, yy, height / 2 - yx * x - yy * y)
+    return glyph.transform((size, size), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
+
+
+def _line(size: int, rng) -> Image.Image:
+    """A straight line in a grey image [size, size], 0.025 to 0.1 of the side thick."""
+    twice = Image.new("L", (2 * size, 2 * size))  # and reduced, because Pillow's lines have jagged edges
+    ends = rng.uniform(0, 2 * size, 4).tolist()
+    ImageDraw.Draw(twice).line(ends, fill=255, width=round(2 * size * rng.uniform(0.025, 0.1)))
+    return twice.reduce(2)
+
+
+def encoded_images(
+    fonts: str, split: str, count: int, size: int, difficulty: int, workers: int
+) -> Iterator[bytes]:
+    """Yields the first `count` images of a split as PNG, the same ones for any number of workers.
+
+    Args:
+      fonts: see `image`, as the next four are.
+      split: ...
+      count: of images.
+      size: ...
+      difficulty: ...
+      workers: processes that draw, or 1: none but this one. They run this file alone, and are no children of
+        `multiprocessing`'s: a fork would be dangerous beside JAX's threads, and a spawn would run the caller's main
+        module again.
+    """
+    if workers == 1:
+        yield from (_encoded(fonts, split, index, size, difficulty) for index in range(count))
+        return
+    # NumPy would start threads for each core in each worker.
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    pool = []
+    try:
+        for first in range(workers):
+            work = (fonts, split, first, count, workers, size, difficulty)
+            command = [sys.executable, "-P", __file__, *map(str, work)]
+            pool.append(
+                subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment)
+            )
+        for index in range(count):
+            # A worker waits while its pipe is full: none is far ahead.
+            pipe = pool[index % workers].stdout
+            length = int.from_bytes(pipe.read(4), "little")
+            data = pipe.read(length)
+            if not data or len(data) < length:
+                raise RuntimeError(f"the process that draws image {index} of {split!r} has ended")
+            yield data
+    finally:
+        for worker in pool:
+            worker.kill()
+            worker.communicate()
+
+
+def _encoded(fonts: str, split: str, index: int, size: int, difficulty: int) -> bytes:
+    png = io.BytesIO()
+    # Noise cannot be compressed: a higher level takes longer and saves 2 %.
+    Image.fromarray(image(fonts, split, index, size, difficulty)).save(png, "PNG", compress_level=1)
+    return png.getvalue()
+
+
+def _work() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the other process too, which ends this one
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end silently with the other process
+    fonts, split, *numbers = sys.argv[1:]
+    first, count, step, size, difficulty = map(int, numbers)
+    for index in range(first, count, step):
+        data = _encoded(fonts, split, index, size, difficulty)
+        sys.stdout.buffer.write(len(data).to_bytes(4, "little") + data)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    _work()

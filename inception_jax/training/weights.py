@@ -1,0 +1,145 @@
+"""Weights outside of a run: exported to a file, and taken over by another run."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from inception_jax.errors import UserError
+from inception_jax.training.checkpoints import read_facts, read_weights
+from inception_jax.training.optimizers import path_of
+
+_FACTS = "facts"  # beside the arrays of an exported file: JSON
+
+
+def find_checkpoint(path: Path, which: str = "best") -> Path:
+    """The directory of a checkpoint in a workdir.
+
+    Args:
+      path: a workdir, or a checkpoint itself.
+      which: 'best' (by top-1; the last, if none was evaluated), 'last', or a step.
+
+    Raises:
+      UserError: there is no such checkpoint.
+    """
+    if (path / "state").is_dir():
+        return path
+    steps = sorted(int(entry.name) for entry in (path / "checkpoints").glob("*") if entry.name.isdigit())
+    if not steps:
+        raise UserError(f"{path} is neither a workdir with checkpoints nor a checkpoint nor a file of weights")
+    if which == "last":
+        step = steps[-1]
+    elif which == "best":
+        metrics = {step: read_facts(path / "checkpoints" / str(step))["metrics"] for step in steps}
+        evaluated = {step: values for step, values in metrics.items() if values}
+        step = max(evaluated, key=lambda s: (evaluated[s]["top1"], -evaluated[s]["loss"], s), default=steps[-1])
+    elif which.isdigit() and int(which) in steps:
+        step = int(which)
+    else:
+        raise UserError(f"{path} has no checkpoint {which!r}; it has best, last, {', '.join(map(str, steps))}")
+    return path / "checkpoints" / str(step)
+
+
+def export_weights(checkpoint: Path, file: Path) -> int:
+    """Writes the weights of a checkpoint to an .npz file, by names such as 'params/inception_4a/conv1x1/kernel'.
+
+    With them goes 'facts', a JSON text of what inference needs besides: network, preprocessing, class names. Statistics
+    of the training set (whitening) are not written.
+
+    Returns:
+      The number of arrays.
+
+    Raises:
+      UserError: the checkpoint cannot be read, or the file not be written.
+    """
+    variables, facts = read_weights(checkpoint)
+    arrays = _flat(variables)
+    try:
+        with open(file, "wb") as target:
+            np.savez(target, **arrays, **{_FACTS: np.array(json.dumps(facts["inference"]))})
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}") from None
+    return len(arrays)
+
+
+def load_weights(path: str) -> dict[str, np.ndarray]:
+    """Reads weights by names such as 'params/inception_4a/conv1x1/kernel' and 'batch_stats/...'.
+
+    Args:
+      path: a workdir (its best checkpoint), a checkpoint (WORKDIR/checkpoints/STEP), or a file of `export_weights`. Of
+        a run that kept moving averages these are taken.
+
+    Raises:
+      UserError: it is none of these, or damaged.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"there is no {place} to take weights from")
+    if place.is_dir():
+        return _flat(read_weights(find_checkpoint(place))[0])
+    try:
+        with np.load(place) as arrays:
+            return {name: arrays[name] for name in arrays.files if name != _FACTS}
+    except Exception as error:  # NumPy and zipfile raise many types on damaged files
+        raise UserError(f"{place} cannot be read as a file of exported weights: {error}") from None
+
+
+def transfer(variables: dict, weights: dict[str, np.ndarray], new: Sequence[str]) -> tuple[dict, list[str]]:
+    """Takes weights over into a network.
+
+    A parameter that fits one of the patterns `new` stays as it is initialised; every other must be among the weights,
+    with its very shape.
+
+    Args:
+      variables: {'params', 'batch_stats'} of the network.
+      weights: of `load_weights`.
+      new: patterns, searched in 'inception_4a/conv1x1/kernel'.
+
+    Returns:
+      The variables with the weights, and the report, lines.
+
+    Raises:
+      UserError: parameters are missing or have other shapes; all are listed.
+    """
+    taken, begun, wrong = [], [], []
+
+    def take(path, ours):
+        name = path_of(path)
+        if any(re.search(pattern, name.partition("/")[2]) for pattern in new):
+            begun.append(name)
+            return ours
+        theirs = weights.get(name)
+        if theirs is None:
+            wrong.append(f"{name}: not there")
+        elif theirs.shape != ours.shape:
+            wrong.append(f"{name}: {_shape(theirs)} there, {_shape(ours)} here")
+        else:
+            taken.append(name)
+            return theirs.astype(ours.dtype)
+        return ours
+
+    variables = jax.tree_util.tree_map_with_path(take, variables)
+    if wrong:
+        listed = "\n".join(f"  {line}" for line in wrong)
+        raise UserError(
+            f"config.init_from: {len(wrong)} of {len(wrong) + len(taken) + len(begun)} arrays do not match; those that "
+            f"are to begin anew must fit a pattern of config.init_new:\n{listed}"
+        )
+    lines = [f"{len(taken)} arrays are taken over, {len(begun)} begin anew, all others match"]
+    if begun:
+        lines.append("begin anew: " + ", ".join(begun))
+    unused = sorted(weights.keys() - set(taken))
+    if unused:
+        lines.append("not used: " + ", ".join(unused))
+    return variables, lines
+
+
+def _flat(variables: dict) -> dict[str, np.ndarray]:
+    return {path_of(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(variables)}
+
+
+def _shape(array) -> str:
+    return "x".join(map(str, array.shape)) or "scalar"
