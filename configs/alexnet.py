@@ -3,8 +3,8 @@
 Paper: Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012,
 https://papers.nips.cc/paper/4824-imagenet-classification-with-deep-convolutional-neural-networks
 
-  python main.py --config=configs/alexnet.py --workdir=/data/alexnet               the paper's
-  python main.py --config=configs/alexnet.py:caffe --workdir=/data/alexnet_caffe   BVLC Caffe's solver of bvlc_alexnet
+  python main.py --config=configs/alexnet.py --workdir=/data/alexnet              `paper`
+  python main.py --config=configs/alexnet.py:caffe --workdir=/data/alexnet_caffe  BVLC Caffe's solver of bvlc_alexnet
 
 The paper states (section 5): batch 128, momentum 0.9 of updates, weight decay 5e-4, a learning rate of 0.01 for all
 layers, divided by 10 three times, whenever the validation error no longer improved; about 90 epochs, five to six days

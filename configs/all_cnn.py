@@ -3,12 +3,13 @@
 Paper: Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for Simplicity: The All Convolutional Net", 2014,
 https://arxiv.org/abs/1412.6806
 
-  python main.py --config=configs/all_cnn.py --workdir=/data/all_cnn_c  (All-CNN-C, images as they are)
+  python main.py --config=configs/all_cnn.py --workdir=/data/all_cnn_c  (`all_cnn_c,plain,cifar10`)
   python main.py --config=configs/all_cnn.py:base_cnn_a --workdir=/data/base_cnn_a
   python main.py --config=configs/all_cnn.py:all_cnn_c,augmented --workdir=/data/all_cnn_c_aug
   python main.py --config=configs/all_cnn.py:augmented,cifar100 --workdir=/data/all_cnn_c_cifar100
 
-with base_cnn_, strided_cnn_, conv_pool_cnn_ or all_cnn_ before a, b or c (Tables 1 and 2).
+with base_cnn_, strided_cnn_, conv_pool_cnn_ or all_cnn_ before a, b or c (Tables 1 and 2); `plain` takes images as they
+are.
 
 The paper states: SGD with momentum 0.9; a learning rate out of 0.25, 0.1, 0.05 and 0.01, the best for each network, a
 tenth of it after 200, 250 and 300 of 350 epochs; weight decay 0.001; dropout of 20 % on the image and 50 % after each

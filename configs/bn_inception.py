@@ -3,7 +3,7 @@
 Paper: Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
 Shift", 2015, https://arxiv.org/abs/1502.03167, section 4.2
 
-  python main.py --config=configs/bn_inception.py --workdir=/data/bn_x30                 BN-x30
+  python main.py --config=configs/bn_inception.py --workdir=/data/bn_x30                 `x30`: BN-x30
   python main.py --config=configs/bn_inception.py:x5 --workdir=/data/bn_x5               BN-x5
   python main.py --config=configs/bn_inception.py:x5_sigmoid --workdir=/data/bn_sigmoid  BN-x5-Sigmoid
   python main.py --config=configs/bn_inception.py:baseline --workdir=/data/bn_baseline   BN-Baseline

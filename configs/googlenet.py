@@ -2,7 +2,7 @@
 
 Paper: Szegedy et al., "Going Deeper with Convolutions", 2014, https://arxiv.org/abs/1409.4842
 
-  python main.py --config=configs/googlenet.py --workdir=/data/googlenet                    the paper's
+  python main.py --config=configs/googlenet.py --workdir=/data/googlenet                    `paper`
   python main.py --config=configs/googlenet.py:caffe --workdir=/data/googlenet_caffe        bvlc_googlenet's solver
   python main.py --config=configs/googlenet.py:caffe_quick --workdir=/data/googlenet_quick  its quick_solver
 

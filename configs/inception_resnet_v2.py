@@ -3,7 +3,7 @@
 Paper: Szegedy, Ioffe, Vanhoucke and Alemi, "Inception-v4, Inception-ResNet and the Impact of Residual Connections on
 Learning", 2016, https://arxiv.org/abs/1602.07261
 
-  python main.py --config=configs/inception_resnet_v2.py --workdir=/data/inception_resnet_v2
+  python main.py --config=configs/inception_resnet_v2.py --workdir=/data/inception_resnet_v2  (`released`)
   python main.py --config=configs/inception_resnet_v2.py:figures --workdir=/data/inception_resnet_v2_figures
 
 The first is the released network (models/research/slim/nets/inception_resnet_v2.py of github.com/tensorflow), `figures`

@@ -3,7 +3,7 @@
 Paper: Szegedy, Ioffe, Vanhoucke and Alemi, "Inception-v4, Inception-ResNet and the Impact of Residual Connections on
 Learning", 2016, https://arxiv.org/abs/1602.07261, section 4
 
-  python main.py --config=configs/inception_v4.py --workdir=/data/inception_v4          the paper's
+  python main.py --config=configs/inception_v4.py --workdir=/data/inception_v4          `paper`
   python main.py --config=configs/inception_v4.py:tpu --workdir=/data/inception_v4_tpu  Google's for Cloud TPU
 
 The paper states, for its three networks alike (configs/inception_resnet_v1.py and _v2.py share this recipe): 20
@@ -51,7 +51,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.train.examples = 80_000 * 256
         config.train.average_decay = 0.995
         config.optimizer.clip_norm = 0.0
-        config.schedule.base_lr = 0.15 / 0.94 ** (3 / 2)  # so that it is 0.15 at the end of the warm-up
+        config.schedule.base_lr = 0.15 / 0.94 ** (3 / 2)  # raised for what it has fallen by in the warm-up
         config.schedule.scale_from = 256
         config.schedule.warmup = "3 epochs"
     return common.finish(config, options, smoke_size=75)

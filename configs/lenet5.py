@@ -3,8 +3,8 @@
 Paper: LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998,
 http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf
 
-  python main.py --config=configs/lenet5.py --workdir=/data/lenet5             the network and the criterion of 1998
-  python main.py --config=configs/lenet5.py:relu --workdir=/data/lenet5_relu   as it is taught today
+  python main.py --config=configs/lenet5.py --workdir=/data/lenet5            `original`: network and criterion of 1998
+  python main.py --config=configs/lenet5.py:relu --workdir=/data/lenet5_relu  as it is taught today
 
 The paper states: digits of 20x20 centred by mass in a field of 28x28, that in one of 32x32; background -0.1, foreground
 1.175, so that the mean is about 0 and the variance about 1; one update an image, without momentum; 20 passes over
@@ -65,4 +65,6 @@ def get_config(argument: str = "") -> ConfigDict:
         config.optimizer.weight_decay = 5e-4
         config.schedule.name = "cosine"
         config.schedule.base_lr = 0.05
+    if "modern" in options:
+        config.data.resize = 32  # its crops fill the field
     return common.finish(config, options, smoke_size=32)

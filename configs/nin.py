@@ -2,7 +2,7 @@
 
 Paper: Lin, Chen and Yan, "Network In Network", 2013, https://arxiv.org/abs/1312.4400
 
-  python main.py --config=configs/nin.py --workdir=/data/nin                        CIFAR-10, images as they are
+  python main.py --config=configs/nin.py --workdir=/data/nin                        `cifar10`, images as they are
   python main.py --config=configs/nin.py:cifar10_augmented --workdir=/data/nin_aug  shifted and mirrored
   python main.py --config=configs/nin.py:imagenet --workdir=/data/nin_imagenet      Caffe's model zoo, not the paper
 

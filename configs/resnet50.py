@@ -4,7 +4,7 @@ Papers: He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", 
 section 3.4; Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017,
 https://arxiv.org/abs/1706.02677
 
-  python main.py --config=configs/resnet50.py --workdir=/data/resnet50              He et al.
+  python main.py --config=configs/resnet50.py --workdir=/data/resnet50              `he`: He et al.
   python main.py --config=configs/resnet50.py:goyal --workdir=/data/resnet50_goyal  Goyal et al.
 
 He et al. state (from summaries; the range of the scale and the colours from memory, unverified): images whose shorter

@@ -3,8 +3,8 @@
 Paper: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014,
 https://arxiv.org/abs/1409.1556
 
-  python main.py --config=configs/vgg.py --workdir=/data/vgg_d                  D at S = 256, Glorot's initialisation
-  python main.py --config=configs/vgg.py:A --workdir=/data/vgg_a                A, A-LRN, B, C, D or E
+  python main.py --config=configs/vgg.py --workdir=/data/vgg_d    `D,S256,scratch`
+  python main.py --config=configs/vgg.py:A --workdir=/data/vgg_a  A, A-LRN, B, C, D or E
   python main.py --config=configs/vgg.py:D,from_a --workdir=/data/vgg_d_256 --config.init_from=/data/vgg_a
   python main.py --config=configs/vgg.py:D,S384 --workdir=/data/vgg_d_384 --config.init_from=/data/vgg_d_256
   python main.py --config=configs/vgg.py:D,jitter --workdir=/data/vgg_d_jitter --config.init_from=/data/vgg_d_384
@@ -17,9 +17,9 @@ on four Titan Black. Images are resized so that the shorter side is S: 256, 384 
 `from_a`: "the first four convolutional layers and the last three fully-connected layers" of a deep network begin with
 those of net A. Read by name, conv1_1, conv2_1, conv3_1, conv3_2, fc6, fc7, fc8: no other reading has fitting shapes,
 for A's second convolution doubles the channels and that of B to E does not. All others begin anew, from the normal
-distribution. Without it B to E begin with Glorot's initialisation, which the authors later found to do without net A.
-`S384` begins with the weights of S = 256 and a rate of 1e-3, `jitter` is fine-tuned from those of S = 384: all
-parameters come from --config.init_from; without it training begins anew.
+distribution. Without it (`scratch`) B to E begin with Glorot's initialisation, which the authors later found to do
+without net A. `S384` begins with the weights of S = 256 and a rate of 1e-3, `jitter` is fine-tuned from those of S =
+384: all parameters come from --config.init_from; without it training begins anew.
 
 It leaves unsaid and is chosen here: how long accuracy must stand still (five evaluations); for S = 384 and jitter the
 length, as for 256, and for jitter the rate, 1e-3; that biases do not decay; momentum of updates, Caffe's, from which

@@ -2,8 +2,8 @@
 
 Paper: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2013, https://arxiv.org/abs/1311.2901
 
-  python main.py --config=configs/zfnet.py --workdir=/data/zfnet             the network of Fig. 3
-  python main.py --config=configs/zfnet.py:wide --workdir=/data/zfnet_wide   512, 1024, 512 filters in conv3 to conv5
+  python main.py --config=configs/zfnet.py --workdir=/data/zfnet            `fig3`, the network of Fig. 3
+  python main.py --config=configs/zfnet.py:wide --workdir=/data/zfnet_wide  512, 1024, 512 filters in conv3 to conv5
 
 The paper states (section 3.1): batch 128, momentum 0.9, a learning rate of 0.01 that is lowered by hand when the
 validation error stands still, dropout of 0.5 in fc6 and fc7; filters whose root mean square exceeds 0.1 are scaled back

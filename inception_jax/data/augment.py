@@ -19,8 +19,9 @@ _RANDAUGMENT, _PHOTOMETRIC, _PCA_NOISE, _SHIFT, _MIXUP, _CUTMIX, _MIXUP_OR_CUTMI
 class Preprocessing:
     """Turns uint8 RGB into the network's input, by default (image - mean) / std in float32.
 
-    Training images are augmented first, in the order of the attributes below. Every example's chance is drawn from the
-    key and the example's index alone: it depends neither on its batch nor on the number of devices.
+    Training images go through flip, RandAugment, colour distortions, colour noise, grey, normalisation, shift and
+    mixing, in this order; images that are evaluated through grey and normalisation. Every example's chance is drawn
+    from the key and the example's index alone: it depends neither on its batch nor on the number of devices.
 
     `statistics` are arrays that were fitted on the training images (see the module `statistics`), {} where none is
     needed: 'colour_values' [3] and 'colour_vectors' [3, 3] for `pca_noise`, 'whitening_mean' [D] and
@@ -42,7 +43,8 @@ class Preprocessing:
         of the flattened image; 'none'.
       shift: normalised training images are moved by up to so many pixels down or up and right or left, all such
         offsets being as likely; what is moved in is 0.
-      mixup: alpha of mixup, and cutmix: that of CutMix, see `mix`; 0: none.
+      mixup: alpha of mixup, see `mix`; 0: none.
+      cutmix: alpha of CutMix, likewise.
     """
 
     mean: tuple[float, float, float]
@@ -111,8 +113,8 @@ class Preprocessing:
     def mix(self, images: jax.Array, index: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mixes each training image with that of its neighbour, if `mixes`.
 
-        The images at the places p and p ^ 1, that is, 0 and 1, 2 and 3, ..., are partners: the pairs are the same on any
-        number of devices, where each has an even number of images.
+        The images at the places p and p ^ 1, that is, 0 and 1, 2 and 3, ..., are partners: the pairs are the same on
+        any number of devices, where each has an even number of images.
 
         mixup (Zhang et al. 2017, https://arxiv.org/abs/1710.09412): l x + (1 - l) partner, with l ~ Beta(alpha, alpha).
         CutMix (Yun et al. 2019, https://arxiv.org/abs/1905.04899): a box of the partner replaces that of the image. Its
@@ -253,8 +255,7 @@ def distort_colours(
         channels = _adjust_lines(channels, where(is_2, contrast, 1), where(is_0, brightness, 0))
         channels = _adjust_hue_and_saturation(channels, where(is_1, 0, hue), where(is_2, 1, saturation), ~is_2)
         channels = _adjust_lines(channels, where(is_2, 1, contrast), where(is_0, 0, brightness))
-        last = _adjust_hue_and_saturation(channels, where(is_1, hue, 0), where(is_2, saturation, 1), is_2)
-        channels = [where(is_1 | is_2, a, b) for a, b in zip(last, channels, strict=True)]
+        channels = _adjust_hue_and_saturation(channels, where(is_1, hue, 0), where(is_2, saturation, 1), is_2)
     return jnp.clip(jnp.concatenate(channels, axis=-1), 0, 1)
 
 

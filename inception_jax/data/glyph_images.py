@@ -22,7 +22,15 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 # image. Chosen by the largest correlation of two characters over fonts and distortions (below 0.89), and then by what a
 # trained network confused.
 CLASSES = (
-    "023456789ACFGHKLMNPRTUWXYZΔΞΣΦΨΩДЖЛЦЧШЫЮЂЉЊbefknqyαζλμξφω#$%&@+=*<~€£§¶©±∞∇∀√∈⊕⊗⊞⊠⊥≡≤∠↺↵⇑‡‰«Þæŋœ♭¿DБѢβ↯↷⊎⊏⊢⋄∟ϠϞϚʤɮ↝↰↴↹⇅⌂®"
+    "023456789"
+    "ACFGHKLMNPRTUWXYZ"
+    "befnÞæ"
+    "ΔΞΣΦΨΩαβλμξωϚϞϠ"
+    "БДЖЛЦЧШЫЮЂЉѢ"
+    "ʤɮ"
+    "#$%&*+<=@~£§©«±¶¿‡€"
+    "↝↯↰↴↵↷↹↺⇅⇑"
+    "∀∇∈√∞≡≤⊎⊏⊕⊞⊠⊢⊥⋄⌂♭"
 )
 
 # Upright faces that hold all of `CLASSES`; slanted ones come by shearing. In true italics a character may look like
@@ -61,8 +69,8 @@ class Difficulty(NamedTuple):
 
 DIFFICULTIES = {
     1: Difficulty(10, 0.1, 1.15, 0.7, 110, 20, 2, 0.3, 0, 0.3, 8),
-    2: Difficulty(20, 0.2, 1.3, 0.6, 80, 40, 4, 0.5, 0, 0.6, 16),
-    3: Difficulty(30, 0.3, 1.5, 0.5, 60, 60, 6, 0.9, 1, 0.9, 28),
+    2: Difficulty(20, 0.2, 1.3, 0.6, 80, 40, 4, 0.5, 1, 0.6, 20),
+    3: Difficulty(30, 0.3, 1.5, 0.45, 60, 60, 6, 0.8, 2, 0.9, 28),
 }
 
 

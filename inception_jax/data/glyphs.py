@@ -1,4 +1,4 @@
-"""Characters of many scripts, drawn under distortion, clutter and noise: a TFDS dataset that needs no download."""
+"""Characters drawn under distortion, clutter and noise, as a TFDS dataset: harder than the digits, and no download."""
 
 import contextlib
 import dataclasses
@@ -13,38 +13,72 @@ from inception_jax.data import glyph_images
 from inception_jax.errors import UserError
 from inception_jax.runtime import available_cores
 
+# Least and greatest value of each setting.
+_SETTINGS = {"size": (32, 96), "train": (1, math.inf), "test": (1, math.inf), "difficulty": (1, 3)}
+
 
 @dataclasses.dataclass(eq=False)
 class GlyphsConfig(tfds.core.BuilderConfig):
-    """What stands behind 'glyphs/', and its defaults."""
+    """Settings of the glyphs. Their name has all of them: 'size=32,train=20000,test=2000,difficulty=2'.
 
-    name: str = ""
+    Args:
+      size: height and width of the images in pixels, 32 to 96.
+      train: number of training images, at least 1.
+      test: number of test images, at least 1.
+      difficulty: 1 to 3, a key of `glyph_images.DIFFICULTIES`.
+    """
+
+    name: str = dataclasses.field(init=False)
     size: int = 32
     train: int = 20_000
     test: int = 2_000
     difficulty: int = 2
 
+    def __post_init__(self):
+        self.name = ",".join(f"{key}={getattr(self, key)}" for key in _SETTINGS)
 
-_SETTINGS = {"size": (32, 96), "train": (1, math.inf), "test": (1, math.inf), "difficulty": (1, 3)}
+    @classmethod
+    def parse(cls, settings: str) -> "GlyphsConfig":
+        """Reads for instance 'size=48,difficulty=1'; what is not named keeps its default.
+
+        Raises:
+          UserError: there is no such setting, its value is wrong, or it comes twice.
+        """
+        values = {}
+        for setting in filter(None, settings.split(",")):
+            key, _, value = setting.partition("=")
+            if key not in _SETTINGS:
+                known = ", ".join(_SETTINGS)
+                raise UserError(f"the glyphs have no setting {setting!r}; they have {known}, as in glyphs/size=48,test=500")
+            least, most = _SETTINGS[key]
+            if not (value.isascii() and value.isdecimal() and least <= int(value) <= most):
+                bounds = f"{least} to {most}" if most < math.inf else f"at least {least}"
+                raise UserError(f"the glyphs cannot have {setting!r}: {key} is a whole number, {bounds}")
+            if key in values:
+                raise UserError(f"the glyphs' {key} is set twice in {settings!r}; give it once")
+            values[key] = int(value)
+        return cls(**values)
 
 
 class Glyphs(tfds.core.GeneratorBasedBuilder):
-    """TODO"""
+    """Synthetic TODO"""
 
     name = "glyphs"
     VERSION = tfds.core.Version("1.0.0")
-    code_path = None  # see Digits
+    BUILDER_CONFIGS = [GlyphsConfig()]  # the default; TFDS asks `get_builder_config` for others
+    code_path = None  # as for the digits
 
     @classmethod
     def get_builder_config(cls, name, version=None):  # noqa: ARG003 (TFDS's signature)
-        """Returns the settings that a config's name, such as 'size=48,difficulty=1', stands for."""
-        return _parse(name)
+        """Returns the settings of that name, see `GlyphsConfig.parse`."""
+        return GlyphsConfig.parse(name)
 
     def _info(self):
         size = self.builder_config.size
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
+            homepage="https://matplotlib.org",
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(size, size, 3), dtype=np.uint8, encoding_format="png"),
@@ -56,7 +90,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):  # noqa: ARG002 (TFDS's signature)
-        import matplotlib
+        import matplotlib  # takes a while, and is not needed once the dataset is prepared
 
         fonts = os.path.join(matplotlib.get_data_path(), "fonts", "ttf")
         return {split: self._generate_examples(fonts, split) for split in glyph_images.SPLITS}
@@ -64,7 +98,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, fonts, split):
         settings = self.builder_config
         count = getattr(settings, split)
-        # A worker needs half a second to start: time for some 500 images.
+        # To start a worker takes as long as to draw some 500 images.
         workers = min(available_cores(), max(1, count // 500))
         images = glyph_images.encoded_images(fonts, split, count, settings.size, settings.difficulty, workers)
         for index, png in enumerate(images):
@@ -72,44 +106,28 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
 
 
 def prepared_glyphs(settings: str = "", data_dir: str = "") -> Glyphs:
-    """Returns the builder of the glyphs; writes them when they are not there, as ArrayRecord.
+    """Returns the glyphs' builder; the first time it writes them, as ArrayRecord, to `data_dir` (TFDS's default if '').
 
-    It needs neither a network nor TensorFlow. 
+    Writing needs neither a network nor TensorFlow. The default 22,000 images take TODO. Every choice of settings has a
+    directory of its own below `data_dir`/glyphs.
 
     Args:
-      settings: for instance 'size=48,train=50000'; those that are not named keep their defaults.
-      data_dir: where to look and to write, TFDS's default if ''. Each choice of settings has a directory of its own
-        in `data_dir`/glyphs.
+      settings: see `GlyphsConfig.parse`.
+      data_dir: TFDS's directory.
 
     Raises:
       UserError: the settings are wrong, or `data_dir` cannot be written to.
     """
-    config = _parse(settings).name
+    config = GlyphsConfig.parse(settings).name
     builder = Glyphs(config=config, data_dir=data_dir or None)
     if not builder.info.splits:
         tfds.disable_progress_bar()
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces what it does
                 builder.download_and_prepare(file_format="array_record")
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's when a disk is full
             # TFDS writes beside the target and renames: that fails for the slower of two processes.
             builder = Glyphs(config=config, data_dir=data_dir or None)
             if not builder.info.splits:
                 raise UserError(f"cannot write the glyphs; give another data_dir ({error})") from error
     return builder
-
-
-def _parse(settings: str) -> GlyphsConfig:
-    values = {}
-    for setting in settings.split(",") if settings else ():
-        key, _, value = setting.partition("=")
-        if key not in _SETTINGS:
-            raise UserError(f"the glyphs have no setting {setting!r}; for instance size=48,train=50000,test=5000,difficulty=1")
-        least, most = _SETTINGS[key]
-        if not value.isdecimal() or not least <= int(value) <= most:
-            upper = f" to {most}" if most < math.inf else " or more"
-            raise UserError(f"the glyphs cannot have {setting!r}: {key} is {least}{upper}")
-        values[key] = int(value)
-    config = GlyphsConfig(**values)
-    config.name = ",".join(f"{key}={getattr(config, key)}" for key in _SETTINGS)
-    return config

@@ -59,7 +59,6 @@ def randaugment(images: jax.Array, keys: jax.Array, count: int, magnitude: float
     Returns:
       uint8 [N, H, W, 3].
     """
-
     # An operation and its direction are drawn at once.
     draws = jax.vmap(lambda key: jax.random.randint(key, (count,), 0, 2 * len(OPERATIONS)))(keys)
     reverse, operations = jnp.divmod(draws, len(OPERATIONS))
@@ -113,7 +112,7 @@ def _warp(image: jax.Array, coefficients: jax.Array) -> jax.Array:
     """
     height, width, _ = image.shape
     y, x = jnp.arange(height, dtype=jnp.int32)[:, None], jnp.arange(width, dtype=jnp.int32)
-    column, row = (a * x + b * y + c >> 16 for a, b, c in coefficients)
+    column, row = ((a * x + b * y + c) >> 16 for a, b, c in coefficients)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     place = jnp.where(inside, row * width + column, height * width)
     return image.reshape(-1, 3).at[place].get(mode="fill", fill_value=128)
@@ -152,7 +151,7 @@ def _recolour(image: jax.Array, operation: jax.Array, magnitude: float) -> jax.A
 
     # The others draw a line from a degenerate image to the given one, and go along it by a factor, perhaps beyond.
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    grey = (19595 * red + 38470 * green + 7471 * blue + 32768 >> 16)[..., None]  # Pillow's rounding of the luma
+    grey = ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16)[..., None]  # Pillow's rounding of the luma
     mean = jnp.floor(grey.sum() / grey.size + 0.5).astype(jnp.int32)
     degenerate = jnp.where(is_("color"), grey, jnp.where(is_("contrast"), mean, 0))
     degenerate = jnp.where(is_("sharpness"), _smooth(pixels), degenerate)

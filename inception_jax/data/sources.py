@@ -36,8 +36,9 @@ def open_source(name: str, split: str, data_dir: str = "") -> Source:
 
     Args:
       name: 'folder' for images in DATA_DIR/SPLIT/CLASS/; 'synthetic' for noise; 'digits' for the digits that
-        scikit-learn ships (written to `data_dir` when they are not there); else a dataset of TFDS, prepared as
-        ArrayRecord and with the features 'image' and 'label', such as 'mnist' or 'imagenet2012:5.1.0'.
+        scikit-learn ships, and 'glyphs' or for instance 'glyphs/size=48,train=50000,difficulty=1' for drawn characters
+        (both are written to `data_dir` when they are not there); else a dataset of TFDS, prepared as ArrayRecord and
+        with the features 'image' and 'label', such as 'mnist' or 'imagenet2012:5.1.0'.
       split: the name of a split; of a TFDS dataset also a slice, such as 'train[:10%]'. Ignored by 'synthetic'.
       data_dir: the image folder, or TFDS's directory ('' for its default, $TFDS_DATA_DIR or ~/tensorflow_datasets).
 
@@ -223,6 +224,10 @@ def _tfds_builder(name: str, data_dir: str):
         from inception_jax.data.digits import prepared_digits
 
         return prepared_digits(data_dir)
+    if glyphs := re.fullmatch(r"glyphs\b/?(.*)", name, re.DOTALL):
+        from inception_jax.data.glyphs import prepared_glyphs
+
+        return prepared_glyphs(glyphs[1], data_dir)
     import tensorflow_datasets as tfds
 
     try:
@@ -231,7 +236,7 @@ def _tfds_builder(name: str, data_dir: str):
             raise tfds.core.DatasetNotFoundError
         builder = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.DatasetNotFoundError:
-        known = {"folder", "synthetic", "digits", *tfds.list_builders(with_community_datasets=False)}
+        known = {"folder", "synthetic", "digits", "glyphs", *tfds.list_builders(with_community_datasets=False)}
         nearest = difflib.get_close_matches(re.split("[/:]", name)[0].lower(), known)
         hint = f"the nearest are {', '.join(nearest)}" if nearest else "see https://www.tensorflow.org/datasets/catalog"
         raise UserError(f"there is no dataset {name!r}; {hint}") from None

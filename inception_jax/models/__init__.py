@@ -3,7 +3,6 @@
 All keep one contract: `logits, end_points = model.apply(variables, images, train=False)`; see `network.Network`.
 """
 
-import dataclasses
 import difflib
 import functools
 import inspect
@@ -86,7 +85,8 @@ def create_model(
         for inception5h and inception_v3_fid).
       dtype: of the computation ('float32', 'bfloat16'); parameters and logits are float32 always.
       width: factor on the number of filters of each layer but the classifiers, for small experiments; 1 is the
-        paper's, and LeNet-5 of 1998 has no other.
+        paper's, and LeNet-5 of 1998 has no other. Initial weights of a fixed standard deviation, as AlexNet's, grow by
+        1 / sqrt(width), so that signals keep their strength.
       **options: the network's own, see its docstring (for instance `aux=False`).
 
     Raises:
@@ -108,12 +108,7 @@ def create_model(
         _check("num_classes", num_classes, inspect.signature(_MODELS[name]).parameters["num_classes"])
         options["num_classes"] = num_classes
     model = _MODELS[name](dtype=jnp.dtype(dtype), **options)
-    if width != 1:
-        model = model.clone(
-            layers=tuple((name, scale_width(unit, width)) for name, unit in model.layers),
-            aux_heads=tuple(dataclasses.replace(head, unit=scale_width(head.unit, width)) for head in model.aux_heads),
-        )
-    return model
+    return model if width == 1 else scale_width(model, width)
 
 
 def _check(option: str, value, parameter: inspect.Parameter) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 from clu import parameter_overview
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from inception_jax.data import loader
@@ -96,7 +97,11 @@ class Trainer:
     def _begin(self, state: TrainState) -> TrainState:
         """The state before the first step, with all that it takes from elsewhere."""
         config, say = self.task.config, self.progress.say
-        state = state.replace(statistics=self.task.fit_statistics(say))
+        if state.statistics:
+            # Another machine's library of linear algebra may give other last bits: all take those of process 0.
+            first = jax.process_index() == 0
+            statistics = self.task.fit_statistics(say) if first else state.statistics
+            state = state.replace(statistics=multihost_utils.broadcast_one_to_all(statistics))
         if config.init_from:
             variables = {"params": state.params, "batch_stats": state.batch_stats}
             variables, lines = transfer(variables, load_weights(config.init_from), config.init_new)
@@ -227,7 +232,7 @@ class Trainer:
         return result
 
     def _check_batch_norm(self, state: TrainState, step: int, run: Callable[..., Evaluation]) -> None:
-        """Evaluates training images with the running and with their own batch statistics, and warns if they disagree."""
+        """Evaluates training images with the running and with their own batch statistics; warns if they disagree."""
         # The latest weights: the averaged ones are not those whose batches the running statistics follow.
         variables = state.replace(average={}).inference_variables
         results = {}
@@ -237,8 +242,8 @@ class Trainer:
         running, own = results["running"], results["batch"]
         if abs(running.top1 - own.top1) > 0.05:
             self.progress.say(
-                f"warning: on {own.count:,} training images top-1 is {running.top1:.2%} with the running batch statistics "
-                f"and {own.top1:.2%} with each batch's own; see batch_norm_decay of the network, "
+                f"warning: on {own.count:,} training images top-1 is {running.top1:.2%} with the running batch "
+                f"statistics and {own.top1:.2%} with each batch's own; see batch_norm_decay of the network, "
                 "config.train.freeze_batch_norm and config.train.sync_batch_norm"
             )
 

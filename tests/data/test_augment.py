@@ -168,6 +168,7 @@ def test_distortions_are_drawn_uniformly():
     ranges["contrast"] = (0.75, 1.25)
     for name, (low, high) in ranges.items():
         assert stats.kstest(draws[name], stats.uniform(low, high - low).cdf).pvalue > 0.01
+        np.testing.assert_allclose([draws[name].min(), draws[name].max()], [low, high], atol=0.005 * (high - low))
     assert stats.chisquare(np.bincount(draws["order"])).pvalue > 0.01
     assert len(np.bincount(draws["order"])) == 4
     assert np.abs(np.corrcoef([draws[name] for name in ("order", *ranges)]) - np.eye(5)).max() < 0.06

@@ -18,7 +18,7 @@ from inception_jax.models import (
     resnet,
     summary,
 )
-from inception_jax.models.network import Block, Network, scale_width
+from inception_jax.models.network import Block, Network, _scale_unit
 from inception_jax.models.units import (
     AdaptiveAvgPool,
     AvgPool,
@@ -79,7 +79,7 @@ def single(name):
     """A small block of BLOCKS as a network, without batch normalisation and activation, which may hide a reaction."""
     unit, _ = BLOCKS[name]
     if not name.startswith("lenet"):
-        unit = scale_width(unit, 0.1)
+        unit = _scale_unit(unit, 0.1)
     styles = {"googlenet": "googlenet", "bn-inception": "bn_inception", "bottleneck": "resnet50"}
     style = inception_jax.create_model(styles.get(name.split(",")[0].split(" ")[0], "inception_v4")).style
     style = dataclasses.replace(style, activation=lambda x: x, batch_norm=None)
@@ -223,3 +223,17 @@ def test_adaptive_average_pool_lays_its_windows_as_pytorch_does():
 
 def test_global_average():
     np.testing.assert_allclose(run(GlobalAvgPool(), X)[0], X.mean(axis=(1, 2), keepdims=True), rtol=1e-5, atol=1e-6)
+
+
+def test_a_narrow_networks_fixed_initialisation_keeps_signals_as_strong():
+    """AlexNet's 0.01 is twice that with a quarter of the filters, but not in conv1, which sees three channels still."""
+    params = {
+        width: create_model("alexnet", 10, width=width).init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+        for width in (0.25, 1.0)
+    }
+    for width, expected in ((0.25, 0.02), (1.0, 0.01)):
+        np.testing.assert_allclose(np.std(params[width]["conv1"]["conv11x11"]["kernel"]), 0.01, rtol=0.02)
+        np.testing.assert_allclose(np.std(params[width]["conv2"]["conv5x5"]["kernel"]), expected, rtol=0.02)
+        np.testing.assert_allclose(np.std(params[width]["fc8"]["classifier"]["kernel"]), expected, rtol=0.02)
+    glorot, narrow = create_model("vgg_a", 10), create_model("vgg_a", 10, width=0.5)
+    assert narrow.style.kernel_init is glorot.style.kernel_init
