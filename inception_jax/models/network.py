@@ -40,7 +40,7 @@ class Block(nn.Module):
     style: Style
     dtype: Any
     batch_norm_axis: str | None
-    batch_statistics: bool | None
+    batch_statistics: bool | None = None
 
     @nn.compact
     def __call__(self, x, train: bool):  # noqa: D102

@@ -227,13 +227,13 @@ def test_global_average():
 
 def test_a_narrow_networks_fixed_initialisation_keeps_signals_as_strong():
     """AlexNet's 0.01 is twice that with a quarter of the filters, but not in conv1, which sees three channels still."""
-    params = {
-        width: create_model("alexnet", 10, width=width).init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
-        for width in (0.25, 1.0)
-    }
+    params = {}
+    for width in (0.25, 1.0):
+        model = inception_jax.create_model("alexnet", 10, width=width)
+        params[width] = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
     for width, expected in ((0.25, 0.02), (1.0, 0.01)):
         np.testing.assert_allclose(np.std(params[width]["conv1"]["conv11x11"]["kernel"]), 0.01, rtol=0.02)
         np.testing.assert_allclose(np.std(params[width]["conv2"]["conv5x5"]["kernel"]), expected, rtol=0.02)
         np.testing.assert_allclose(np.std(params[width]["fc8"]["classifier"]["kernel"]), expected, rtol=0.02)
-    glorot, narrow = create_model("vgg_a", 10), create_model("vgg_a", 10, width=0.5)
+    glorot, narrow = (inception_jax.create_model("vgg_a", 10, width=width) for width in (1.0, 0.5))
     assert narrow.style.kernel_init is glorot.style.kernel_init
