@@ -1,16 +1,20 @@
-"""Every kind of network, made small, on the 1,797 handwritten digits that scikit-learn ships: GoogLeNet's is the demo.
+"""Every kind of network, made small, on the 1,797 handwritten digits that scikit-learn ships; GoogLeNet's is the demo.
 
-  python main.py --config=configs/digits.py --workdir=runs/digits                       GoogLeNet, two minutes on two cores
-  python main.py --config=configs/digits.py:inception_v3 --workdir=runs/digits_v3       or another network of the table
+  python main.py --config=configs/digits.py --workdir=runs/digits                  `googlenet`, two minutes on two cores
+  python main.py --config=configs/digits.py:inception_v3 --workdir=runs/digits_v3  or another network of the table below
 
-All go the way of ImageNet (prepared by TFDS as ArrayRecord, decoded, cropped, trained with their auxiliary heads, averaged
-weights), but these are no recipes of the papers: fewer filters, images of 8x8 enlarged, batch normalisation in place of
-LRN in GoogLeNet, label smoothing, a cosine schedule, milder crops, no mirroring. Everything in the table is our own
-choice. Networks with batch normalisation are trained by momentum SGD, the others by AdamW, whose steps do not shrink with
-the gradients of narrow layers; LeNet-5 has its own criterion and its range of input, and AlexNet, ZFNet and VGG start from
-normalised input with He's... 
+All go the way of ImageNet (prepared by TFDS as ArrayRecord, decoded, cropped, trained with their auxiliary heads,
+averaged weights), but these are no recipes of the papers, and all values are our own choice: fewer filters, images of
+8x8 enlarged, batch normalisation in place of LRN in GoogLeNet, label smoothing, a cosine schedule, milder crops, no
+mirroring, less dropout in narrow layers. Networks without batch normalisation are trained by AdamW, deep ones with it
+by LAMB. LeNet-5 has its own criterion and range of input (configs/lenet5.py); networks whose initial weights are weak
+get stronger input, in the extreme pixels from which a mean is subtracted, as in their papers.
 
-`modern` and `smoke` may follow: `:vgg_a,smoke`.
+Two comparisons that papers make: `inception` is `bn_inception` without batch normalisation, as
+configs/bn_inception.py has it, with LRN, dropout of 40 % and a fifth of the rate; `googlenet_no_aux` is `googlenet`
+without its auxiliary heads.
+
+`modern` and `smoke` may follow: `:vgg_a,smoke`. What was measured stands in docs/results.md.
 """
 
 from typing import Any, NamedTuple
@@ -28,50 +32,60 @@ class Row(NamedTuple):
     optimizer: str = "sgd"
     base_lr: float = 0.1
     epochs: float = 14.0
+    mean: float = 127.5
+    std: float = 127.5
+    area: float = 0.6  # least share of an image that a crop covers
+    network: str = ""  # where the argument is not its name
 
 
-BATCH_NORM = {"batch_norm_decay": 0.9}  # a run has some hundred steps only
-
-NETWORKS = {
-    # The demo. All its options are named, so that the command line can set them.
-    "googlenet": Row(
-        64,
-        {
-            "module": "reduced",
-            "stem": "convolution",
-            "norm": "batch",
-            "aux": True,
-            "dropout": 0.4,
-            "aux_dropout": 0.7,
-            "width": 0.25,
-            **BATCH_NORM,
-        },
-    ),
-    "lenet5": Row(32, {}, "adamw", 3e-3),
-    "lenet5_modern": Row(32, {}, "adamw", 3e-3),
-    "alexnet": Row(64, {"width": 0.25}, "adamw", 1e-3),
-    "zfnet": Row(64, {"width": 0.25}, "adamw", 1e-3),
-    "vgg_a": Row(32, {"width": 0.25}, "adamw", 1e-3),
-    "nin_cifar10": Row(32, {"width": 0.5}, "adamw", 1e-3),
-    "all_cnn_c": Row(32, {"width": 0.5}, "adamw", 1e-3),
-    "bn_inception": Row(64, {"width": 0.25, **BATCH_NORM}),
-    "inception_v2": Row(75, {"width": 0.25, **BATCH_NORM}),
-    "inception_v3": Row(75, {"width": 0.25, **BATCH_NORM}),
-    "inception_v4": Row(75, {"width": 0.25, **BATCH_NORM}),
-    "inception_resnet_v1": Row(75, {"width": 0.25, **BATCH_NORM}),
-    "inception_resnet_v2": Row(75, {"width": 0.25, **BATCH_NORM}),
-    "resnet50": Row(32, {"width": 0.25, **BATCH_NORM}),
+STATISTICS = {"batch_norm_decay": 0.9}  # a run has some hundred steps only
+GOOGLENET = {
+    "module": "reduced",
+    "stem": "convolution",
+    "norm": "batch",
+    "aux": True,
+    "dropout": 0.4,
+    "aux_dropout": 0.7,
+    "width": 0.25,
+    **STATISTICS,
 }
+BN_INCEPTION = {"norm": "batch", "lrn": False, "dropout": 0.0, "width": 0.25, **STATISTICS}
+PLAIN = BN_INCEPTION | {"norm": "none", "lrn": True, "dropout": 0.4}
+NARROW = {"width": 0.125, **STATISTICS}
+
+# fmt: off
+NETWORKS = {
+    "googlenet": Row(64, GOOGLENET),
+    "googlenet_no_aux": Row(64, GOOGLENET | {"aux": False}, network="googlenet"),
+    "lenet5": Row(32, {}, "adamw", 0.02, 40.0, mean=20.0, std=200.0, area=0.8),
+    "lenet5_modern": Row(32, {}, "adamw", 3e-3),
+    "alexnet": Row(64, {"width": 0.25, "dropout": 0.2}, "adamw", 1e-3, std=1.0),
+    "zfnet": Row(64, {"width": 0.25, "dropout": 0.2}, "adamw", 1e-3, 20.0, std=1.0),
+    "vgg_a": Row(32, {"width": 0.125, "dropout": 0.2}, "adamw", 3e-3, std=12.75),
+    "nin_cifar10": Row(16, {"width": 0.5, "dropout": 0.2}, "adamw", 1e-3, 20.0, std=12.75),
+    "all_cnn_c": Row(16, {"width": 0.5, "dropout": 0.2, "input_dropout": 0.0}, "adamw", 1e-3, 20.0, std=12.75),
+    "bn_inception": Row(64, BN_INCEPTION),
+    "inception": Row(64, PLAIN, "sgd", 0.02, network="bn_inception"),
+    "inception_v2": Row(75, NARROW, "lamb", 0.01),
+    "inception_v3": Row(75, NARROW, "lamb", 0.01),
+    "inception_v4": Row(75, NARROW, "lamb", 0.01),
+    "inception_resnet_v1": Row(75, NARROW),
+    "inception_resnet_v2": Row(75, NARROW, "lamb", 0.01),
+    "resnet50": Row(32, {"width": 0.25, **STATISTICS}, "lamb", 0.01, 20.0),
+}
+# fmt: on
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the recipe of the network that `argument`, what stands behind the colon, names."""
-    network, options = common.parse(argument, tuple(NETWORKS))
-    return common.finish(recipe_of(network, NETWORKS[network]), options, smoke_size=NETWORKS[network].size)
+    name, options = common.parse(argument, tuple(NETWORKS))
+    return common.finish(recipe_of(name), options, smoke_size=NETWORKS[name].size)
 
 
-def recipe_of(network: str, row: Row) -> ConfigDict:
-    """The recipe of `network`, made small as `row` says, on the digits."""
+def recipe_of(name: str) -> ConfigDict:
+    """The recipe of that row of `NETWORKS`, on the digits."""
+    row = NETWORKS[name]
+    network = row.network or name
     config = common.get_config()
 
     config.model.name = network
@@ -81,16 +95,16 @@ def recipe_of(network: str, row: Row) -> ConfigDict:
     config.data.eval_split = "test"
     config.data.image_size = row.size
     config.data.resize = row.size
-    config.data.area = (0.6, 1.0)
+    config.data.area = (row.area, 1.0)
     config.data.flip = False
-    config.data.mean = (127.5,) * 3
-    config.data.std = (127.5,) * 3
+    config.data.mean = (row.mean,) * 3
+    config.data.std = (row.std,) * 3
 
     config.train.batch_size = 64
     config.train.epochs = row.epochs
     config.train.average_decay = 0.95
     config.train.label_smoothing = 0.1
-    if network.startswith("inception_"):  # the names of its auxiliary head, where it has one
+    if network in ("inception_v2", "inception_v3"):
         config.train.aux_weights = ConfigDict({"aux": 0.4})
 
     config.optimizer.name = row.optimizer
@@ -100,15 +114,13 @@ def recipe_of(network: str, row: Row) -> ConfigDict:
     config.schedule.base_lr = row.base_lr
     config.schedule.warmup = "1 epoch"
 
-    if network.startswith("lenet5"):
+    if network in ("lenet5", "lenet5_modern"):
         config.data.channels = 1
     if network == "lenet5":
-        config.data.mean = (20.0,) * 3  # the range of its paper, see configs/lenet5.py
-        config.data.std = (200.0,) * 3
         config.train.loss = "map"
         config.train.label_smoothing = 0.0
 
-    config.eval.every = "3.5 epochs"
+    config.eval.every = "20 steps" if network == "bn_inception" else "3.5 epochs"  # steps are compared
     config.eval.batch_size = 120  # three batches
     config.checkpoint.every = "3.5 epochs"
     config.log.every = "10 steps"

@@ -55,7 +55,14 @@ def is_excluded(name, argument):
 COMBINATIONS = {name: [",".join(words) for words in itertools.product(*groups(name))] for name in NAMES}
 COMBINATIONS["inception_v2"] = [""]  # it is one word of inception_v3's
 ARGUMENTS = {name: [a for a in COMBINATIONS[name] if not is_excluded(name, a)] for name in NAMES}
-IMAGES = {"imagenet2012": 1_281_167, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000, "digits": 1437}
+IMAGES = {
+    "imagenet2012": 1_281_167,
+    "mnist": 60_000,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "digits": 1437,
+    "glyphs": 20_000,
+}
 
 
 @functools.cache
