@@ -166,6 +166,7 @@ def _modern(config: ConfigDict) -> None:
     config.model.dtype = "bfloat16"
     data, train, optimizer, schedule = config.data, config.train, config.optimizer, config.schedule
     data.update(crop="area", area=(0.08, 1.0), aspect=(3 / 4, 4 / 3), interpolation="bilinear")
+    data.resize = max(data.resize, data.image_size)  # its crops fill the field that LeNet-5's digits do not
     data.update(randaugment=2, randaugment_magnitude=7.0, photometric="none", pca_noise=0.0, mixup=0.2, cutmix=1.0)
     train.update(batch_size=1024, microbatch=0, steps=0, epochs=100.0, examples=0, loss="softmax")
     train.update(label_smoothing=0.1, average_decay=0.9999)

@@ -68,7 +68,7 @@ NETWORKS = {
     "inception": Row(64, PLAIN, "sgd", 0.02, network="bn_inception"),
     "inception_v2": Row(75, NARROW, "lamb", 0.01),
     "inception_v3": Row(75, NARROW, "lamb", 0.01),
-    "inception_v4": Row(75, NARROW, "lamb", 0.01),
+    "inception_v4": Row(75, NARROW | {"width": 0.25}, "lamb", 0.01, 20.0),
     "inception_resnet_v1": Row(75, NARROW),
     "inception_resnet_v2": Row(75, NARROW, "lamb", 0.01),
     "resnet50": Row(32, {"width": 0.25, **STATISTICS}, "lamb", 0.01, 20.0),

@@ -65,6 +65,4 @@ def get_config(argument: str = "") -> ConfigDict:
         config.optimizer.weight_decay = 5e-4
         config.schedule.name = "cosine"
         config.schedule.base_lr = 0.05
-    if "modern" in options:
-        config.data.resize = 32  # its crops fill the field
     return common.finish(config, options, smoke_size=32)

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import re
 import sys
 
 from absl import flags
@@ -29,6 +30,8 @@ def parse_flags(argv: list[str], command: str, required: tuple[str, ...] = (), p
         with contextlib.suppress(SyntaxError, ValueError):  # the text of a KeyError may be quoted once more
             text = str(ast.literal_eval(text))
         text = " ".join(text.split())
+        # Of an error in a recipe ml_collections shows the traceback too; its last line says what is wrong.
+        text = re.sub(r"Error whilst parsing config file: Traceback .* \w+: ", "", text)
         print(f"error: {text}\nSee python {command} --help", file=sys.stderr)
         sys.exit(2)
     return rest

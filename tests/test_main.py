@@ -84,6 +84,10 @@ def test_a_signal_saves_and_the_same_command_goes_on(number, arguments, tmp_path
         (["--confg=3"], "Unknown command line flag 'confg'"),
         (["extra"], "'extra' is no flag"),
         (["--config=configs/gogglenet.py"], "configs/gogglenet.py"),
+        (
+            ["--config=configs/bn_inception.py:x7"],
+            "error: flag --config=configs/bn_inception.py:x7: this config has no argument 'x7'; it has x30, x5, ",
+        ),
     ],
 )
 def test_a_wrong_command_line_is_one_line(more, message, arguments):

@@ -73,7 +73,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
     no random number in common.
 
     Measured with 20,000 training and 4,000 test images of 32 x 32, top-1 accuracy: the best of ridge regressions on the
-    pixels (scikit-learn's logistic regressions gave less) against a residual network of 12 convolutions of 24 to 96
+    pixels (scikit-learn's logistic regressions gave no more) against a residual network of 12 convolutions of 24 to 96
     filters with batch normalisation (momentum SGD, one cycle of rates up to 0.3, crops shifted by up to 2 pixels).
     Difficulty 1: 9 % against 99.9 % (6 epochs); 2, the default: 4 % against 97.0 % (12 epochs); 3: 2 % against no more
     than chance, 1 %, after 5 epochs: it needs longer training or larger images.
@@ -125,8 +125,7 @@ def prepared_glyphs(settings: str = "", data_dir: str = "") -> Glyphs:
     """Returns the glyphs' builder; the first time it writes them, as ArrayRecord, to `data_dir` (TFDS's default if '').
 
     Writing needs neither a network nor TensorFlow. The default 24,000 images take 45 s of one core's time, on all
-    cores, and 57 MB. Every choice of settings has a
-    directory of its own below `data_dir`/glyphs.
+    cores, and 57 MB. Every choice of settings has a directory of its own below `data_dir`/glyphs.
 
     Args:
       settings: see `GlyphsConfig.parse`.
