@@ -301,7 +301,7 @@ def _run(arguments: argparse.Namespace) -> dict:
             raise UserError(f"--split={split}: give the name of a whole split")
     stem = os.path.basename(data_dir) if name == "folder" else name.partition(":")[0]
     out_name = arguments.out_name or re.sub(r"\W+", "_", f"{stem}_{arguments.short_side}".lower(), flags=re.ASCII)
-    taken = {"folder", "synthetic", "digits", *tfds.list_builders(with_community_datasets=False)}
+    taken = {"folder", "synthetic", "digits", "glyphs", *tfds.list_builders(with_community_datasets=False)}
     if not re.fullmatch(r"[a-z]\w*", out_name, re.ASCII) or out_name in taken:
         raise UserError(f"{out_name!r} cannot name a new data set: choose an --out-name such as 'images_256'")
     sources = {split: open_source(name, split, data_dir) for split in arguments.split}
