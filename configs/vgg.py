@@ -12,16 +12,16 @@ https://arxiv.org/abs/1409.1556
 The paper states (section 3): batch 256, momentum 0.9, weight decay 5e-4, dropout of 0.5, a learning rate of 0.01,
 divided by 10 three times when the validation accuracy stopped improving; 370,000 steps (74 epochs), two to three weeks
 on four Titan Black. Images are resized so that the shorter side is S: 256, 384 or drawn from 256 to 512 for each
-("jitter"); crops of 224, mirrored, AlexNet's shift of colours. Weights begin with variance 0.01, biases with 0; that is not followed: with it
-net A's first logits have a standard deviation of 8e7 (measured here, on a photograph), and a misprint for a standard
-deviation of 0.01 is likely. All weights begin with Glorot's initialisation, which the authors later found to do;
---config.model.init=normal has what is printed.
+("jitter"); crops of 224, mirrored, AlexNet's shift of colours. Weights begin with variance 0.01, biases with 0; that is
+not followed: with it net A's first logits have a standard deviation of 8e7 (measured here, on a photograph), and a
+misprint for a standard deviation of 0.01 is likely. All weights begin with Glorot's initialisation, which the authors
+later found to do; --config.model.init=normal has what is printed.
 
 `from_a`: "the first four convolutional layers and the last three fully-connected layers" of a deep network begin with
 those of net A. Read by name, conv1_1, conv2_1, conv3_1, conv3_2, fc6, fc7, fc8: no other reading has fitting shapes,
 for A's second convolution doubles the channels and that of B to E does not. All others begin anew. Without it
-(`scratch`) B to E begin without net A. `S384` begins with the weights of S = 256 and a rate of 1e-3, `jitter` is fine-tuned from those of S =
-384: all parameters come from --config.init_from; without it training begins anew.
+(`scratch`) B to E begin without net A. `S384` begins with the weights of S = 256 and a rate of 1e-3, `jitter` is
+fine-tuned from those of S = 384: all parameters come from --config.init_from; without it training begins anew.
 
 It leaves unsaid and is chosen here: how long accuracy must stand still (five evaluations); for S = 384 and jitter the
 length, as for 256, and for jitter the rate, 1e-3; that biases do not decay; momentum of updates, Caffe's, from which
