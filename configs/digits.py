@@ -64,7 +64,7 @@ NETWORKS = {
     "vgg_a": Row(32, {"width": 0.125, "dropout": 0.2}, "adamw", 3e-3, std=12.75),
     "nin_cifar10": Row(16, {"width": 0.5, "dropout": 0.2}, "adamw", 1e-3, 20.0, std=12.75),
     "all_cnn_c": Row(16, {"width": 0.5, "dropout": 0.2, "input_dropout": 0.0}, "adamw", 1e-3, 20.0, std=12.75),
-    "bn_inception": Row(64, BN_INCEPTION),
+    "bn_inception": Row(64, BN_INCEPTION, epochs=20.0),
     "inception": Row(64, PLAIN, "sgd", 0.02, network="bn_inception"),
     "inception_v2": Row(75, NARROW, "lamb", 0.01),
     "inception_v3": Row(75, NARROW, "lamb", 0.01),
