@@ -180,6 +180,8 @@ def _smoke(config: ConfigDict, size: int) -> None:
     config.model.dtype = "float32"
     if config.model.name != "lenet5":  # whose paper fixes its width
         config.model.width = 0.1
+    if "blocks" in config.model:  # each takes seconds to compile
+        config.model.blocks = 1
     shrink = size / config.data.image_size
     config.data.update(name="digits", dir="", train_split="train", eval_split="test", image_size=size)
     config.data.resize = round(config.data.resize * shrink)

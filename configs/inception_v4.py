@@ -32,6 +32,7 @@ Published, top-1 and top-5 error on the validation set: 20.0 and 5.0 % with a si
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs import common, inception_v3
 
@@ -65,6 +66,7 @@ def recipe_of(network: str) -> ConfigDict:
             "name": network,
             "dtype": "float32",
             "width": 1.0,
+            "blocks": placeholder(int),  # of each kind; the paper's numbers unless given
             "dropout": 0.2,
             "batch_norm_decay": 0.9997,
             "batch_norm_scale": True,

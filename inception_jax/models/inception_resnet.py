@@ -97,6 +97,7 @@ def inception_resnet_v1(
     num_classes: int = 1000,
     *,
     residual_scale: float | None = None,
+    blocks: int | None = None,
     dropout: float = 0.2,
     batch_norm_decay: float = 0.9997,
     batch_norm_scale: bool = True,
@@ -107,20 +108,22 @@ def inception_resnet_v1(
     Args:
       num_classes: number of classes.
       residual_scale: factor on all residuals; None: 0.17, 0.10 and 0.20 in the A, B and C blocks.
+      blocks: number of A, of B and of C blocks, for small experiments; None: 5, 10 and 5.
       dropout: share dropped before the classifier.
       batch_norm_decay: of the running statistics.
       batch_norm_scale: whether batch normalisation has gamma; tf-slim's and facenet's has not.
       dtype: of the computation.
     """
     a, b, c = _scales(residual_scale)
+    count_a, count_b, count_c = (blocks or count for count in (5, 10, 5))
     layers = (
         *STEM,
         ("conv2d_4b_3x3", Conv("conv3x3", 256, 3, 2, "VALID")),
-        *((f"block35_{i}", block35(a, (32, 32))) for i in range(1, 6)),
+        *((f"block35_{i}", block35(a, (32, 32))) for i in range(1, count_a + 1)),
         ("mixed_6a", reduction_a(192, 192, 256, 384)),
-        *((f"block17_{i}", block17(b, (128, 128, 128))) for i in range(1, 11)),
+        *((f"block17_{i}", block17(b, (128, 128, 128))) for i in range(1, count_b + 1)),
         ("mixed_7a", reduction_b(256, (256, 256))),
-        *((f"block8_{i}", block8(c, (192, 192))) for i in range(1, 6)),
+        *((f"block8_{i}", block8(c, (192, 192))) for i in range(1, count_c + 1)),
         *head(num_classes, dropout),
     )
     return _network(layers, (), batch_norm_decay, batch_norm_scale, dtype)
@@ -131,6 +134,7 @@ def inception_resnet_v2(
     *,
     variant: str = "released",
     residual_scale: float | None = None,
+    blocks: int | None = None,
     aux: bool = False,
     dropout: float = 0.2,
     batch_norm_decay: float = 0.9997,
@@ -147,7 +151,8 @@ def inception_resnet_v2(
         would cost 9.3 billion multiply-adds, where the text says that the cost is that of Inception-v4, 12.3 billion.
       residual_scale: factor on all residuals; None: 0.17, 0.10 and 0.20 in the A, B and C blocks. The last block of the
         released network has 1 and no ReLU whatever it is.
-      aux: whether the auxiliary classifier 'aux' (on block17_20) is there; tf-slim has it; that
+      blocks: number of A, of B and of C blocks, for small experiments; None: 10, 20 and 10.
+      aux: whether the auxiliary classifier 'aux' (on the last B block) is there; tf-slim has it; that
         the figures have not is unverified.
       dropout: share dropped before the classifier.
       batch_norm_decay: of the running statistics.
@@ -155,26 +160,27 @@ def inception_resnet_v2(
       dtype: of the computation.
     """
     a, b, c = _scales(residual_scale)
+    count_a, count_b, count_c = (blocks or count for count in (10, 20, 10))
     if choose("variant", variant, {"released": True, "paper": False}):
         start = (*STEM, ("maxpool_5a_3x3", MaxPool(3, 2)), ("mixed_5b", module_a(96, 64)))
         end = (
-            ("block8_10", block8(1.0, (224, 256), activation=False)),
+            (f"block8_{count_c}", block8(1.0, (224, 256), activation=False)),
             ("conv2d_7b_1x1", Conv("conv1x1", 1536, 1)),
         )
     else:
         start = inception_v4.stem(inception_v4.ORDERS["figures"])
-        end = (("block8_10", block8(c, (224, 256))),)
+        end = ((f"block8_{count_c}", block8(c, (224, 256))),)
     layers = (
         *start,
-        *((f"block35_{i}", block35(a, (48, 64))) for i in range(1, 11)),
+        *((f"block35_{i}", block35(a, (48, 64))) for i in range(1, count_a + 1)),
         ("mixed_6a", reduction_a(256, 256, 384, 384)),
-        *((f"block17_{i}", block17(b, (128, 160, 192))) for i in range(1, 21)),
+        *((f"block17_{i}", block17(b, (128, 160, 192))) for i in range(1, count_b + 1)),
         ("mixed_7a", reduction_b(288, (288, 320))),
-        *((f"block8_{i}", block8(c, (224, 256))) for i in range(1, 10)),
+        *((f"block8_{i}", block8(c, (224, 256))) for i in range(1, count_c)),
         *end,
         *head(num_classes, dropout),
     )
-    heads = aux_head(num_classes, "block17_20") if aux else ()
+    heads = aux_head(num_classes, f"block17_{count_b}") if aux else ()
     return _network(layers, heads, batch_norm_decay, batch_norm_scale, dtype)
 
 

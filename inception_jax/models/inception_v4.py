@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from inception_jax.errors import choose
+from inception_jax.errors import UserError, choose
 from inception_jax.models import bn_inception, initializers
 from inception_jax.models.inception_v3 import STEM, aux_head, head, reduction_a, reduction_b
 from inception_jax.models.network import Network
@@ -100,6 +100,7 @@ def inception_v4(
     num_classes: int = 1000,
     *,
     order: str = "released",
+    blocks: int | None = None,
     aux: bool = False,
     dropout: float = 0.2,
     batch_norm_decay: float = 0.9997,
@@ -111,26 +112,29 @@ def inception_v4(
     Args:
       num_classes: number of classes.
       order: of the 1x7 and 7x1 (1x3 and 3x1) convolutions in a row, where the two differ: 'released' or 'figures'.
-      aux: whether the auxiliary classifier 'aux' (on mixed_6h) is there; tf-slim has it; that
+      blocks: number of A, of B and of C modules, at most 3, for small experiments; None: 4, 7 and 3.
+      aux: whether the auxiliary classifier 'aux' (on the last B module, mixed_6h) is there; tf-slim has it; that
         the figures have not is unverified.
       dropout: share dropped before the classifier.
       batch_norm_decay: of the running statistics.
       batch_norm_scale: whether batch normalisation has gamma; tf-slim's has not.
       dtype: of the computation.
     """
+    if blocks is not None and blocks > 3:
+        raise UserError(f"blocks={blocks} must be 1 to 3")
     kernels = choose("order", order, ORDERS)
     glorot = initializers.glorot_uniform()
     return Network(
         layers=(
             *stem(kernels),
-            *((f"mixed_5{letter}", MODULE_A) for letter in "bcde"),
+            *((f"mixed_5{letter}", MODULE_A) for letter in "bcde"[:blocks]),
             ("mixed_6a", reduction_a(192, 224, 256, 384)),
-            *((f"mixed_6{letter}", module_b(kernels)) for letter in "bcdefgh"),
+            *((f"mixed_6{letter}", module_b(kernels)) for letter in "bcdefgh"[:blocks]),
             ("mixed_7a", reduction_b((192, 192), (256, 256, 320, 320))),
-            *((f"mixed_7{letter}", module_c(kernels)) for letter in "bcd"),
+            *((f"mixed_7{letter}", module_c(kernels)) for letter in "bcd"[:blocks]),
             *head(num_classes, dropout, glorot),
         ),
-        aux_heads=aux_head(num_classes, "mixed_6h", classifier_init=glorot) if aux else (),
+        aux_heads=aux_head(num_classes, f"mixed_6{'bcdefgh'[:blocks][-1]}", classifier_init=glorot) if aux else (),
         style=Style(
             conv_padding="SAME",
             pool_padding="VALID",
