@@ -16,27 +16,6 @@ _OUT = flags.DEFINE_string("out", "batch.png", "The PNG file to write.")
 _COUNT = flags.DEFINE_integer("count", 32, "Number of images, an even one.", lower_bound=2)
 
 
-def contact_sheet(pictures, columns: int = 8):
-    """A Pillow image of the pictures in rows, each with its caption below; small ones are enlarged pixel by pixel."""
-    from PIL import Image, ImageDraw
-
-    height, width = pictures[0].image.shape[:2]
-    factor = max(1, 128 // width)
-    height, width, line, gap = height * factor, width * factor, 14, 8
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + line + gap) + gap), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, picture in enumerate(pictures):
-        x, y = gap + i % columns * (width + gap), gap + i // columns * (height + line + gap)
-        sheet.paste(Image.fromarray(picture.image).resize((width, height), Image.Resampling.NEAREST), (x, y))
-        caption = picture.caption
-        while draw.textlength(caption) > width:
-            caption = caption[:-1]
-        draw.text((x, y + height + 1), caption, fill="black")
-    return sheet
-
-
 def main(argv: list[str]) -> int:
     """Returns the exit status: 0, 2 for bad input."""
     del argv
@@ -44,7 +23,7 @@ def main(argv: list[str]) -> int:
     from inception_jax.runtime import configure
     from inception_jax.training.config import validate
     from inception_jax.training.parallelism import DataParallel
-    from inception_jax.training.pictures import augmented_batch
+    from inception_jax.training.pictures import augmented_batch, contact_sheet
     from inception_jax.training.task import Task
 
     try:

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+from PIL import Image, ImageDraw
 
 from inception_jax.data import loader
 from inception_jax.training.task import Task
@@ -55,6 +56,25 @@ def augmented_batch(task: Task, statistics: dict[str, np.ndarray], count: int) -
         for i, share in enumerate(shares)
     ]
     return [Picture(_bytes(image, task), caption) for image, caption in zip(images, captions, strict=True)]
+
+
+def contact_sheet(pictures: list[Picture], columns: int = 8) -> Image.Image:
+    """The pictures in rows, each with its caption below; small ones are enlarged pixel by pixel."""
+    height, width = pictures[0].image.shape[:2]
+    factor = max(1, 128 // width)
+    height, width, line, gap = height * factor, width * factor, 14, 8
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + line + gap) + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, picture in enumerate(pictures):
+        x, y = gap + i % columns * (width + gap), gap + i // columns * (height + line + gap)
+        sheet.paste(Image.fromarray(picture.image).resize((width, height), Image.Resampling.NEAREST), (x, y))
+        caption = picture.caption
+        while draw.textlength(caption) > width:
+            caption = caption[:-1]
+        draw.text((x, y + height + 1), caption, fill="black")
+    return sheet
 
 
 def _bytes(image: np.ndarray, task: Task) -> np.ndarray:

@@ -1,14 +1,16 @@
-import importlib
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from experiments.show_batch import contact_sheet
 from inception_jax.data.augment import Preprocessing
 from inception_jax.training.parallelism import DataParallel
-from inception_jax.training.pictures import Picture, augmented_batch
+from inception_jax.training.pictures import Picture, augmented_batch, contact_sheet
 from inception_jax.training.task import Task
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 def batch(config, count=8):
@@ -58,15 +60,17 @@ def test_the_sheet_holds_every_picture():
         assert (sheet[y : y + 128, x : x + 128] == i * 20).all()
 
 
-@pytest.mark.parametrize(("count", "status"), [(4, 0), (3, 2)])
-def test_the_command(count, status, tiny_config, tmp_path, capsys, monkeypatch):
-    show_batch = importlib.import_module("experiments.show_batch")
+def test_the_command(tmp_path):
+    """Two processes, because its flags are those of a process."""
+    command = [sys.executable, "-m", "experiments.show_batch", "--config=configs/digits.py:lenet5"]
+    pipes = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     out = tmp_path / "batch.png"
-    for name, value in {"_CONFIG": tiny_config, "_OUT": str(out), "_COUNT": count}.items():
-        monkeypatch.setattr(show_batch, name, type("Flag", (), {"value": value}))
-    assert show_batch.main([]) == status
-    if status:
-        assert capsys.readouterr().err == "error: --count=3 must be even\n"
-    else:
-        assert Image.open(out).size == (4 * 136 + 8, 158)
-        assert capsys.readouterr().out.startswith("4 images of tiny on folder in ")
+    good, bad = (
+        subprocess.Popen([*command, *more], **pipes) for more in ([f"--out={out}", "--count=4"], ["--count=3"])
+    )
+    assert bad.communicate() == ("", "error: --count=3 must be even\n")
+    assert bad.returncode == 2
+    output, _ = good.communicate()
+    assert output == f"4 images of lenet5 on digits in {out}, 552 x 158\n"
+    assert good.returncode == 0
+    assert Image.open(out).size == (4 * 136 + 8, 158)
