@@ -6,7 +6,8 @@
 All go the way of ImageNet (prepared by TFDS as ArrayRecord, decoded, cropped, trained with their auxiliary heads,
 averaged weights), but these are no recipes of the papers, and all values are our own choice: fewer filters, images of
 8x8 enlarged, batch normalisation in place of LRN in GoogLeNet, label smoothing, a cosine schedule, milder crops, no
-mirroring, less dropout in narrow layers; one module of each kind in Inception-v4, where the paper has 4, 7 and 3.
+mirroring, less dropout in narrow layers; of each kind of module one in Inception-v4 and two in the Inception-ResNets,
+where the papers have up to twenty.
 LeNet-5 has its own criterion and range of input (configs/lenet5.py); networks whose initial weights are weak get
 stronger input, in the extreme pixels from which a mean is subtracted, as in their papers.
 
@@ -69,8 +70,8 @@ NETWORKS = {
     "inception_v2": Row(75, NARROW, "lamb", 0.01),
     "inception_v3": Row(75, NARROW, "lamb", 0.01, 20.0),
     "inception_v4": Row(75, NARROW | {"width": 0.25, "blocks": 1}, "lamb", 0.01),
-    "inception_resnet_v1": Row(75, NARROW),
-    "inception_resnet_v2": Row(75, NARROW, "lamb", 0.01),
+    "inception_resnet_v1": Row(75, NARROW | {"blocks": 2}),
+    "inception_resnet_v2": Row(75, NARROW | {"blocks": 2}, "lamb", 0.01),
     "resnet50": Row(32, {"width": 0.25, **STATISTICS}, "lamb", 0.01, 20.0),
 }
 # fmt: on

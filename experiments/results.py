@@ -114,7 +114,7 @@ def document(rows: list[dict]) -> str:
 
 _INTRODUCTION = """# Results
 
-Measured with this code on two shared CPU cores in float32; written by
+Measured with this code in float32, two runs at a time, each on one core of a shared CPU; written by
 `python -m experiments.results runs/results/* --json=docs/results.json --document=docs/results.md` from the artefacts of
 the runs, and a test fails where the text and docs/results.json differ. Each row is three runs, seeds 0, 1 and 2:
 
@@ -128,13 +128,13 @@ train, and nothing of how they compare on ImageNet."""
 
 _DATA = {
     "digits": "1,437 handwritten digits to train on, 360 to test: one picture more or less is 0.28 %.",
-    "glyphs": "Synthetic characters under distortion, clutter and noise, one class each; see "
-    "`inception_jax/data/glyphs.py`.",
+    "glyphs": "Synthetic characters of 20 classes under distortion, clutter and noise (`inception_jax/data/glyphs.py`, "
+    "difficulty 1): 20,000 to train on, each seen once, and 1,000 to test.",
 }
 
 
-_BATCH_NORM = """`bn_inception` against the same network without batch normalisation, with LRN and dropout, at the
-learning rate that suits it. The paper (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, Fig. 3) on ImageNet:
+_BATCH_NORM = """`bn_inception` against the same network without batch normalisation, with LRN and dropout, each at
+a learning rate that suits it. The paper (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, Fig. 3) on ImageNet:
 Inception reaches its 72.2 % after 31.0 million steps, BN-x5 after 2.1 million, "14 times fewer"."""
 
 

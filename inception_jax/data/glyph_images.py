@@ -63,30 +63,31 @@ DIFFICULTIES = {
 }
 
 
-def label(split: str, index: int) -> int:
-    """Returns the index in `CLASSES` of an image; each run of len(CLASSES) images holds each class once."""
-    block, position = divmod(index, len(CLASSES))
-    return int(_order(split, block)[position])
+def label(split: str, index: int, classes: int = len(CLASSES)) -> int:
+    """Returns the index in `CLASSES` of an image; each run of `classes` images holds each of the first classes once."""
+    block, position = divmod(index, classes)
+    return int(_order(split, block, classes)[position])
 
 
 @functools.lru_cache(maxsize=4)
-def _order(split: str, block: int) -> np.ndarray:
-    return _rng(split, 1, block).permutation(len(CLASSES))
+def _order(split: str, block: int, classes: int) -> np.ndarray:
+    return _rng(split, 1, block).permutation(classes)
 
 
 def _rng(split: str, purpose: int, number: int) -> np.random.Generator:
     return np.random.default_rng((_SEED, SPLITS.index(split), purpose, number))
 
 
-def image(fonts: str, split: str, index: int, size: int, difficulty: int) -> np.ndarray:
+def image(fonts: str, split: str, index: int, size: int, difficulty: int, classes: int = len(CLASSES)) -> np.ndarray:
     """Draws an image: a function of the arguments alone, and of the versions of the fonts, Pillow and NumPy.
 
     Args:
       fonts: the directory of `FONTS`.
       split: one of `SPLITS`.
-      index: from 0; its class is `label(split, index)`.
+      index: from 0; its class is `label(split, index, classes)`.
       size: height and width in pixels.
       difficulty: a key of `DIFFICULTIES`.
+      classes: number of classes, the first of `CLASSES`.
 
     Returns:
       uint8 [size, size, 3], RGB.
@@ -115,7 +116,7 @@ def image(fonts: str, split: str, index: int, size: int, difficulty: int) -> np.
             shape = _distorted(other, size, rng.uniform(0.3, 0.7), ranges, rng, middle)
         _paint(canvas, colour, shape)
     extent = rng.uniform(ranges.extent, 0.95)
-    _paint(canvas, ink, _distorted(glyph(CLASSES[label(split, index)]), size, extent, ranges, rng))
+    _paint(canvas, ink, _distorted(glyph(CLASSES[label(split, index, classes)]), size, extent, ranges, rng))
     for _ in range(rng.integers(ranges.strokes, endpoint=True)):
         _paint(canvas, rng.uniform(0, 255, 3), _line(size, rng))
 
@@ -180,11 +181,13 @@ def _line(size: int, rng: np.random.Generator) -> Image.Image:
     return twice.reduce(2)
 
 
-def encoded_images(fonts: str, split: str, count: int, size: int, difficulty: int, workers: int) -> Iterator[bytes]:
+def encoded_images(
+    fonts: str, split: str, count: int, size: int, difficulty: int, workers: int, classes: int = len(CLASSES)
+) -> Iterator[bytes]:
     """Yields the first `count` images of a split as PNG, the same for any number of workers.
 
     Args:
-      fonts: as for `image`, like `split`, `size` and `difficulty`.
+      fonts: as for `image`, like `split`, `size`, `difficulty` and `classes`.
       split: 'train' or 'test'.
       count: number of images.
       size: height and width in pixels.
@@ -192,18 +195,19 @@ def encoded_images(fonts: str, split: str, count: int, size: int, difficulty: in
       workers: number of processes that draw; 1: this one does, and starts no other. They are plain commands that run
         this file: with `multiprocessing` they would be forked, which is dangerous beside JAX's threads, or spawned,
         and then import the caller's main module, and JAX with this package.
+      classes: number of classes.
 
     Raises:
       RuntimeError: a worker has failed; its traceback is on stderr.
     """
     if workers == 1:
-        yield from (_encoded(fonts, split, index, size, difficulty) for index in range(count))
+        yield from (_encoded(fonts, split, index, size, difficulty, classes) for index in range(count))
         return
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # NumPy would start a thread for each core, in each worker
     pool = []
     try:
         for first in range(workers):
-            work = (fonts, split, first, count, workers, size, difficulty)
+            work = (fonts, split, first, count, workers, size, difficulty, classes)
             command = [sys.executable, "-P", __file__, *map(str, work)]
             pool.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment))
         for index in range(count):
@@ -220,10 +224,10 @@ def encoded_images(fonts: str, split: str, count: int, size: int, difficulty: in
             worker.communicate()
 
 
-def _encoded(fonts: str, split: str, index: int, size: int, difficulty: int) -> bytes:
+def _encoded(*arguments) -> bytes:
     png = io.BytesIO()
     # Noise cannot be compressed: a higher level takes longer and saves 2 %.
-    Image.fromarray(image(fonts, split, index, size, difficulty)).save(png, "PNG", compress_level=1)
+    Image.fromarray(image(*arguments)).save(png, "PNG", compress_level=1)
     return png.getvalue()
 
 
@@ -231,9 +235,9 @@ def _work() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the other process too, which ends this one
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end silently with the other process
     fonts, split, *numbers = sys.argv[1:]
-    first, count, step, size, difficulty = map(int, numbers)
+    first, count, step, size, difficulty, classes = map(int, numbers)
     for index in range(first, count, step):
-        data = _encoded(fonts, split, index, size, difficulty)
+        data = _encoded(fonts, split, index, size, difficulty, classes)
         sys.stdout.buffer.write(len(data).to_bytes(4, "little") + data)
     sys.stdout.buffer.flush()
 

@@ -14,18 +14,25 @@ from inception_jax.errors import UserError
 from inception_jax.runtime import available_cores
 
 # Least and greatest value of each setting.
-_SETTINGS = {"size": (32, 96), "train": (1, math.inf), "test": (1, math.inf), "difficulty": (1, 3)}
+_SETTINGS = {
+    "size": (32, 96),
+    "train": (1, math.inf),
+    "test": (1, math.inf),
+    "difficulty": (1, 3),
+    "classes": (2, len(glyph_images.CLASSES)),
+}
 
 
 @dataclasses.dataclass(eq=False)
 class GlyphsConfig(tfds.core.BuilderConfig):
-    """Settings of the glyphs. Their name has all of them: 'size=32,train=20000,test=4000,difficulty=2'.
+    """Settings of the glyphs. Their name has all of them: 'size=32,train=20000,test=4000,difficulty=2,classes=107'.
 
     Args:
       size: height and width of the images in pixels, 32 to 96.
       train: number of training images, at least 1.
       test: number of test images, at least 1.
       difficulty: 1 to 3, a key of `glyph_images.DIFFICULTIES`.
+      classes: number of classes, 2 to 107: the first of `glyph_images.CLASSES`, which begin with digits and capitals.
     """
 
     name: str = dataclasses.field(init=False)
@@ -33,6 +40,7 @@ class GlyphsConfig(tfds.core.BuilderConfig):
     train: int = 20_000
     test: int = 4_000
     difficulty: int = 2
+    classes: int = len(glyph_images.CLASSES)
 
     def __post_init__(self):
         self.name = ",".join(f"{key}={getattr(self, key)}" for key in _SETTINGS)
@@ -102,7 +110,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(size, size, 3), dtype=np.uint8, encoding_format="png"),
-                    "label": tfds.features.ClassLabel(names=list(glyph_images.CLASSES)),
+                    "label": tfds.features.ClassLabel(names=list(glyph_images.CLASSES[: self.builder_config.classes])),
                 }
             ),
             supervised_keys=("image", "label"),
@@ -117,12 +125,12 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, fonts, split):
         settings = self.builder_config
-        count = getattr(settings, split)
+        count, classes = getattr(settings, split), settings.classes
         # To start a worker takes as long as to draw some 500 images.
         workers = min(available_cores(), max(1, count // 500))
-        images = glyph_images.encoded_images(fonts, split, count, settings.size, settings.difficulty, workers)
+        images = glyph_images.encoded_images(fonts, split, count, settings.size, settings.difficulty, workers, classes)
         for index, png in enumerate(images):
-            yield index, {"image": io.BytesIO(png), "label": glyph_images.label(split, index)}
+            yield index, {"image": io.BytesIO(png), "label": glyph_images.label(split, index, classes)}
 
 
 def prepared_glyphs(settings: str = "", data_dir: str = "") -> Glyphs:

@@ -198,6 +198,13 @@ class TestLabels:
             assert max(Counter(labels).values()) == 4
         assert [label("train", index) for index in range(10)] != [label("test", index) for index in range(10)]
 
+    def test_fewer_classes_are_the_first(self):
+        assert sorted(label("test", index, 5) for index in range(10, 15)) == list(range(5))
+        few, all_of_them = (image(TTF, "test", 0, 32, 1, classes) for classes in (5, len(CLASSES)))
+        assert (few != all_of_them).any()
+        [png] = encoded_images(TTF, "test", 1, 32, 1, 1, 5)
+        np.testing.assert_array_equal(decoded(png), few)
+
 
 class TestSource:
     def test_counts_classes_and_images(self, tiny_dir):
@@ -222,17 +229,25 @@ class TestSource:
         assert len(source) == 2
         np.testing.assert_array_equal(source[1][0], image(TTF, "train", 1, 40, 3))
         open_source("glyphs/size=40,train=2,test=1,difficulty=1", "train", str(tmp_path))
-        names = {"size=40,train=2,test=1,difficulty=3", "size=40,train=2,test=1,difficulty=1"}
+        names = {f"size=40,train=2,test=1,difficulty={level},classes=107" for level in (1, 3)}
         assert {path.name for path in (tmp_path / "glyphs").glob("size*")} == names
 
+    def test_fewer_classes(self, tmp_path):
+        source = open_source("glyphs/train=1000,test=1,classes=4", "train", str(tmp_path))  # drawn by two processes
+        assert source.class_names == ("0", "2", "3", "4")
+        for index in (0, 999):
+            pixels, of_class = source[index]
+            assert of_class == label("train", index, 4)
+            np.testing.assert_array_equal(pixels, image(TTF, "train", index, 32, 2, 4))
+
     def test_defaults(self):
-        assert GlyphsConfig.parse("").name == "size=32,train=20000,test=4000,difficulty=2"
-        assert GlyphsConfig.parse("difficulty=1,size=96").name == "size=96,train=20000,test=4000,difficulty=1"
+        assert GlyphsConfig.parse("").name == "size=32,train=20000,test=4000,difficulty=2,classes=107"
+        assert GlyphsConfig.parse("classes=9,size=96").name == "size=96,train=20000,test=4000,difficulty=2,classes=9"
 
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ("/colour=3", "have no setting 'colour=3'; they have size, train, test, difficulty"),
+            ("/colour=3", "have no setting 'colour=3'; they have size, train, test, difficulty, classes"),
             ("/48", "have no setting '48'"),
             (":1.0.0", "have no setting ':1.0.0'"),
             ("/size=31", "cannot have 'size=31': size is a whole number, 32 to 96"),
@@ -242,6 +257,7 @@ class TestSource:
             ("/train=-1", "cannot have 'train=-1'"),
             ("/difficulty", "cannot have 'difficulty': difficulty is a whole number, 1 to 3"),
             ("/difficulty=4", "cannot have 'difficulty=4'"),
+            ("/classes=108", "cannot have 'classes=108': classes is a whole number, 2 to 107"),
             ("/size=32,size=48", "set twice in 'size=32,size=48'"),
         ],
     )
@@ -262,7 +278,7 @@ class TestSource:
         assert len(builder.as_data_source("test")) == 9
 
     def test_a_worker_for_500_images_but_no_more_than_cores(self, tmp_path, monkeypatch):
-        def encoded(fonts, split, count, size, difficulty, workers):
+        def encoded(fonts, split, count, size, difficulty, workers, classes):
             yield f"{count} {workers}".encode()
 
         monkeypatch.setattr(glyph_images, "encoded_images", encoded)
