@@ -128,7 +128,7 @@ def transfer(variables: dict, weights: dict[str, np.ndarray], new: Sequence[str]
             f"config.init_from: {len(wrong)} of {len(wrong) + len(taken) + len(begun)} arrays do not match; those that "
             f"are to begin anew must fit a pattern of config.init_new:\n{listed}"
         )
-    lines = [f"{len(taken)} arrays are taken over, {len(begun)} begin anew, all others match"]
+    lines = [f"{len(taken)} arrays are taken over, {len(begun)} begin anew"]
     if begun:
         lines.append("begin anew: " + ", ".join(begun))
     unused = sorted(weights.keys() - set(taken))
