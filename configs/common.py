@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of initialisation, order, crops, augmentation and dropout
     config.parallel = "shard_map"  # or "pmap": the same step under jax.pmap
+    config.hasty = False  # compile steps in a fraction of the time, to run slower; for a few steps
     config.init_from = ""  # start from these weights: a workdir, a checkpoint, or a file of exported weights
     config.init_new = ()  # patterns of the parameters that begin anew all the same; all others must be found there
 
@@ -177,6 +178,7 @@ def _modern(config: ConfigDict) -> None:
 
 def _smoke(config: ConfigDict, size: int) -> None:
     """Shrinks a recipe to some steps on the digits, under a minute on two CPU cores: does everything work?"""
+    config.hasty = True
     config.model.dtype = "float32"
     if config.model.name != "lenet5":  # whose paper fixes its width
         config.model.width = 0.1

@@ -15,6 +15,7 @@ from inception_jax.training.schedules import parse_duration
 _KEYS = {
     "seed": int,
     "parallel": str,
+    "hasty": bool,
     "init_from": str,
     "init_new": tuple,
     "model": {"name": str, "dtype": str, "width": float},  # and the options of the network, which `create_model` checks

@@ -46,7 +46,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
       Interrupted: SIGTERM or SIGINT came.
     """
     validate(config)
-    parallel = DataParallel(config.parallel)
+    parallel = DataParallel(config.parallel, hasty=config.hasty)
     task = Task(config, parallel)
     directory = Workdir(workdir, config)
     checkpoints = Checkpoints(directory.checkpoints, config.checkpoint.keep)

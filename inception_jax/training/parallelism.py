@@ -15,23 +15,26 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from inception_jax.errors import UserError
 
 AXIS = "batch"
+# XLA's options for programs that run a few times only, and take longer to compile: about four times faster there.
+HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 class DataParallel:
     """Places arrays on all devices and maps steps over them."""
 
-    def __init__(self, kind: str = "shard_map", devices: Sequence[jax.Device] | None = None):
+    def __init__(self, kind: str = "shard_map", devices: Sequence[jax.Device] | None = None, hasty: bool = False):
         """Chooses the devices.
 
         Args:
           kind: 'shard_map', or 'pmap' for the same step under `jax.pmap`, on one process.
           devices: to use; all that there are unless given.
+          hasty: compile steps with `HASTY`; not under pmap.
         """
         if kind not in ("shard_map", "pmap"):
             raise UserError(f"config.parallel={kind!r} is not one of shard_map, pmap")
         if kind == "pmap" and jax.process_count() > 1:
             raise UserError("config.parallel='pmap' is for one process; with several take 'shard_map'")
-        self.kind = kind
+        self.kind, self.hasty = kind, hasty
         self.mesh = Mesh(np.array(devices or jax.devices()), (AXIS,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self.split = NamedSharding(self.mesh, PartitionSpec(AXIS))
@@ -67,7 +70,7 @@ class DataParallel:
         mapped = jax.shard_map(
             step, mesh=self.mesh, in_specs=(replicated, split), out_specs=(replicated, split), check_vma=False
         )
-        return jax.jit(mapped, donate_argnums=donated)
+        return jax.jit(mapped, donate_argnums=donated, compiler_options=HASTY if self.hasty else None)
 
     def _call_pmap(self, mapped, replicated, batch):
         devices = self.device_count

@@ -17,7 +17,7 @@ from inception_jax.errors import UserError
 from inception_jax.models import create_model, summary
 from inception_jax.training.losses import make_loss
 from inception_jax.training.optimizers import make_optimizer, path_of
-from inception_jax.training.parallelism import AXIS, DataParallel
+from inception_jax.training.parallelism import AXIS, HASTY, DataParallel
 from inception_jax.training.schedules import Clock, make_plateau, make_schedule
 from inception_jax.training.state import TrainState, create_state
 from inception_jax.training.step import make_train_step
@@ -134,9 +134,8 @@ class Task:
     def create_state(self) -> TrainState:
         """Initialises the state from the config's seed; `statistics` are blank, see `fit_statistics`."""
         average = bool(self.config.train.average_decay)
-        # Hundreds of random draws that run once: compiling them without optimization is four times faster.
-        hasty = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-        init = jax.jit(create_state, static_argnums=(0, 1, 3, 4), compiler_options=hasty)
+        # Hundreds of random draws that run once.
+        init = jax.jit(create_state, static_argnums=(0, 1, 3, 4), compiler_options=HASTY)
         state = init(self.model, self.optimizer(0.0), jax.random.key(self.config.seed), self.image_shape, average)
         blank = blank_statistics(self.geometry.size, **self._statistics_options())
         return state.replace(statistics=blank, plateau=self.plateau.start() if self.plateau else {})
