@@ -11,7 +11,7 @@ from inception_jax import UserError, create_model
 from inception_jax.data.augment import Preprocessing
 from inception_jax.training.losses import cross_entropy, make_loss
 from inception_jax.training.optimizers import make_optimizer
-from inception_jax.training.parallelism import AXIS, DataParallel
+from inception_jax.training.parallelism import AXIS, HASTY, DataParallel
 from inception_jax.training.state import create_state
 from inception_jax.training.step import make_train_step
 
@@ -102,6 +102,14 @@ def test_running_statistics_are_the_mean_over_devices():
 def test_pmap_equals_shard_map(norm):
     options = {"devices": 4, "norm": norm, "average_decay": 0.9, "donate": True}
     assert_equal(train(kind="pmap", **options), train(kind="shard_map", **options))
+
+
+def test_hasty_steps_are_compiled_with_less_effort(monkeypatch):
+    seen = []
+    monkeypatch.setattr(jax, "jit", lambda step, *, compiler_options, **_: seen.append(compiler_options))
+    for hasty in (False, True):
+        DataParallel(hasty=hasty).map(lambda state, batch: (state, batch))
+    assert seen == [None, HASTY]
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch():
