@@ -177,7 +177,7 @@ def _modern(config: ConfigDict) -> None:
 
 
 def _smoke(config: ConfigDict, size: int) -> None:
-    """Shrinks a recipe to some steps on the digits, under a minute on two CPU cores: does everything work?"""
+    """Shrinks a recipe to some steps on the digits, for two CPU cores: does everything work?"""
     config.hasty = True
     config.model.dtype = "float32"
     if config.model.name != "lenet5":  # whose paper fixes its width
