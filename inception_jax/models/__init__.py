@@ -28,7 +28,8 @@ from inception_jax.models import (
     vgg,
     zfnet,
 )
-from inception_jax.models.network import Network, scale_width
+from inception_jax.models.network import Network
+from inception_jax.models.width import scale_width
 
 _MODELS = {
     "lenet5": lenet.lenet5,
