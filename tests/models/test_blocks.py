@@ -18,7 +18,7 @@ from inception_jax.models import (
     resnet,
     summary,
 )
-from inception_jax.models.network import Block, Network, _scale_unit
+from inception_jax.models.network import Block, Network
 from inception_jax.models.units import (
     AdaptiveAvgPool,
     AvgPool,
@@ -34,6 +34,7 @@ from inception_jax.models.units import (
     Residual,
     ScoreAverage,
 )
+from inception_jax.models.width import scale_width
 
 GOOGLENET = googlenet.Row("block", "inception", 0, 0, (), 20, 20, 30, 20, 40, 50)
 BN = bn_inception.Row("block", (), 20, 20, 20, 20, 20, "avg", 20)
@@ -78,12 +79,11 @@ BLOCKS = {
 def single(name):
     """A small block of BLOCKS as a network, without batch normalisation and activation, which may hide a reaction."""
     unit, _ = BLOCKS[name]
-    if not name.startswith("lenet"):
-        unit = _scale_unit(unit, 0.1)
     styles = {"googlenet": "googlenet", "bn-inception": "bn_inception", "bottleneck": "resnet50"}
     style = inception_jax.create_model(styles.get(name.split(",")[0].split(" ")[0], "inception_v4")).style
     style = dataclasses.replace(style, activation=lambda x: x, batch_norm=None)
-    return Network(layers=(("block", unit),), style=style, native=(0, 0, 3), smallest=1)
+    block = Network(layers=(("block", unit),), style=style, native=(0, 0, 3), smallest=1)
+    return block if name.startswith("lenet") else scale_width(block, 0.1)
 
 
 @pytest.mark.parametrize("name", BLOCKS)
