@@ -41,6 +41,7 @@ Published (Table 3), single crop on 48,238 validation images (all 50,000: 0.2 an
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs import common
 
@@ -58,6 +59,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.model.bn_auxiliary = "bn_auxiliary" in reached
     else:
         config.model.name = "inception_v2"
+    config.model.blocks = placeholder(int)  # of each kind; the paper's numbers unless given
     config.model.dropout = 0.2  # tf-slim's
     config.model.batch_norm_decay = 0.9997
     config.model.batch_norm_scale = recipe not in ("tf", "tpu")

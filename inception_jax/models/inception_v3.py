@@ -11,6 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from inception_jax.errors import UserError
 from inception_jax.models import initializers
 from inception_jax.models.network import Network
 from inception_jax.models.units import (
@@ -161,6 +162,7 @@ def inception_v3(
     *,
     factorized_7x7: bool = True,
     bn_auxiliary: bool = True,
+    blocks: int | None = None,
     aux: bool = True,
     dropout: float = 0.2,
     batch_norm_decay: float = 0.9997,
@@ -177,7 +179,8 @@ def inception_v3(
       num_classes: number of classes.
       factorized_7x7: three 3x3 convolutions first; False: the 7x7 that they replace (Table 3).
       bn_auxiliary: batch normalisation of the auxiliary head's dense layer too (Table 3).
-      aux: whether the auxiliary classifier 'aux' (on mixed_6e) is there; it is run in training alone.
+      blocks: number of A, of B and of C modules, at most 2, for small experiments; None: 3, 4 and 2.
+      aux: whether the auxiliary classifier 'aux' (on the last B module, mixed_6e) is there; it runs in training alone.
       dropout: share dropped before the classifier: tf-slim's 0.2, torchvision's is 0.5, Keras's 0; the paper has none.
       batch_norm_decay: of the running statistics (tf-slim's; Keras's is 0.99, torchvision's 0.9).
       batch_norm_scale: whether batch normalisation has gamma: torchvision's has, tf-slim's and Keras's has not
@@ -185,9 +188,11 @@ def inception_v3(
       count_include_pad: whether average pools count padding: torchvision's and timm's do, tf-slim's and Keras's do not.
       dtype: of the computation.
     """
+    if blocks is not None and blocks > 2:
+        raise UserError(f"blocks={blocks} must be 1 or 2")
     heads = aux_head(
         num_classes,
-        "mixed_6e",
+        f"mixed_6{'bcde'[:blocks][-1]}",
         batch_norm=bn_auxiliary,
         dense_init=initializers.truncated_normal(0.01),
         classifier_init=initializers.truncated_normal(0.001),
@@ -201,6 +206,7 @@ def inception_v3(
         batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3, scale=batch_norm_scale),
         count_include_pad=count_include_pad,
         dtype=dtype,
+        blocks=blocks,
     )
 
 
@@ -220,13 +226,16 @@ def inception_v3_fid(num_classes: int = 1008, *, batch_norm_decay: float = 0.999
     return _network(num_classes, STEM, MaxPool(3, 1, "SAME"), (), 0.0, batch_norm, False, dtype)
 
 
-def _network(num_classes, stem, last_pool, aux_heads, dropout, batch_norm, count_include_pad, dtype) -> Network:
+def _network(
+    num_classes, stem, last_pool, aux_heads, dropout, batch_norm, count_include_pad, dtype, blocks=None
+) -> Network:
+    letters = "abcde" if blocks is None else "abc"[: 1 + blocks]  # the reductions are a
+    modules = (*_MODULES, ("mixed_7c", module_c(last_pool)))
     return Network(
         layers=(
             *stem,
             ("maxpool_5a_3x3", MaxPool(3, 2)),
-            *_MODULES,
-            ("mixed_7c", module_c(last_pool)),
+            *((name, module) for name, module in modules if name[-1] in letters),
             *head(num_classes, dropout),
         ),
         aux_heads=aux_heads,

@@ -233,33 +233,37 @@ def test_residual_scales(name):
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
+        ("inception_v2", ("mixed_5", "mixed_6", "mixed_7")),
+        ("inception_v3", ("mixed_5", "mixed_6", "mixed_7")),
         ("inception_v4", ("mixed_5", "mixed_6", "mixed_7")),
         ("inception_resnet_v1", ("block35_", "block17_", "block8_")),
         ("inception_resnet_v2", ("block35_", "block17_", "block8_")),
     ],
 )
 def test_blocks_of_small_experiments(name, kinds):
-    """Two of each kind, the paper's first; the reductions, mixed_6a for one, and all else stay."""
+    """One of each kind, the paper's first; the reductions, mixed_6a for one, and all else stay."""
     repeated = lambda layer: layer.startswith(kinds) and not layer.endswith("a")  # noqa: E731
     paper, small = (
-        [layer for layer, _ in inception_jax.create_model(name, blocks=blocks).layers] for blocks in (None, 2)
+        [layer for layer, _ in inception_jax.create_model(name, blocks=blocks).layers] for blocks in (None, 1)
     )
     assert [layer for layer in small if not repeated(layer)] == [layer for layer in paper if not repeated(layer)]
     for kind in kinds:
         of_paper, of_small = ([x for x in layers if x.startswith(kind) and repeated(x)] for layers in (paper, small))
-        assert len(of_paper) > 2
-        assert of_small == of_paper[:2]
+        assert len(of_paper) > 1
+        assert of_small == of_paper[:1]
 
 
 def test_auxiliary_heads_stay_behind_the_last_block():
     taps = {
         name: inception_jax.create_model(name, blocks=1, aux=True).aux_heads[0].after
-        for name in ("inception_v4", "inception_resnet_v2")
+        for name in ("inception_v3", "inception_v4", "inception_resnet_v2")
     }
-    assert taps == {"inception_v4": "mixed_6b", "inception_resnet_v2": "block17_1"}
+    assert taps == {"inception_v3": "mixed_6b", "inception_v4": "mixed_6b", "inception_resnet_v2": "block17_1"}
 
 
-def test_more_blocks_than_letters_are_refused():
+def test_more_blocks_than_the_paper_has_are_refused():
+    with pytest.raises(inception_jax.UserError, match="^blocks=3 must be 1 or 2$"):
+        inception_jax.create_model("inception_v3", blocks=3)
     with pytest.raises(inception_jax.UserError, match="^blocks=4 must be 1 to 3$"):
         inception_jax.create_model("inception_v4", blocks=4)
 
