@@ -6,10 +6,10 @@
 All go the way of ImageNet (prepared by TFDS as ArrayRecord, decoded, cropped, trained with their auxiliary heads,
 averaged weights), but these are no recipes of the papers, and all values are our own choice: fewer filters, images of
 8x8 enlarged, batch normalisation in place of LRN in GoogLeNet, label smoothing, a cosine schedule, milder crops, no
-mirroring, less dropout in narrow layers; of each kind of module one in Inception-v4 and two in the Inception-ResNets,
-where the papers have up to twenty.
-LeNet-5 has its own criterion and range of input (configs/lenet5.py); networks whose initial weights are weak get
-stronger input, in the extreme pixels from which a mean is subtracted, as in their papers.
+mirroring, less dropout in narrow layers; of each kind of module one in Inception-v2 to v4 and two in the
+Inception-ResNets, where the papers have up to twenty. LeNet-5 has its own criterion and range of input
+(configs/lenet5.py); networks whose initial weights are weak get stronger input, in the extreme pixels from which a mean
+is subtracted, as in their papers.
 
 Two comparisons that papers make: `inception` is `bn_inception` without batch normalisation, as
 configs/bn_inception.py has it, with LRN, dropout of 40 %, stronger input and a fifth of the rate; `googlenet_no_aux` is
@@ -53,6 +53,7 @@ GOOGLENET = {
 BN_INCEPTION = {"norm": "batch", "lrn": False, "dropout": 0.0, "width": 0.25, **STATISTICS}
 PLAIN = BN_INCEPTION | {"norm": "none", "lrn": True, "dropout": 0.4}
 NARROW = {"width": 0.125, **STATISTICS}
+SHALLOW = {"width": 0.25, "blocks": 1, **STATISTICS}
 
 # fmt: off
 NETWORKS = {
@@ -67,9 +68,9 @@ NETWORKS = {
     "all_cnn_c": Row(16, {"width": 0.5, "dropout": 0.2, "input_dropout": 0.0}, "adamw", 1e-3, 20.0, std=12.75),
     "bn_inception": Row(64, BN_INCEPTION, "adamw", 5e-3, 20.0),
     "inception": Row(64, PLAIN, "adamw", 1e-3, 20.0, std=12.75, network="bn_inception"),
-    "inception_v2": Row(75, NARROW, "lamb", 0.01),
-    "inception_v3": Row(75, NARROW, "lamb", 0.01, 20.0),
-    "inception_v4": Row(75, NARROW | {"width": 0.25, "blocks": 1}, "lamb", 0.01),
+    "inception_v2": Row(75, SHALLOW, "lamb", 0.01),
+    "inception_v3": Row(75, SHALLOW, "lamb", 0.01),
+    "inception_v4": Row(75, SHALLOW, "lamb", 0.01),
     "inception_resnet_v1": Row(75, NARROW | {"blocks": 2}),
     "inception_resnet_v2": Row(75, NARROW | {"blocks": 2}, "lamb", 0.01),
     "resnet50": Row(32, {"width": 0.25, **STATISTICS}, "lamb", 0.01, 20.0),

@@ -15,12 +15,9 @@ from configs import common
 
 def get_config():
     config = common.get_config()
-    config.model.width = 0.05
-    config.model.aux = False
-    config.model.norm = "batch"
-    config.model.module = "reduced"
-    config.model.batch_norm_decay = 0.9
-    config.data.update(name="folder", eval_split="val", image_size=64, resize=64)
+    config.model.name = "nin_cifar10"
+    config.model.width = 0.1
+    config.data.update(name="folder", eval_split="val", image_size=32, resize=32)
     config.train.update(batch_size=8, steps=4000)
     config.checkpoint.every = "100000 steps"
     config.eval.every = "100000 steps"

@@ -319,8 +319,8 @@ KINDS = [
     ("all_cnn_c", {}, 0.1, 16),
     ("googlenet", {"stem": "separable"}, 0.05, 40),
     ("bn_inception", {"activation": "sigmoid"}, 0.05, 32),
-    ("inception_v3", {}, 0.05, 75),
-    ("inception_resnet_v1", {}, 0.05, 75),
+    ("inception_v3", {"blocks": 1}, 0.05, 75),
+    ("inception_resnet_v1", {"blocks": 1}, 0.05, 75),
     ("resnet50", {}, 0.05, 32),
 ]
 
@@ -330,10 +330,8 @@ def test_one_of_each_kind_takes_a_step(name, options, width, size, drawn):
     model = inception_jax.create_model(name, 5, width=width, **options)
     shape = (size, size, model.native[2])
     variables = drawn(model, shape)
-    hasty = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     images = jax.random.normal(jax.random.key(1), (4, *shape))
-    step = jax.jit(training_step(model), compiler_options=hasty)
-    (loss, (outputs, updates)), gradients = step(variables, images, jax.random.key(2))
+    (loss, (outputs, updates)), gradients = jax.jit(training_step(model))(variables, images, jax.random.key(2))
     assert np.isfinite(loss)
     assert outputs[0].shape == (4, 5)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
