@@ -22,7 +22,7 @@ def get_config(argument: str = "") -> ConfigDict:
 
     config.data.name = "glyphs/test=1000,difficulty=1,classes=20"
     config.data.area = (0.9, 1.0)
-    if config.optimizer.name != "adamw":  # SGD left GoogLeNet near chance after this epoch, and LAMB a deeper Inception-v3
+    if config.optimizer.name != "adamw":  # after this epoch SGD left GoogLeNet near chance, LAMB a deeper Inception-v3
         config.optimizer.name, config.schedule.base_lr = "adamw", 5e-3
     config.train.epochs = 1.0
     config.schedule.warmup = "20 steps"
