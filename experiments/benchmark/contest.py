@@ -1,7 +1,6 @@
 """Sides that take turns: each in a process of its own, as its user would run it, and only one computes at a time."""
 
 import contextlib
-import math
 import multiprocessing
 import os
 import shutil
@@ -121,11 +120,11 @@ def _time(calls, name: str) -> float:
     elapsed = time.perf_counter() - start
     if elapsed >= SHORT:
         return elapsed
-    count = math.ceil(SHORT / elapsed)
-    start = time.perf_counter()
-    for _ in range(count):
+    start, count = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < SHORT:  # the first may have been quick for having been prefetched
         calls[name]()
-    return (time.perf_counter() - start) / count
+        count += 1
+    return elapsed / count
 
 
 def _memory(calls, name: str) -> int:

@@ -223,12 +223,10 @@ def inception_v3_fid(num_classes: int = 1008, *, batch_norm_decay: float = 0.999
       dtype: of the computation.
     """
     batch_norm = BatchNorm(batch_norm_decay, epsilon=1e-3)
-    return _network(num_classes, STEM, MaxPool(3, 1, "SAME"), (), 0.0, batch_norm, False, dtype)
+    return _network(num_classes, STEM, MaxPool(3, 1, "SAME"), (), 0.0, batch_norm, False, dtype, blocks=None)
 
 
-def _network(
-    num_classes, stem, last_pool, aux_heads, dropout, batch_norm, count_include_pad, dtype, blocks=None
-) -> Network:
+def _network(num_classes, stem, last_pool, aux_heads, dropout, batch_norm, count_include_pad, dtype, blocks) -> Network:
     letters = "abcde" if blocks is None else "abc"[: 1 + blocks]  # the reductions are a
     modules = (*_MODULES, ("mixed_7c", module_c(last_pool)))
     return Network(
