@@ -15,7 +15,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from inception_jax.errors import UserError
 
 AXIS = "batch"
-# XLA's options for programs that run a few times only, and take longer to compile: about four times faster there.
+# XLA's options for programs that run a few times only: they compile a training step in half of the time, an
+# initialisation in a quarter.
 HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
