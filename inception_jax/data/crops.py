@@ -213,6 +213,26 @@ def resize_and_central_crop(
     return out
 
 
+def resize_shorter(image: np.ndarray, shorter: int) -> np.ndarray:
+    """The whole image, uint8 [H, W, 3], its shorter side resized to `shorter` pixels, the longer rounded down."""
+    out = np.empty((*_resized_shape(image.shape, shorter), 3), np.uint8)
+    _resize(image, out)
+    return out
+
+
+def squash(image: np.ndarray, size: int, share: float = 1.0) -> np.ndarray:
+    """The central part of an image, resized to a square, whatever its aspect; uint8 [size, size, 3].
+
+    With a `share` of 0.875 it is tf-slim's evaluation crop (preprocessing/inception_preprocessing.py): floor((side -
+    share * side) / 2) pixels are left out before each side, and as many behind. There the resampling is TensorFlow's
+    bilinear one, not antialiased; here it is Pillow's.
+    """
+    above, before = (int((side - share * side) / 2) for side in image.shape[:2])
+    out = np.empty((size, size, 3), np.uint8)
+    _resize(image[above : image.shape[0] - above, before : image.shape[1] - before], out)
+    return out
+
+
 def _resized_shape(shape: tuple[int, ...], shorter: int) -> tuple[int, int]:
     """Height and width of an image of that shape when its shorter side has become `shorter`, rounded down."""
     height, width = shorter * shape[0] // min(shape[:2]), shorter * shape[1] // min(shape[:2])

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import textwrap
+import zlib
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +30,13 @@ class Source(Protocol):
 
     def name(self, index: int) -> str:
         """What to call the image in a report: its path below the folder, or for instance 'mnist/train[17]'."""
+
+    def file_name(self, index: int) -> str:
+        """The name of the image's file, 'ILSVRC2012_val_00000017.JPEG'; '' where it never had one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that is another one where the images or labels are others."""
 
 
 def open_source(name: str, split: str, data_dir: str = "") -> Source:
@@ -84,6 +92,15 @@ class Subset:
     def name(self, index: int) -> str:
         """The image's name in the whole source."""
         return self._source.name(self._indices[index])
+
+    def file_name(self, index: int) -> str:
+        """The image's file."""
+        return self._source.file_name(self._indices[index])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the whole source and the choice."""
+        return f"{self._source.fingerprint} {zlib.crc32(np.array(self._indices, np.int64)):08x}"
 
 
 class FolderSource:
@@ -143,6 +160,23 @@ class FolderSource:
         """The image's path below the root."""
         return self._paths[index]
 
+    def file_name(self, index: int) -> str:
+        """The last part of the path."""
+        return os.path.basename(self._paths[index])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the paths, sizes and times of change of all files."""
+        checksum = zlib.crc32(repr(self.class_names).encode())
+        for path in self._paths:
+            try:
+                status = os.stat(os.path.join(self._root, path))
+            except OSError:  # a broken link
+                status = None
+            known = status and (status.st_size, status.st_mtime_ns)
+            checksum = zlib.crc32(repr((path, known)).encode(), checksum)
+        return f"folder of {len(self)}, {checksum:08x}"
+
 
 class SyntheticSource:
     """1,280 images of 256 x 256 noise in 1,000 classes, the same every time, which cost next to nothing to make.
@@ -165,6 +199,12 @@ class SyntheticSource:
     def name(self, index: int) -> str:
         """For instance 'synthetic[17]'."""
         return f"synthetic[{index}]"
+
+    def file_name(self, index: int) -> str:  # noqa: ARG002
+        """None has one."""
+        return ""
+
+    fingerprint = "synthetic"
 
 
 class TFDSSource:
@@ -197,7 +237,7 @@ class TFDSSource:
             raise UserError(
                 f"dataset {name!r} has no split {split!r}; it has {splits}, and slices of them such as 'train[:10%]'"
             ) from None
-        self._name = f"{name}/{split}"
+        self._name, self._version, self._split = f"{name}/{split}", builder.info.full_name, split
         if self._records[0]["label"] < 0:  # TFDS's mark for labels that were never published
             raise UserError(f"{self._name} has no labels: choose another split, such as 'validation'")
 
@@ -216,6 +256,16 @@ class TFDSSource:
     def name(self, index: int) -> str:
         """For instance 'imagenet2012/train[17]'."""
         return f"{self._name}[{index}]"
+
+    def file_name(self, index: int) -> str:
+        """The record's feature 'file_name', '' where it has none."""
+        name = self._records[index].get("file_name", b"")
+        return name.decode() if isinstance(name, bytes) else str(name)
+
+    @property
+    def fingerprint(self) -> str:
+        """The data set with its version, and the split."""
+        return f"{self._version} {self._split}, {len(self)}"
 
 
 def _tfds_builder(name: str, data_dir: str):

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from inception_jax.errors import UserError
+from inception_jax.errors import UserError, choose
 from inception_jax.training.state import TrainState
 
 _STATE, _FACTS = "state", "facts"
@@ -164,27 +164,35 @@ class _LastAndBest(preservation_policy.PreservationPolicy):
         return [checkpoint.step in last or checkpoint.step == self._best() for checkpoint in checkpoints]
 
 
-def read_weights(checkpoint: Path) -> tuple[dict, dict]:
+def read_weights(checkpoint: Path, weights: str = "") -> tuple[dict, dict]:
     """Reads what inference needs from a checkpoint (the directory of one step), without the rest of its state.
 
+    Args:
+      checkpoint: the directory.
+      weights: 'ema', the moving averages, or 'raw', the latest; '': the averages where there are such.
+
     Returns:
-      The variables {'params', 'batch_stats'} as NumPy arrays, the moving averages where there are such; and the facts
-      of `read_facts`.
+      The variables {'params', 'batch_stats', 'statistics'} as NumPy arrays, and the facts of `read_facts`.
 
     Raises:
-      UserError: it is no checkpoint, or it is damaged.
+      UserError: it is no checkpoint, it is damaged, or it has no averages.
     """
+    choose("weights", weights, dict.fromkeys(("", "ema", "raw")))
     try:
         facts = read_facts(checkpoint)
         state = ocp.StandardCheckpointer().restore((checkpoint / _STATE).absolute())
-        for part in ("params", "batch_stats", "average"):
+        for part in ("params", "batch_stats", "average", "statistics"):
             if _checksum(state.get(part) or {}) != facts["checksums"][part]:
                 raise ValueError(f"the checksum of its {part} is wrong")
     except Exception as error:  # Orbax, tensorstore and the file system raise many types.
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{checkpoint} cannot be read as a checkpoint: {reason}") from None
-    variables = state.get("average") or {part: state.get(part) or {} for part in ("params", "batch_stats")}
-    return jax.tree.map(np.asarray, {"params": variables["params"], "batch_stats": variables["batch_stats"]}), facts
+    if weights == "ema" and not state.get("average"):
+        raise UserError(f"{checkpoint} has no moving averages (config.train.average_decay was 0); take weights 'raw'")
+    chosen = state if weights == "raw" else state.get("average") or state
+    parts = {"params": chosen["params"], "batch_stats": chosen.get("batch_stats")}
+    parts["statistics"] = state.get("statistics")
+    return jax.tree.map(np.asarray, {name: part or {} for name, part in parts.items()}), facts
 
 
 def _checksums(state: TrainState) -> dict[str, int]:

@@ -9,16 +9,17 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Shows the state of training on standard error; silent on all processes but the first."""
+    """Shows how far training, or evaluation, has come on standard error; silent on all processes but the first."""
 
-    def __init__(self):
+    def __init__(self, unit: str = "step"):
+        self._unit = unit
         self._shown = jax.process_index() == 0
         self._bar = None
 
     def start(self, step: int, total_steps: int) -> None:
         """Begins with `step` of `total_steps` done."""
         if self._shown and sys.stderr.isatty():
-            form = "{percentage:3.0f}%|{bar:20}| step {n_fmt}/{total_fmt}{postfix}"
+            form = f"{{percentage:3.0f}}%|{{bar:20}}| {self._unit} {{n_fmt}}/{{total_fmt}}{{postfix}}"
             self._bar = tqdm(total=total_steps, initial=step, bar_format=form, dynamic_ncols=True)
 
     def advance(self, step: int) -> None:
@@ -32,7 +33,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(text)
         else:
-            self.say(f"step {step}/{total_steps}  {text}")
+            self.say(f"{self._unit} {step}/{total_steps}  {text}")
 
     def say(self, text: str) -> None:
         """Prints a line."""

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import flax
 import jax
 import numpy as np
 
@@ -46,8 +47,8 @@ def find_checkpoint(path: Path, which: str = "best") -> Path:
 def export_weights(checkpoint: Path, file: Path) -> int:
     """Writes the weights of a checkpoint to an .npz file, by names such as 'params/inception_4a/conv1x1/kernel'.
 
-    With them goes 'facts', a JSON text of what inference needs besides: network, preprocessing, class names. Statistics
-    of the training set (whitening) are not written.
+    With them go the statistics of the training set, and 'facts', a JSON text of what inference needs besides: network,
+    preprocessing, class names.
 
     Returns:
       The number of arrays.
@@ -78,13 +79,27 @@ def load_weights(path: str) -> dict[str, np.ndarray]:
     place = Path(path).expanduser()
     if not place.exists():
         raise UserError(f"there is no {place} to take weights from")
-    if place.is_dir():
-        return _flat(read_weights(find_checkpoint(place))[0])
+    variables, _ = read_weights(find_checkpoint(place)) if place.is_dir() else read_exported(place)
+    return _flat({part: variables[part] for part in ("params", "batch_stats")})
+
+
+def read_exported(file: Path) -> tuple[dict, dict]:
+    """Reads a file of `export_weights`.
+
+    Returns:
+      The variables {'params', 'batch_stats', 'statistics'} as NumPy arrays, and what inference needs besides, {} if
+      the file does not say.
+
+    Raises:
+      UserError: it is no such file, or damaged.
+    """
     try:
-        with np.load(place) as arrays:
-            return {name: arrays[name] for name in arrays.files if name != _FACTS}
+        with np.load(file) as arrays:
+            facts = json.loads(str(arrays[_FACTS])) if _FACTS in arrays.files else {}
+            flat = {tuple(name.split("/")): arrays[name] for name in arrays.files if name != _FACTS}
+        return {"params": {}, "batch_stats": {}, "statistics": {}} | flax.traverse_util.unflatten_dict(flat), facts
     except Exception as error:  # NumPy and zipfile raise many types on damaged files
-        raise UserError(f"{place} cannot be read as a file of exported weights: {error}") from None
+        raise UserError(f"{file} cannot be read as a file of exported weights: {error}") from None
 
 
 def transfer(variables: dict, weights: dict[str, np.ndarray], new: Sequence[str]) -> tuple[dict, list[str]]:

@@ -1,0 +1,91 @@
+"""What probabilities and labels say of a classifier: exact counts over every image once, in NumPy."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+_BINS = 15  # of confidence: Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """Result over some images.
+
+    Attributes:
+      count: number of images.
+      top1: share of the images of which the most probable class is right.
+      top5: share of which one of the five most probable is. Of equal probabilities the lower class index comes first.
+      loss: mean of -log of the label's probability, which counts as 1.2e-38, float32's least, at least; None with
+        several labels an image.
+      calibration_error: expected calibration error, the mean over all images of |confidence - accuracy| of their bin,
+        15 bins of equal width, confidence being the largest probability (Guo et al. 2017,
+        https://arxiv.org/abs/1706.04599, section 2).
+      bins: float64 [15, 3], of each bin the number of images, their mean confidence and accuracy (0 where empty).
+      per_class: float64 [K], share of the images of each class that are right; nan without images or with several
+        labels an image.
+      confusion: int64 [K, K], images by true and predicted class; None with several labels an image.
+    """
+
+    count: int
+    top1: float
+    top5: float
+    loss: float | None
+    calibration_error: float
+    bins: np.ndarray
+    per_class: np.ndarray
+    confusion: np.ndarray | None
+
+    def summary(self) -> dict[str, float | int | None]:
+        """The single numbers."""
+        names = ("count", "top1", "top5", "loss", "calibration_error")
+        return {name: getattr(self, name) for name in names}
+
+
+def ranking(probabilities: np.ndarray, count: int = 5) -> np.ndarray:
+    """The `count` most probable classes, int64 [n, count], all K if there are fewer.
+
+    Of equal probabilities the lower class index comes first, as in argmax; nan comes last.
+    """
+    return np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
+
+
+def analyse(probabilities: np.ndarray, labels: Sequence[int] | Sequence[frozenset[int]]) -> Analysis:
+    """Counts.
+
+    Args:
+      probabilities: float32 [n, K], each row summing to 1.
+      labels: the class of each image, or the set of its right classes (Beyer et al. 2020, "Are we done with ImageNet?",
+        https://arxiv.org/abs/2006.07159: a prediction that is one of them is right).
+    """
+    count, classes = probabilities.shape
+    several = isinstance(labels[0], frozenset)
+    best = ranking(probabilities)
+    targets = labels if several else [(label,) for label in labels]
+    hits = np.array([[c in target for c in row] for row, target in zip(best.tolist(), targets, strict=True)])
+    right, confidence = hits[:, 0], probabilities[np.arange(count), best[:, 0]].astype(np.float64)
+
+    bin_of = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)  # (lower, upper], as in the paper
+    sizes = np.bincount(bin_of, minlength=_BINS)
+    filled = np.maximum(sizes, 1)
+    bins = np.stack([sizes, *(np.bincount(bin_of, values, _BINS) / filled for values in (confidence, right))], axis=1)
+
+    loss, confusion, per_class = None, None, np.full(classes, np.nan)
+    if not several:
+        labels = np.asarray(labels)
+        own = probabilities[np.arange(count), labels].astype(np.float64)
+        loss = float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean())
+        confusion = np.zeros((classes, classes), np.int64)
+        np.add.at(confusion, (labels, best[:, 0]), 1)
+        totals = confusion.sum(axis=1)
+        per_class = np.where(totals > 0, confusion.diagonal() / np.maximum(totals, 1), np.nan)
+    return Analysis(
+        count=count,
+        top1=float(right.mean()),
+        top5=float(hits.any(axis=1).mean()),
+        loss=loss,
+        calibration_error=float((sizes * abs(bins[:, 1] - bins[:, 2])).sum() / count),
+        bins=bins,
+        per_class=per_class,
+        confusion=confusion,
+    )

@@ -1,0 +1,186 @@
+"""A trained network, ready to use:
+
+    classifier = inception_jax.load("/data/googlenet")
+    probabilities = classifier.predict(["cat.jpg", "dog.jpg"])
+    pooled = classifier.features(["cat.jpg", "dog.jpg"], "pool5")
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from inception_jax.data.augment import Preprocessing
+from inception_jax.data.decoding import DamagedImage, PlainJpeg, open_image
+from inception_jax.data.loader import Geometry
+from inception_jax.errors import UserError, choose
+from inception_jax.models import create_model
+from inception_jax.models.network import Network
+from inception_jax.training.checkpoints import read_weights
+from inception_jax.training.weights import find_checkpoint, read_exported
+
+Picture = np.ndarray | Image.Image | str | os.PathLike
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # the same only as itself, so that it can be hashed
+class Classifier:
+    """A network with its weights, and what was done to images in its training.
+
+    Attributes:
+      name: of the network.
+      source: the checkpoint or file that the weights are of.
+      options: of `create_model`, the name among them.
+      variables: 'params', 'batch_stats' and 'statistics' (of the training set, see `Preprocessing`).
+      class_names: by class index.
+      preprocessing: of cropped images, on the device.
+      geometry: of the evaluation crop, on the host.
+    """
+
+    name: str
+    source: Path
+    options: Mapping[str, object]
+    variables: Mapping[str, dict]
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    geometry: Geometry
+
+    @functools.cached_property
+    def model(self) -> Network:
+        """The network."""
+        return create_model(num_classes=len(self.class_names), **self.options)
+
+    @functools.cached_property
+    def end_points(self) -> tuple[str, ...]:
+        """Names of the layers, which `features` takes."""
+        return tuple(name for name, _ in self.model.layers)
+
+    def predict(self, images: Iterable[Picture], batch_size: int = 32) -> np.ndarray:
+        """Classifies images by the network's evaluation crop.
+
+        Args:
+          images: uint8 arrays [H, W, 3], of any sizes, PIL's images, or paths of files.
+          batch_size: images that the network sees at once.
+
+        Returns:
+          Probabilities, float32 [N, K].
+
+        Raises:
+          UserError: an array is no image.
+          DamagedImage: a file is not there, or cannot be decoded.
+        """
+        logits = [self.run(crops)[:count] for crops, count in self._batches(images, batch_size)]
+        return softmax(np.concatenate(logits)) if logits else np.zeros((0, len(self.class_names)), np.float32)
+
+    def features(self, images: Iterable[Picture], end_point: str, batch_size: int = 32) -> np.ndarray:
+        """The output of a layer for the evaluation crop of images, float32 [N, ...]; arguments as `predict`.
+
+        Raises:
+          UserError: there is no such layer, or an array is no image.
+          DamagedImage: a file is not there, or cannot be decoded.
+        """
+        choose("end point", end_point, dict.fromkeys(self.end_points))
+        outputs = [self.run(crops, end_point)[:count] for crops, count in self._batches(images, batch_size)]
+        return np.concatenate(outputs) if outputs else np.zeros((0,), np.float32)
+
+    def run(self, crops: np.ndarray, end_point: str = "") -> np.ndarray:
+        """The logits of crops, uint8 [N, size, size, 3], or the output of a layer; float32. Each N is compiled."""
+        return np.asarray(self._apply(end_point)(self.variables, crops))
+
+    @functools.cache  # noqa: B019 (a classifier lives as long as its process)
+    def _apply(self, end_point: str):
+        def apply(variables, images):
+            images = self.preprocessing.evaluate(images, variables["statistics"])
+            logits, end_points = self.model.apply(variables, images)
+            return (end_points[end_point] if end_point else logits).astype(jnp.float32)
+
+        return jax.jit(apply)
+
+    def crop(self, image: np.ndarray | PlainJpeg) -> np.ndarray:
+        """The evaluation crop of a decoded image, uint8 [size, size, 3]."""
+        out = np.empty((self.geometry.size, self.geometry.size, 3), np.uint8)
+        self.geometry.eval_crop(image, out)
+        return out
+
+    def _batches(self, images: Iterable[Picture], batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+        crops = []
+        for image in images:
+            crops.append(self.crop(read_picture(image)))
+            if len(crops) == batch_size:
+                yield np.stack(crops), batch_size
+                crops = []
+        if crops:
+            count = len(crops)
+            yield np.stack(crops + crops[:1] * (batch_size - count)), count
+
+
+def load(path: str | os.PathLike, checkpoint: str = "best", weights: str = "") -> Classifier:
+    """Loads a trained network.
+
+    Args:
+      path: a workdir of training, one of its checkpoints, or a file of `experiments.export_weights`.
+      checkpoint: of a workdir: 'best' (by top-1), 'last' or a step.
+      weights: 'ema', the moving averages, or 'raw', the latest; '': the averages where the run kept them.
+
+    Raises:
+      UserError: there is no such thing, or it is damaged.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"there is no {place}")
+    if place.is_dir():
+        place = find_checkpoint(place, checkpoint)
+        variables, facts = read_weights(place, weights)
+        inference = facts["inference"]
+    else:
+        variables, inference = read_exported(place)
+        if not inference:
+            raise UserError(f"{place} does not say which network its weights are of; export it again")
+    options = inference["model"]
+    known = inference["preprocessing"]
+    return Classifier(
+        name=options["name"],
+        source=place,
+        options=options,
+        variables=variables,
+        class_names=tuple(inference["class_names"]),
+        preprocessing=_from(Preprocessing, known),
+        geometry=_from(Geometry, known),
+    )
+
+
+def read_picture(image: Picture) -> np.ndarray | PlainJpeg:
+    """Reads what `Classifier.predict` takes, decoded no further than needed.
+
+    Raises:
+      UserError: the array is no image.
+      DamagedImage: there is no such file, or it cannot be decoded.
+    """
+    if isinstance(image, Image.Image):
+        return np.array(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise UserError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
+        return image
+    try:
+        data = Path(image).read_bytes()
+    except OSError as error:
+        raise DamagedImage(str(image), error.strerror or str(error)) from None
+    return open_image(data, str(image))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last dimension, in float32."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _from(kind: type, values: Mapping):
+    """An instance of the dataclass, from those of `values` (of JSON) that are its fields."""
+    fields = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in fields})
