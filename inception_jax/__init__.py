@@ -8,7 +8,7 @@ __all__ = ["UserError", "create_model", "list_models", "load"]
 
 def __getattr__(name: str):
     if name == "load":  # not before it is asked for, because Orbax takes seconds to import
-        from inception_jax.inference import load
+        from inception_jax.training.weights import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,188 +1,30 @@
-"""One self-contained HTML page about a finished run: the numbers, the curves, the confusions, what was seen and learnt.
+"""One self-contained HTML page about a finished run: numbers, curves, confusions, what was seen and learnt."""
 
-The page loads nothing: images are data URIs and the curves are inline SVG. The SVG is drawn in the colours of
-`_LIGHT` and then made to refer to the page's CSS variables, so the curves follow the reader's light or dark scheme.
-"""
-
-import base64
 import dataclasses
 import html
-import io
 import itertools
 import math
 import numbers
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-_BIG_FACTS = 3  # the first facts, shown large
-_TABLE_CLASSES = 20  # up to here the confusion matrix is a table that can be read cell by cell
-_CONFUSED_PAIRS = 20
-_HEAT_MAP_SIDE = 250  # pixels, fewer than a phone has, so that none is lost; beyond it one stands for several classes
-_CRISP_SIDE = 64  # pixels; images up to here are shown pixel by pixel
-_THUMBNAIL_SIDE = 160  # pixels
+from inception_jax.evaluation.page import (
+    LIGHT,
+    Sample,
+    confusion_section,
+    data_uri,
+    drawing,
+    picture,
+    plural,
+    samples_section,
+    section,
+    write_page,
+)
+
 _CURVE_POINTS = 300  # more cannot be told apart at the width of the page and only make the file larger
-
-# The colours of both schemes by the name of their CSS variable. Those of `_LIGHT`
-# differ from each other: `_inline_svg` finds them by value.
-_LIGHT = {
-    "page": "#fcfcfb",
-    "card": "#f3f3f0",
-    "ink": "#1c1e21",
-    "quiet": "#63676e",
-    "rule": "#dcdcd7",
-    "train": "#1f66b0",
-    "eval": "#c4500f",
-    "aux": "#8d7fa8",
-    "wrong": "#b3261e",
-}
-_DARK = {
-    "page": "#141619",
-    "card": "#1e2125",
-    "ink": "#e8e8e4",
-    "quiet": "#a0a5ad",
-    "rule": "#34383e",
-    "train": "#6eb0f2",
-    "eval": "#f09a5b",
-    "aux": "#a597c4",
-    "wrong": "#ff8a80",
-}
-# The heat map is a picture and cannot follow the scheme: two mid tones that read on either page.
-_RIGHT_RGB, _WRONG_RGB = (58, 133, 208), (224, 92, 52)
-
-_RC = {
-    "font.size": 11,
-    "text.color": _LIGHT["ink"],
-    "text.parse_math": False,
-    "axes.labelcolor": _LIGHT["quiet"],
-    "axes.edgecolor": _LIGHT["quiet"],
-    "axes.spines.left": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": _LIGHT["rule"],
-    "xtick.color": _LIGHT["quiet"],
-    "ytick.color": _LIGHT["quiet"],
-    "ytick.major.size": 0,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 4.5,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-}
-
-_CSS = """
-* { box-sizing: border-box; }
-html { color-scheme: light dark; -webkit-text-size-adjust: 100%; }
-body { margin: 0 auto; max-width: 68rem; padding: 2.5rem 1.25rem 4rem; background: var(--page); color: var(--ink);
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", sans-serif;
-  font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-h1 { font-size: 1.75rem; line-height: 1.2; letter-spacing: -.015em; margin: 0 0 1.5rem; }
-h2 { font-size: 1.125rem; margin: 3rem 0 .25rem; }
-p { margin: 0 0 1rem; max-width: 44rem; color: var(--quiet); font-size: .9375rem; }
-dl, dd, figure { margin: 0; }
-dt { color: var(--quiet); font-size: .8125rem; }
-code { font: .875em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-.big { display: flex; flex-wrap: wrap; gap: .75rem 3.5rem; }
-.big dd { font-size: 2.5rem; font-weight: 600; line-height: 1.15; letter-spacing: -.02em; }
-.big div:not(:first-child) dd { font-weight: 400; }
-.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .75rem 1.5rem;
-  margin-top: 1.75rem; padding-top: 1.25rem; border-top: 1px solid var(--rule); }
-.facts dd { font-size: .9375rem; white-space: pre-line; }
-.facts .long { grid-column: 1 / -1; }
-.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem 2rem;
-  margin-top: 1rem; }
-.curves svg { display: block; width: 100%; height: auto; stroke-linejoin: round; }
-.curves figure:first-child { grid-row: span 2; }
-figcaption { font-size: .875rem; }
-.curves figcaption { font-weight: 600; margin-bottom: .25rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .875rem; }
-th { font-weight: 400; color: var(--quiet); text-align: left; padding: .25rem .6rem .25rem 0; }
-td { padding: .25rem .5rem; text-align: right; }
-.matrix tbody td { min-width: 2.4rem; height: 2.1rem; text-align: center; border: 1px solid var(--page); }
-.right { background: color-mix(in srgb, var(--train) calc(12% + 36% * var(--share)), var(--card)); }
-.error { background: color-mix(in srgb, var(--eval) calc(24% + 50% * var(--share)), var(--card)); }
-.zero { background: var(--card); color: color-mix(in srgb, var(--quiet) 50%, var(--card)); }
-.matrix tbody .recall { text-align: right; padding-left: 1rem; white-space: nowrap; }
-.matrix th { max-width: 11rem; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-.matrix thead th { padding: .25rem; text-align: center; vertical-align: bottom; }
-.matrix thead th:last-child { text-align: right; padding-right: .5rem; }
-.matrix .upright span { display: inline-block; writing-mode: vertical-rl; transform: rotate(180deg);
-  max-height: 9rem; overflow: hidden; text-overflow: ellipsis; }
-.matrix tbody th { position: sticky; left: 0; background: var(--page); color: var(--ink); text-align: right; }
-.confused { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1.5rem 2.5rem;
-  align-items: start; }
-.heat { display: block; width: 100%; background: var(--card); }
-.pairs { width: 100%; }
-.pairs tr { border-bottom: 1px solid var(--rule); }
-.pairs .name { text-align: left; padding-left: 0; }
-.pairs th, .pairs td:not(.name) { white-space: nowrap; }
-.pairs th:nth-child(n + 3) { text-align: right; padding: .25rem .5rem; }
-.crisp { image-rendering: pixelated; }
-.samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)); gap: 1.4rem 1.1rem; }
-.sample img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--card); }
-.sample figcaption { margin-top: .35rem; line-height: 1.35; font-size: .8125rem; }
-.sample span { color: var(--quiet); }
-.wrong { outline: 2px solid var(--wrong); outline-offset: .3rem; }
-.wrong b { color: var(--wrong); }
-.filters { display: block; max-width: 100%; }
-@media (max-width: 30rem) {
-  body { padding: 1.5rem 1rem 3rem; }
-  .big { gap: .5rem 1.5rem; }
-  .big dd { font-size: 1.625rem; }
-  .matrix { font-size: .75rem; }
-  .matrix th { max-width: 7rem; }
-  .matrix tbody td { min-width: 1.55rem; padding: 0; }
-  .matrix tbody .recall { padding-left: .5rem; }
-}
-"""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>
-:root {{ {light} }}
-@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}
-{css}</style>
-</head>
-<body>
-<header>
-<h1>{title}</h1>
-{facts}
-</header>
-<main>
-{sections}
-</main>
-</body>
-</html>
-"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """One test image with its prediction.
-
-    Attributes:
-      image: uint8 [H, W, 3].
-      label: the index of the true class.
-      predicted: class indices, the most probable first; one to five of them.
-      probabilities: float, one for each entry of `predicted`.
-    """
-
-    image: np.ndarray
-    label: int
-    predicted: tuple[int, ...]
-    probabilities: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,92 +62,32 @@ def write_report(
       filters: float [kh, kw, cin, cout], the kernels of the first convolution.
       batch: images as training shows them to the network, uint8 [H, W, 3], with their captions.
     """
-    if confusion.shape != (len(class_names), len(class_names)):
-        raise ValueError(f"a confusion matrix of shape {confusion.shape} for {len(class_names)} class names")
-    confused = _confusion_table if len(class_names) <= _TABLE_CLASSES else _confusion_overview
-    page = _PAGE.format(
-        title=html.escape(title),
-        light=_variables(_LIGHT),
-        dark=_variables(_DARK),
-        css=_CSS.lstrip(),
-        facts=_facts(facts),
-        sections="\n".join(
-            [
-                _curves(history),
-                confused(confusion, class_names),
-                _samples(samples, class_names),
-                *([_batch(batch)] if batch else []),
-                _filters(filters),
-            ]
-        ),
-    )
-    path = Path(path)
-    # Not tempfile: its files are readable by their owner only, and os.replace would keep that.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _variables(colours: dict[str, str]) -> str:
-    return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
-
-
-def _section(heading: str, note: str, body: str) -> str:
-    """A section of the page; `note` is escaped, `body` is HTML."""
-    return f"<section>\n<h2>{heading}</h2>\n<p>{html.escape(note)}</p>\n{body}\n</section>"
-
-
-def _percent(part: float, whole: float = 1) -> str:
-    return f"{100 * part / whole:.1f}\N{NO-BREAK SPACE}%" if whole and math.isfinite(part) else "–"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _data_uri(image: np.ndarray, side: int | None = None, image_format: str = "png") -> str:
-    """A uint8 image [H, W, 3 or 4], scaled down to at most `side` pixels, as a data URI."""
-    from PIL import Image
-
-    picture = Image.fromarray(image)
-    if side is not None:
-        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    data = io.BytesIO()
-    picture.save(data, format=image_format, optimize=True)
-    return f"data:image/{image_format};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
-
-
-def _facts(facts: dict[str, str]) -> str:
-    items = []
-    for name, value in facts.items():
-        shown = html.escape(value)
-        if name == "Command":
-            shown = f"<code>{shown}</code>"
-        size = ' class="long"' if len(value) > 30 else ""
-        items.append(f"<div{size}><dt>{html.escape(name)}</dt><dd>{shown}</dd></div>")
-    groups = {"big": items[:_BIG_FACTS], "facts": items[_BIG_FACTS:]}
-    return "\n".join(f'<dl class="{name}">\n' + "\n".join(rows) + "\n</dl>" for name, rows in groups.items() if rows)
+    sections = [
+        _curves(history),
+        confusion_section(confusion, class_names),
+        samples_section("Test images", samples, class_names),
+        *([_batch(batch)] if batch else []),
+        _filters(filters),
+    ]
+    write_page(path, title, facts, sections)
 
 
 def _curves(history: list[dict]) -> str:
     splits = list(dict.fromkeys(row["split"] for row in history))
     auxiliary = sorted({key for row in history for key in row if re.fullmatch("aux.*_loss", key)})
     # Evaluations have markers and auxiliary losses are thin: colour alone does not tell lines apart for everybody.
-    styles = {split: {"color": _LIGHT["eval"], "marker": "o", "zorder": 3} for split in splits}
+    styles = {split: {"color": LIGHT["eval"], "marker": "o", "zorder": 3} for split in splits}
     # Two more of the check of batch statistics.
-    styles |= {split: {"color": _LIGHT["train"], "marker": "."} for split in splits if split.startswith("train ")}
-    styles["train"] = {"color": _LIGHT["train"]}
-    thin = {"color": _LIGHT["aux"], "linewidth": 0.9}
+    styles |= {split: {"color": LIGHT["train"], "marker": "."} for split in splits if split.startswith("train ")}
+    styles["train"] = {"color": LIGHT["train"]}
+    thin = {"color": LIGHT["aux"], "linewidth": 0.9}
     losses = [_Line(split, _points(history, split, "loss"), styles[split]) for split in splits]
     losses += [
         _Line(key.removesuffix("_loss"), _points(history, "train", key), thin | {"linestyle": dash})
         for key, dash in zip(auxiliary, itertools.cycle(["-", "--", ":"]), strict=False)
     ]
     top1 = [_Line(split, _points(history, split, "top1"), styles[split]) for split in splits]
-    rate = [_Line("", _points(history, "train", "learning_rate"), {"color": _LIGHT["quiet"]})]
+    rate = [_Line("", _points(history, "train", "learning_rate"), {"color": LIGHT["quiet"]})]
     figures = (
         _plot("Loss", losses, height=310)
         + _plot("Top-1 accuracy", top1, height=185, factor=100, unit="\N{NO-BREAK SPACE}%")
@@ -317,8 +99,8 @@ def _curves(history: list[dict]) -> str:
     shown = {"loss", "top1", "learning_rate", *auxiliary}
     lost = [row["step"] for row in history for key in shown & row.keys() if not _is_finite(row[key])]
     if lost:
-        note += f" Left out: {_plural(len(lost), 'value')} not finite, the first at step {min(lost):,}."
-    return _section("Training", note, f'<div class="curves">\n{figures}</div>')
+        note += f" Left out: {plural(len(lost), 'value')} not finite, the first at step {min(lost):,}."
+    return section("Training", note, f'<div class="curves">\n{figures}</div>')
 
 
 def _is_finite(value: object) -> bool:
@@ -347,20 +129,15 @@ def _plot(title: str, lines: Sequence[_Line], *, height: int, factor: float = 1,
     lines = [line for line in lines if len(line.points)]
     if not lines:
         return ""
-    import matplotlib.figure
-    import matplotlib.style
     from matplotlib.ticker import MaxNLocator
 
     def number(value: float, _: int = 0) -> str:
         return f"{factor * value:.4g}{unit}"
 
-    name = title.lower().replace(" ", "-")
-    # The default style first: the report does not depend on the matplotlibrc of whoever runs it.
-    with matplotlib.style.context("default"), matplotlib.rc_context(_RC | {"svg.hashsalt": name}):
-        figure = matplotlib.figure.Figure(figsize=(400 / 72, height / 72), layout="constrained")
-        axes = figure.subplots()
-        for line in lines:
-            label = line.label and f"{line.label} {number(line.points[-1, 1])}"
+    labels = [line.label and f"{line.label} {number(line.points[-1, 1])}" for line in lines]
+
+    def draw(axes):
+        for line, label in zip(lines, labels, strict=True):
             lone = {"marker": "o"} if len(line.points) == 1 else {}  # one point has no line to be seen by
             axes.plot(*_thin(line.points).T, label=label, **line.style | lone)
         axes.set_xlabel("step")
@@ -368,131 +145,22 @@ def _plot(title: str, lines: Sequence[_Line], *, height: int, factor: float = 1,
         axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
         axes.yaxis.set_major_locator(MaxNLocator(nbins=1 + height // 45, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(number)
-        labels = axes.get_legend_handles_labels()[1]
-        if labels:
+        if any(labels):
             axes.legend()
-        svg = io.StringIO()
-        metadata = dict.fromkeys(["Date", "Creator", "Format", "Type"])
-        figure.savefig(svg, format="svg", transparent=True, metadata=metadata)
-    element = _inline_svg(svg.getvalue(), name, f"{title} over steps. {', '.join(labels)}")
+
+    name = title.lower().replace(" ", "-")
+    element = drawing(name, f"{title} over steps. {', '.join(filter(None, labels))}", height, draw)
     return f"<figure>\n<figcaption>{title}</figcaption>\n{element}\n</figure>\n"
-
-
-def _inline_svg(document: str, name: str, description: str) -> str:
-    """Matplotlib's SVG document as an element of the page: in the page's colours and font, its ids its own."""
-    box = re.search('viewBox="[^"]*"', document)[0]
-    body = document[document.index(">", document.index(box)) + 1 :]
-    body = re.sub("<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)  # the style would reach the whole page
-    body = re.sub(r"[ \n]+", " ", body).replace("> <", "><")
-    body = re.sub('font-family: [^;"]*;? ?', "", body)
-    body = re.sub(r'( id="|url\(#|href="#)', rf"\1{name}-", body)
-    for variable, colour in _LIGHT.items():
-        body = body.replace(colour, f"var(--{variable})")
-    return f'<svg role="img" aria-label="{html.escape(description)}" {box}>{body.strip()}'
-
-
-def _confusion_table(confusion: np.ndarray, class_names: Sequence[str]) -> str:
-    names = [html.escape(name) for name in class_names]
-    upright = ' class="upright"' if max(map(len, class_names)) > 4 else ""
-    head = "".join(f'<th scope="col"{upright} title="{name}"><span>{name}</span></th>' for name in names)
-    rows = []
-    for true, (name, counts) in enumerate(zip(names, confusion, strict=True)):
-        total = counts.sum()
-        cells = []
-        for predicted, count in enumerate(counts):
-            kind = "zero" if count == 0 else "right" if predicted == true else "error"
-            cells.append(f'<td class="{kind}" style="--share:{count / max(total, 1):.3f}">{count}</td>')
-        cells.append(f'<td class="recall">{_percent(counts[true], total)}</td>')
-        rows.append(f'<tr><th scope="row" title="{name}">{name}</th>{"".join(cells)}</tr>\n')
-    body = (
-        # Focusable, so that the keyboard can scroll it.
-        '<div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix">\n<table class="matrix">\n'
-        f'<thead><tr><td></td>{head}<th scope="col">recall</th></tr></thead>\n'
-        f"<tbody>\n{''.join(rows)}</tbody>\n</table>\n</div>"
-    )
-    note = f"{_plural(confusion.sum(), 'image')} by true class (row) and predicted class (column)."
-    return _section("Confusion", note, body)
-
-
-def _confusion_overview(confusion: np.ndarray, class_names: Sequence[str]) -> str:
-    """For many classes: the matrix as a picture, and the pairs that are confused most."""
-    totals = confusion.sum(axis=1)
-    errors = confusion.copy()
-    np.fill_diagonal(errors, 0)
-    true, predicted = np.nonzero(errors)
-    counts = errors[true, predicted]
-    order = np.lexsort((-counts / totals[true], -counts))[:_CONFUSED_PAIRS]
-    rows = [
-        f'<tr><td class="name">{html.escape(class_names[t])}</td><td class="name">{html.escape(class_names[p])}</td>'
-        f"<td>{n}</td><td>{_percent(n, totals[t])}</td></tr>\n"
-        for t, p, n in zip(true[order], predicted[order], counts[order], strict=True)
-    ]
-    table = (
-        '<table class="pairs">\n<thead><tr><th scope="col">true</th><th scope="col">predicted</th>'
-        '<th scope="col">images</th><th scope="col">share</th></tr></thead>\n'
-        f"<tbody>\n{''.join(rows)}</tbody>\n</table>"
-    )
-    body = (
-        f'<div class="confused">\n<img class="heat crisp" src="{_data_uri(_heat_map(confusion))}" '
-        f'alt="Heat map of the confusion matrix of {len(class_names)} classes">\n{table}\n</div>'
-    )
-    note = (
-        f"{_plural(confusion.sum(), 'image')} by true class (row, the first at the top) and predicted class (column): "
-        "blue where right, orange where wrong, by the square root of the share of the true class. "
-        f"The table has the {_plural(len(rows), 'pair')} confused most often."
-    )
-    return _section("Confusion", note, body)
-
-
-def _heat_map(confusion: np.ndarray) -> np.ndarray:
-    """Counts [K, K] -> uint8 [n, n, 4]: transparent where nothing is. Beyond `_HEAT_MAP_SIDE` neighbours are summed."""
-    edges = np.arange(0, len(confusion), math.ceil(len(confusion) / _HEAT_MAP_SIDE))
-    counts = np.add.reduceat(np.add.reduceat(confusion, edges, axis=0), edges, axis=1)
-    picture = np.empty((*counts.shape, 4), np.uint8)
-    picture[..., :3] = np.where(np.eye(len(counts), dtype=bool)[..., None], _RIGHT_RGB, _WRONG_RGB)
-    # The root, because a class is rarely taken for one other class only: linear, all errors would be invisible.
-    picture[..., 3] = np.round(255 * np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)))
-    return picture
-
-
-def _samples(samples: Sequence[Sample], class_names: Sequence[str]) -> str:
-    figures = []
-    errors = 0
-    for sample in samples:
-        guess, true = (html.escape(class_names[index]) for index in (sample.predicted[0], sample.label))
-        share = f"<span>{_percent(sample.probabilities[0])}</span>"
-        if sample.predicted[0] == sample.label:
-            kind, caption = "sample", f"<b>{guess}</b> {share}"
-        else:
-            errors += 1
-            kind, caption = "sample wrong", f"<b>✗ {guess}</b> {share}<br>true: {true}"
-            if sample.label in sample.predicted:
-                caption += f" <span>{_percent(sample.probabilities[sample.predicted.index(sample.label)])}</span>"
-        figures.append(_figure(kind, sample.image, f"Image of class {true}, predicted {guess}", caption))
-    note = f"{_plural(len(samples), 'image')}, {errors} of them predicted wrong (✗)." if samples else "No images."
-    return _section("Test images", note, f'<div class="samples">\n{"".join(figures)}</div>')
 
 
 def _batch(batch: Sequence[tuple[np.ndarray, str]]) -> str:
     captions = [html.escape(caption) for _, caption in batch]
     figures = [
-        _figure("sample", image, f"Training image of {caption}", f"<span>{caption}</span>")
+        picture("sample", image, f"Training image of {caption}", f"<span>{caption}</span>")
         for (image, _), caption in zip(batch, captions, strict=True)
     ]
     note = "The first images of training, cropped and augmented as the network got them."
-    return _section("A training batch", note, f'<div class="samples">\n{"".join(figures)}</div>')
-
-
-def _figure(kind: str, image: np.ndarray, description: str, caption: str) -> str:
-    """A small image with its caption; both texts are HTML."""
-    if max(image.shape[:2]) <= _CRISP_SIDE:
-        look, source = "crisp", _data_uri(image)
-    else:
-        look, source = "smooth", _data_uri(image, _THUMBNAIL_SIDE, "jpeg")
-    return (
-        f'<figure class="{kind}"><img class="{look}" src="{source}" alt="{description}">'
-        f"<figcaption>{caption}</figcaption></figure>\n"
-    )
+    return section("A training batch", note, f'<div class="samples">\n{"".join(figures)}</div>')
 
 
 def _filters(filters: np.ndarray) -> str:
@@ -500,14 +168,14 @@ def _filters(filters: np.ndarray) -> str:
     tiles = _tiles(filters)
     averaged = "" if inputs in (1, 3) else f", averaged over its {inputs} input channels and"
     note = (
-        f"{_plural(count, 'filter')} of {height} × {width}, each{averaged} shown from its own smallest weight "
+        f"{plural(count, 'filter')} of {height} × {width}, each{averaged} shown from its own smallest weight "
         "to its own largest."
     )
     body = (
-        f'<img class="filters crisp" style="width: {8 * tiles.shape[1]}px" src="{_data_uri(tiles)}" '
-        f'alt="{_plural(count, "filter")} as small images">'
+        f'<img class="filters crisp" style="width: {8 * tiles.shape[1]}px" src="{data_uri(tiles)}" '
+        f'alt="{plural(count, "filter")} as small images">'
     )
-    return _section("First convolution", note, body)
+    return section("First convolution", note, body)
 
 
 def _tiles(filters: np.ndarray) -> np.ndarray:

@@ -12,10 +12,9 @@ import hashlib
 import itertools
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,14 +22,14 @@ import numpy as np
 from inception_jax.data import loader
 from inception_jax.data.decoding import DamagedImage
 from inception_jax.errors import UserError
+from inception_jax.evaluation.classifier import Classifier, softmax
 from inception_jax.evaluation.protocols import Canvas, Protocol
-from inception_jax.inference import Classifier, softmax
-from inception_jax.models import create_model, options_of
-from inception_jax.models.network import Network
-from inception_jax.training.parallelism import DataParallel
 
 _WINDOWS_OF_A_CHUNK = 4096  # a minute or so of a GPU's time at the most
 _ROUND_UP = 64  # pixels: canvases of different shapes share a program
+
+# What is kept of each image and class over the windows: by aggregation, the kind of value.
+AGGREGATES = {"probabilities": "mean_probability", "logits": "mean_logit", "max": "largest_probability"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,65 +38,67 @@ class Scores:
 
     Attributes:
       labels: int32 [n]; -1 where the image could not be decoded.
-      probability: float32 [n, K], the mean over the windows.
-      logit: float32 [n, K], the mean over the windows.
-      largest: float32 [n, K], the largest probability over the windows.
-      names: of the images, as their file is called, else ''.
-      damaged: what is wrong with those that could not be decoded, a line each.
+      names: str [n], of the images, as their file is called, else ''.
+      damaged: str, what is wrong with those that could not be decoded, a line each.
+      mean_probability: float32 [n, K].
+      mean_logit: float32 [n, K].
+      largest_probability: float32 [n, K].
     """
 
     labels: np.ndarray
-    probability: np.ndarray
-    logit: np.ndarray
-    largest: np.ndarray
-    names: tuple[str, ...]
-    damaged: tuple[str, ...]
+    names: np.ndarray
+    damaged: np.ndarray
+    mean_probability: np.ndarray
+    mean_logit: np.ndarray
+    largest_probability: np.ndarray
 
 
-AGGREGATES = ("probabilities", "logits", "max")
-
-
-def combine(members: Sequence[Scores], aggregate: str) -> np.ndarray:
+def combine(members: Iterable[np.ndarray], aggregate: str) -> np.ndarray:
     """The probabilities of an ensemble of any number of networks, float32 [n, K]; of one they are its own.
 
     Args:
-      members: their scores of the same images.
+      members: of each network `Store.read(AGGREGATES[aggregate])`, of the same images.
       aggregate: over windows and networks, each with the same weight: 'probabilities', their mean (GoogLeNet, section
         7); 'logits', the softmax of their mean; 'max', the largest probability of each class, divided by their sum.
     """
+    total, count = None, 0
+    for member in members:  # one at a time in memory
+        count += 1
+        if aggregate == "max":
+            total = member if total is None else np.maximum(total, member)
+        else:  # in float64, so that the order of the members does not matter
+            total = member.astype(np.float64) if total is None else total + member
     if aggregate == "max":
-        largest = np.max([member.largest for member in members], axis=0)
-        return largest / largest.sum(axis=-1, keepdims=True)
-    if aggregate == "logits":
-        return softmax(np.mean([member.logit for member in members], axis=0, dtype=np.float64).astype(np.float32))
-    return np.mean([member.probability for member in members], axis=0, dtype=np.float64).astype(np.float32)
+        return total / total.sum(axis=-1, keepdims=True)
+    mean = (total / count).astype(np.float32)
+    return softmax(mean) if aggregate == "logits" else mean
 
 
 class Scorer:
     """Runs a network on windows of images, on all devices of this process."""
 
-    def __init__(
-        self, classifier: Classifier, protocol: Protocol, batch_size: int, outputs: np.ndarray | None = None
-    ):
+    def __init__(self, classifier: Classifier, protocol: Protocol, parallel, batch_size: int, outputs: np.ndarray):
         """Builds the programs.
 
         Args:
           classifier: the network.
           protocol: whose windows it sees.
-          batch_size: windows that all devices of this process together see at once, about.
-          outputs: int [K], the network's output for each class of the labels; None: they are the same.
+          parallel: the `DataParallel` of this process's devices.
+          batch_size: windows that these together see at once, about.
+          outputs: int [K], the network's output for each class of the labels.
+
+        Raises:
+          UserError: the network cannot see images of any size, and the protocol is 'dense'.
         """
-        self.protocol = protocol
-        self._parallel = parallel = DataParallel(devices=jax.local_devices())
-        windows, limit = protocol.windows, max(1, batch_size // parallel.device_count)
-        if protocol.is_dense:
-            windows = 2  # of a canvas: itself and its mirror image
+        self.protocol, self.classes = protocol, len(outputs)
+        self._parallel = parallel
+        model = classifier.dense_model if protocol.is_dense else classifier.model
+        # Of a dense canvas itself and its mirror image.
+        windows, limit = 2 if protocol.is_dense else protocol.windows, max(1, batch_size // parallel.device_count)
         self._step = next(n for n in range(min(limit, windows), 0, -1) if windows % n == 0)
         # Images whose windows are cut at once.
         self.images = parallel.device_count * max(1, limit // windows)
         self._variables = parallel.replicate(classifier.variables)
-        model = _dense_model(classifier, protocol.size) if protocol.is_dense else classifier.model
-        self.classes = len(classifier.class_names) if outputs is None else len(outputs)
 
         def cut(_, canvases: tuple[tuple[jax.Array, jax.Array], ...]):
             """Pairs of canvases [N, H, W, 3] and corners [N, n, 2] to windows [N, W, size, size, 3]."""
@@ -120,8 +121,7 @@ class Scorer:
             images = part.reshape(-1, *part.shape[2:])
             images = classifier.preprocessing.evaluate(images, variables["statistics"])
             logits, _ = model.apply(variables, images)
-            logits = logits if outputs is None else logits[:, outputs]
-            return arguments, logits.reshape(*part.shape[:2], -1).astype(jnp.float32)
+            return (), logits[:, outputs].reshape(*part.shape[:2], -1).astype(jnp.float32)
 
         self._cut, self._mirror, self._forward = map(parallel.map, (cut, mirror, forward))
 
@@ -142,8 +142,8 @@ class Scorer:
         parts = []
         for group in windows:
             for start in range(0, group.shape[1], self._step):
-                start = self._parallel.replicate(np.int32(start))
-                parts.append(self._forward((self._variables, start), group)[1])
+                arguments = self._variables, self._parallel.replicate(np.int32(start))
+                parts.append(self._forward(arguments, group)[1])
         return lambda: np.concatenate([np.asarray(part) for part in parts], axis=1)[:count]
 
 
@@ -158,9 +158,10 @@ def _mirrored(windows: list[jax.Array], mirrors: bool) -> jax.Array:
 def _stack(canvases: Sequence[Canvas]) -> np.ndarray:
     """Canvases of different shapes as one array, uint8 [N, H, W, 3], with black below and to the right."""
     shapes = np.array([canvas.pixels.shape[:2] for canvas in canvases])
-    height, width = shapes.max(axis=0)
-    if (shapes != shapes[0]).any():  # else all are as the protocol has them
-        height, width = (-(-side // _ROUND_UP) * _ROUND_UP for side in (height, width))
+    least = shapes.min()  # the scale, which all have in common
+    height, width = (
+        side if side == least else -(-side // _ROUND_UP) * _ROUND_UP for side in shapes.max(axis=0).tolist()
+    )
     stack = np.zeros((len(canvases), height, width, 3), np.uint8)
     for row, canvas in zip(stack, canvases, strict=True):
         row[: canvas.pixels.shape[0], : canvas.pixels.shape[1]] = canvas.pixels
@@ -194,30 +195,26 @@ class Store:
 
     def missing(self) -> list[range]:
         """The chunks that are not there, or damaged."""
-        return [chunk for chunk in self.chunks if self._read(chunk) is None]
+        return [chunk for chunk in self.chunks if not self._is_whole(chunk)]
 
     def write(self, chunk: range, scores: Scores) -> None:
         """Writes a chunk, whole or not at all."""
-        values = {field.name: getattr(scores, field.name) for field in dataclasses.fields(scores)}
-        arrays = {name: np.array(v, str) if isinstance(v, tuple) else v for name, v in values.items()}
-        self._replace(self._file(chunk), lambda file: np.savez(file, **arrays))
+        self._replace(self._file(chunk), lambda file: np.savez(file, **dataclasses.asdict(scores)))
 
-    def read(self) -> Scores:
-        """All scores; every chunk must be there."""
-        chunks = [self._read(chunk) for chunk in self.chunks]
-        values = {}
-        for field in dataclasses.fields(Scores):
-            parts = [getattr(chunk, field.name) for chunk in chunks]
-            values[field.name] = sum(parts, ()) if isinstance(parts[0], tuple) else np.concatenate(parts)
-        return Scores(**values)
-
-    def _read(self, chunk: range) -> Scores | None:
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    def read(self, field: str) -> np.ndarray:
+        """A field of `Scores`, of all images; every chunk must be there."""
+        parts = []
+        for chunk in self.chunks:
             with np.load(self.path / self._file(chunk)) as arrays:
-                values = {field.name: arrays[field.name] for field in dataclasses.fields(Scores)}
-            if len(values["labels"]) == len(chunk):
-                return Scores(**{k: tuple(v.tolist()) if v.dtype.kind == "U" else v for k, v in values.items()})
-        return None
+                parts.append(arrays[field])
+        return np.concatenate(parts)
+
+    def _is_whole(self, chunk: range) -> bool:
+        try:
+            with zipfile.ZipFile(self.path / self._file(chunk)) as arrays:
+                return arrays.testzip() is None  # its checksums are right
+        except (OSError, EOFError, zipfile.BadZipFile):
+            return False
 
     def _replace(self, name: str, write: Callable) -> None:
         temporary = self.path / f".{name}.{jax.process_index()}"
@@ -266,12 +263,14 @@ def score(
 
     with contextlib.closing(loader.in_order(load, range(len(positions)), damage, threads)) as images:
         for chunk in chunks:
-            names = tuple(source.file_name(position) for position in chunk)
+            names = np.array([source.file_name(position) for position in chunk], str)
             store.write(chunk, _score_chunk(scorer, itertools.islice(images, len(chunk)), names))
             advance(len(chunk))
 
 
-def _score_chunk(scorer: Scorer, images: Iterator[tuple[int, list[Canvas] | DamagedImage]], names: tuple) -> Scores:
+def _score_chunk(
+    scorer: Scorer, images: Iterator[tuple[int, list[Canvas] | DamagedImage]], names: np.ndarray
+) -> Scores:
     count = len(names)
     labels, damaged = np.full(count, -1, np.int32), []
     probability, logit, largest = (np.zeros((count, scorer.classes), np.float32) for _ in range(3))
@@ -306,20 +305,4 @@ def _score_chunk(scorer: Scorer, images: Iterator[tuple[int, list[Canvas] | Dama
         begin(batch)
     while begun:
         finish()
-    return Scores(labels, probability, logit, largest, names, tuple(damaged))
-
-
-def _dense_model(classifier: Classifier, size: int) -> Network:
-    """The network with its dense layers sliding over the grid; or UserError, if they see a grid of one size only."""
-    options = dict(classifier.options)
-    if "dense_window" in options_of(classifier.name) and options.get("dense_window") is None:
-        options["dense_window"] = size // 32  # VGG's last grid, of which fc6 sees all in training
-    model = create_model(num_classes=len(classifier.class_names), **options)
-    shape = (1, size + size // 2, size + size // 2, classifier.preprocessing.channels)
-    try:
-        jax.eval_shape(lambda: model.apply(classifier.variables, jnp.zeros(shape)))
-    except flax.errors.ScopeParamShapeError:
-        raise UserError(
-            f"protocol 'dense' does not work with {classifier.name}: its dense layers see a grid of one size"
-        ) from None
-    return model
+    return Scores(labels, names, np.array(damaged, str), probability, logit, largest)

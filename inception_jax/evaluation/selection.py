@@ -69,8 +69,8 @@ def read_multilabels(file: Path, names: Sequence[str], classes: int) -> list[fro
     return result
 
 
-def output_of_classes(ours: Sequence[str], theirs: Sequence[str], label_map: str = "") -> np.ndarray | None:
-    """The network's output for each class of the data, int [K]; None where they are the same.
+def output_of_classes(ours: Sequence[str], theirs: Sequence[str], label_map: str = "") -> np.ndarray:
+    """The network's output for each class of the data, int [K].
 
     Args:
       ours: the network's class names.
@@ -96,7 +96,7 @@ def output_of_classes(ours: Sequence[str], theirs: Sequence[str], label_map: str
             raise UserError(f"{label_map} names outputs that are not in 0 ... {len(ours) - 1}")
         return outputs
     if tuple(ours) == tuple(theirs):
-        return None
+        return np.arange(len(ours))
     places = {name: place for place, name in enumerate(ours)}
     unknown = [name for name in theirs if name not in places]
     if unknown:

@@ -15,8 +15,9 @@ from ml_collections import ConfigDict
 
 from inception_jax.data import loader
 from inception_jax.errors import UserError
-from inception_jax.evaluation import report
 from inception_jax.evaluation.metrics import Evaluation, evaluate, make_eval_step
+from inception_jax.evaluation.page import Sample
+from inception_jax.evaluation.report import write_report
 from inception_jax.models import summary
 from inception_jax.runtime import release_free_memory
 from inception_jax.training.checkpoints import Checkpoints
@@ -328,7 +329,7 @@ class Trainer:
             "Command": shlex.join(["python", *record["commands"][-1]]),
             "Versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         }
-        report.write_report(
+        write_report(
             self.directory.path / "report.html",
             title=task.name,
             facts=facts | more,
@@ -341,7 +342,7 @@ class Trainer:
         )
 
 
-def _samples(source, evaluation: Evaluation, count: int = 32) -> list[report.Sample]:
+def _samples(source, evaluation: Evaluation, count: int = 32) -> list[Sample]:
     """The most confident mistakes, up to half of `count`, then images that were right, spread over the split."""
     seen = evaluation.labels >= 0
     right = evaluation.classes[:, 0] == evaluation.labels
@@ -350,7 +351,7 @@ def _samples(source, evaluation: Evaluation, count: int = 32) -> list[report.Sam
     rest = np.flatnonzero(seen & right)
     rest = rest[np.linspace(0, len(rest) - 1, min(count - len(wrong), len(rest))).astype(int)]
     return [
-        report.Sample(
+        Sample(
             source[i][0],
             int(evaluation.labels[i]),
             tuple(evaluation.classes[i].tolist()),

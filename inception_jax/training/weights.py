@@ -1,15 +1,20 @@
-"""Weights outside of a run: exported to a file, and taken over by another run."""
+"""Weights outside of a run: exported to a file, taken over by another run, loaded to be used."""
 
+import dataclasses
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import flax
 import jax
 import numpy as np
 
+from inception_jax.data.augment import Preprocessing
+from inception_jax.data.loader import Geometry
 from inception_jax.errors import UserError
+from inception_jax.evaluation.classifier import Classifier
 from inception_jax.training.checkpoints import read_facts, read_weights
 from inception_jax.training.optimizers import path_of
 
@@ -42,6 +47,48 @@ def find_checkpoint(path: Path, which: str = "best") -> Path:
     else:
         raise UserError(f"{path} has no checkpoint {which!r}; it has best, last, {', '.join(map(str, steps))}")
     return path / "checkpoints" / str(step)
+
+
+def load(path: str | os.PathLike, checkpoint: str = "best", weights: str = "") -> Classifier:
+    """Loads a trained network.
+
+    Args:
+      path: a workdir of training, one of its checkpoints, or a file of `export_weights`.
+      checkpoint: of a workdir: 'best' (by top-1), 'last' or a step.
+      weights: 'ema', the moving averages, or 'raw', the latest; '': the averages where the run kept them.
+
+    Raises:
+      UserError: there is no such thing, or it is damaged.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"there is no {place}")
+    if place.is_dir():
+        place = find_checkpoint(place, checkpoint)
+        variables, facts = read_weights(place, weights)
+        inference = facts["inference"]
+    elif weights:
+        raise UserError(f"{place} holds one kind of weights; weights {weights!r} are of a workdir")
+    else:
+        variables, inference = read_exported(place)
+        if not inference:
+            raise UserError(f"{place} does not say which network its weights are of; export it again")
+    options, known = inference["model"], inference["preprocessing"]
+    return Classifier(
+        name=options["name"],
+        source=place,
+        options=options,
+        variables=variables,
+        class_names=tuple(inference["class_names"]),
+        preprocessing=_from(Preprocessing, known),
+        geometry=_from(Geometry, known),
+    )
+
+
+def _from(kind: type, values: Mapping):
+    """An instance of the dataclass, from those of `values` (of JSON) that are its fields."""
+    fields = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in fields})
 
 
 def export_weights(checkpoint: Path, file: Path) -> int:

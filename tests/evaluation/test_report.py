@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inception_jax.evaluation import report
-from inception_jax.evaluation.report import Sample, write_report
+from inception_jax.evaluation import page
+from inception_jax.evaluation.page import Sample
+from inception_jax.evaluation.report import write_report
 
 VOID = {"meta", "link", "img", "br"}
 NASTY = "<b class='x'>R&D</b> \"5 > 4\" & it's &amp; {name} ümlaut " + "long " * 30
@@ -250,8 +251,8 @@ def test_heat_map_shades_by_the_root_of_the_share(render):
     _, tree = render(**many_classes())
     picture = decode(tree.find(".//img[@class='heat crisp']"))
     assert picture.shape == (250, 250, 4)  # four classes to a pixel
-    np.testing.assert_array_equal(picture[5, 5], [*report._RIGHT_RGB, round(255 * math.sqrt(0.7))])
-    np.testing.assert_array_equal(picture[5, 130], [*report._WRONG_RGB, round(255 * math.sqrt(0.3))])
+    np.testing.assert_array_equal(picture[5, 5], [*page._RIGHT_RGB, round(255 * math.sqrt(0.7))])
+    np.testing.assert_array_equal(picture[5, 130], [*page._WRONG_RGB, round(255 * math.sqrt(0.3))])
     # Classes 4 to 7 have 3 * 20 + 32 images; the 12 of class 7 taken for 3 are all that falls on this pixel.
     assert picture[1, 0, 3] == round(255 * math.sqrt(12 / 92))
     assert picture[5, 6, 3] == 0

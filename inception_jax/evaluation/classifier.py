@@ -1,16 +1,18 @@
-"""A trained network, ready to use:
+"""A trained network, ready to use (`training.weights.load` makes one):
 
-    classifier = inception_jax.load("/data/googlenet")
-    probabilities = classifier.predict(["cat.jpg", "dog.jpg"])
-    pooled = classifier.features(["cat.jpg", "dog.jpg"], "pool5")
+classifier = inception_jax.load("/data/googlenet")
+probabilities = classifier.predict(["cat.jpg", "dog.jpg"])
+pooled = classifier.features(["cat.jpg", "dog.jpg"], "pool5")
 """
 
 import dataclasses
 import functools
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,10 +22,8 @@ from inception_jax.data.augment import Preprocessing
 from inception_jax.data.decoding import DamagedImage, PlainJpeg, open_image
 from inception_jax.data.loader import Geometry
 from inception_jax.errors import UserError, choose
-from inception_jax.models import create_model
+from inception_jax.models import create_model, options_of
 from inception_jax.models.network import Network
-from inception_jax.training.checkpoints import read_weights
-from inception_jax.training.weights import find_checkpoint, read_exported
 
 Picture = np.ndarray | Image.Image | str | os.PathLike
 
@@ -54,6 +54,36 @@ class Classifier:
     def model(self) -> Network:
         """The network."""
         return create_model(num_classes=len(self.class_names), **self.options)
+
+    @functools.cached_property
+    def dense_model(self) -> Network:
+        """The network with its dense layers sliding over images larger than its own (VGG, section 3.2).
+
+        Raises:
+          UserError: they see a grid of one size only.
+        """
+        options = dict(self.options)
+        if "dense_window" in options_of(self.name) and options.get("dense_window") is None:
+            options["dense_window"] = self.geometry.size // 32  # VGG's last grid, of which fc6 sees all in training
+        model = create_model(num_classes=len(self.class_names), **options)
+        side = self.geometry.size + self.geometry.size // 2
+        try:
+            jax.eval_shape(lambda: model.apply(self.variables, jnp.zeros((1, side, side, self.preprocessing.channels))))
+        except flax.errors.ScopeParamShapeError:
+            raise UserError(
+                f"protocol 'dense' does not work with {self.name}: its dense layers see a grid of one size"
+            ) from None
+        return model
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A text that is another one where the weights are others."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.variables)
+        checksum = 0
+        for path, leaf in leaves:
+            checksum = zlib.crc32(jax.tree_util.keystr(path).encode(), checksum)
+            checksum = zlib.crc32(np.ascontiguousarray(leaf), checksum)
+        return f"{checksum:08x}"
 
     @functools.cached_property
     def end_points(self) -> tuple[str, ...]:
@@ -119,41 +149,6 @@ class Classifier:
             yield np.stack(crops + crops[:1] * (batch_size - count)), count
 
 
-def load(path: str | os.PathLike, checkpoint: str = "best", weights: str = "") -> Classifier:
-    """Loads a trained network.
-
-    Args:
-      path: a workdir of training, one of its checkpoints, or a file of `experiments.export_weights`.
-      checkpoint: of a workdir: 'best' (by top-1), 'last' or a step.
-      weights: 'ema', the moving averages, or 'raw', the latest; '': the averages where the run kept them.
-
-    Raises:
-      UserError: there is no such thing, or it is damaged.
-    """
-    place = Path(path).expanduser()
-    if not place.exists():
-        raise UserError(f"there is no {place}")
-    if place.is_dir():
-        place = find_checkpoint(place, checkpoint)
-        variables, facts = read_weights(place, weights)
-        inference = facts["inference"]
-    else:
-        variables, inference = read_exported(place)
-        if not inference:
-            raise UserError(f"{place} does not say which network its weights are of; export it again")
-    options = inference["model"]
-    known = inference["preprocessing"]
-    return Classifier(
-        name=options["name"],
-        source=place,
-        options=options,
-        variables=variables,
-        class_names=tuple(inference["class_names"]),
-        preprocessing=_from(Preprocessing, known),
-        geometry=_from(Geometry, known),
-    )
-
-
 def read_picture(image: Picture) -> np.ndarray | PlainJpeg:
     """Reads what `Classifier.predict` takes, decoded no further than needed.
 
@@ -178,9 +173,3 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Over the last dimension, in float32."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-def _from(kind: type, values: Mapping):
-    """An instance of the dataclass, from those of `values` (of JSON) that are its fields."""
-    fields = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in fields})
