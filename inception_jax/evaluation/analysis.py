@@ -16,8 +16,7 @@ class Analysis:
       count: number of images.
       top1: share of the images of which the most probable class is right.
       top5: share of which one of the five most probable is. Of equal probabilities the lower class index comes first.
-      loss: mean of -log of the label's probability, which counts as 1.2e-38, float32's least, at least; None with
-        several labels an image.
+      loss: mean of the labels' `log_loss`; None with several labels an image.
       calibration_error: expected calibration error, the mean over all images of |confidence - accuracy| of their bin,
         15 bins of equal width, confidence being the largest probability (Guo et al. 2017,
         https://arxiv.org/abs/1706.04599, section 2).
@@ -50,6 +49,19 @@ def ranking(probabilities: np.ndarray, count: int = 5) -> np.ndarray:
     return np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
 
 
+def right_probability(probabilities: np.ndarray, labels: Sequence[int] | Sequence[frozenset[int]]) -> np.ndarray:
+    """The probability of each image's label, or of all its right classes together; float64 [n], arguments as below."""
+    if isinstance(labels[0], frozenset):
+        pairs = zip(probabilities.astype(np.float64), labels, strict=True)
+        return np.array([row[sorted(right)].sum() for row, right in pairs])
+    return probabilities[np.arange(len(labels)), np.asarray(labels)].astype(np.float64)
+
+
+def log_loss(probability: np.ndarray) -> np.ndarray:
+    """-log, of a probability that counts as float32's least, 1.2e-38, at least; so it is finite."""
+    return -np.log(np.maximum(probability, np.finfo(np.float32).tiny))
+
+
 def analyse(probabilities: np.ndarray, labels: Sequence[int] | Sequence[frozenset[int]]) -> Analysis:
     """Counts.
 
@@ -63,7 +75,9 @@ def analyse(probabilities: np.ndarray, labels: Sequence[int] | Sequence[frozense
     best = ranking(probabilities)
     targets = labels if several else [(label,) for label in labels]
     hits = np.array([[c in target for c in row] for row, target in zip(best.tolist(), targets, strict=True)])
-    right, confidence = hits[:, 0], probabilities[np.arange(count), best[:, 0]].astype(np.float64)
+    taken = np.take_along_axis(probabilities, best, axis=1).astype(np.float64)
+    hits &= ~np.isnan(taken)  # what is not a number is never right, as in training's evaluation
+    right, confidence = hits[:, 0], np.nan_to_num(taken[:, 0])
 
     bin_of = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)  # (lower, upper], as in the paper
     sizes = np.bincount(bin_of, minlength=_BINS)
@@ -73,8 +87,7 @@ def analyse(probabilities: np.ndarray, labels: Sequence[int] | Sequence[frozense
     loss, confusion, per_class = None, None, np.full(classes, np.nan)
     if not several:
         labels = np.asarray(labels)
-        own = probabilities[np.arange(count), labels].astype(np.float64)
-        loss = float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean())
+        loss = float(log_loss(right_probability(probabilities, labels)).mean())
         confusion = np.zeros((classes, classes), np.int64)
         np.add.at(confusion, (labels, best[:, 0]), 1)
         totals = confusion.sum(axis=1)

@@ -104,7 +104,7 @@ class Classifier:
           UserError: an array is no image.
           DamagedImage: a file is not there, or cannot be decoded.
         """
-        logits = [self.run(crops)[:count] for crops, count in self._batches(images, batch_size)]
+        logits = [self.run(crops, self.end_points[-1])[0][:n] for crops, n in self._batches(images, batch_size)]
         return softmax(np.concatenate(logits)) if logits else np.zeros((0, len(self.class_names)), np.float32)
 
     def features(self, images: Iterable[Picture], end_point: str, batch_size: int = 32) -> np.ndarray:
@@ -115,19 +115,27 @@ class Classifier:
           DamagedImage: a file is not there, or cannot be decoded.
         """
         choose("end point", end_point, dict.fromkeys(self.end_points))
-        outputs = [self.run(crops, end_point)[:count] for crops, count in self._batches(images, batch_size)]
+        outputs = [self.run(crops, end_point)[0][:n] for crops, n in self._batches(images, batch_size)]
         return np.concatenate(outputs) if outputs else np.zeros((0,), np.float32)
 
-    def run(self, crops: np.ndarray, end_point: str = "") -> np.ndarray:
-        """The logits of crops, uint8 [N, size, size, 3], or the output of a layer; float32. Each N is compiled."""
-        return np.asarray(self._apply(end_point)(self.variables, crops))
+    def run(self, crops: np.ndarray, *end_points: str) -> list[np.ndarray]:
+        """The outputs of layers for crops, uint8 [N, size, size, 3], from one pass; float32.
+
+        Those of the last layer are the logits. What follows on the last of `end_points` is not computed. Each N with
+        each choice of layers is compiled.
+        """
+        return [np.asarray(output) for output in self._apply(end_points)(self._on_device, crops)]
+
+    @functools.cached_property
+    def _on_device(self) -> dict:
+        return jax.device_put(self.variables)
 
     @functools.cache  # noqa: B019 (a classifier lives as long as its process)
-    def _apply(self, end_point: str):
+    def _apply(self, names: tuple[str, ...]):
         def apply(variables, images):
             images = self.preprocessing.evaluate(images, variables["statistics"])
-            logits, end_points = self.model.apply(variables, images)
-            return (end_points[end_point] if end_point else logits).astype(jnp.float32)
+            _, end_points = self.model.apply(variables, images)
+            return [end_points[name].astype(jnp.float32) for name in names]
 
         return jax.jit(apply)
 

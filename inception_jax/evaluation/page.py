@@ -120,6 +120,10 @@ td { padding: .25rem .5rem; text-align: right; }
 .pairs .name { text-align: left; padding-left: 0; }
 .pairs th, .pairs td:not(.name) { white-space: nowrap; }
 .pairs th:nth-child(n + 3) { text-align: right; padding: .25rem .5rem; }
+.rows { width: 100%; }
+.rows tr { border-bottom: 1px solid var(--rule); }
+.rows th, .rows td { white-space: nowrap; text-align: right; padding: .25rem .5rem; }
+.rows :is(th, td):nth-child(-n + 2) { text-align: left; padding-left: 0; }
 .crisp { image-rendering: pixelated; }
 .samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)); gap: 1.4rem 1.1rem; }
 .sample img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--card); }
@@ -164,6 +168,8 @@ _PAGE = """<!DOCTYPE html>
 </html>
 """
 
+_PUT = "<!-- put here later -->", "<!-- until here -->"
+
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
@@ -183,7 +189,7 @@ class Sample:
 
 
 def write_page(path: str | os.PathLike[str], title: str, facts: dict[str, str], sections: Sequence[str]) -> None:
-    """Writes the file; it appears whole or not at all.
+    """Writes the file; it appears whole or not at all. What `put_section` has put into an earlier one stays.
 
     Args:
       path: the file; its directory exists.
@@ -197,13 +203,35 @@ def write_page(path: str | os.PathLike[str], title: str, facts: dict[str, str], 
         dark=_variables(_DARK),
         css=_CSS.lstrip(),
         facts=_facts(facts),
-        sections="\n".join(sections),
+        sections="\n".join([*sections, *_put(path)]),
     )
-    replace(path, page)
+    _replace(path, page)
 
 
-def replace(path: str | os.PathLike[str], page: str) -> None:
-    """Writes a text file, whole or not at all."""
+def put_section(path: str | os.PathLike[str], section: str, title: str) -> None:
+    """Puts a section, HTML, at the end of a page, in the place of the one that was put there before.
+
+    Where there is no such page, one with that section alone is written, under `title`.
+    """
+    path = Path(path)
+    if not path.exists():
+        write_page(path, title, {}, [])
+    page = path.read_text(encoding="utf-8")
+    for old in _put(path):
+        page = page.replace(f"{old}\n", "")
+    _replace(path, page.replace("\n</main>", f"\n{_PUT[0]}\n{section}\n{_PUT[1]}\n</main>"))
+
+
+def _put(path: str | os.PathLike[str]) -> list[str]:
+    """The section that was put into the page, with its marks; none if there is none."""
+    try:
+        page = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return []
+    return re.findall(f"{_PUT[0]}.*?{_PUT[1]}", page, flags=re.DOTALL)
+
+
+def _replace(path: str | os.PathLike[str], page: str) -> None:
     path = Path(path)
     # Not tempfile: its files are readable by their owner only, and os.replace would keep that.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from inception_jax.data.decoding import IMAGE_SUFFIXES
 from inception_jax.errors import UserError
 
 
@@ -29,10 +30,10 @@ def read_subset(file: Path, names: Sequence[str]) -> np.ndarray:
     places = _places(names)
     chosen = np.zeros(len(names), bool)
     for line in lines:
-        key = int(line) if line.isdigit() else Path(line).stem
-        if key not in places:
-            raise UserError(f"{file} names {line!r}, which is no image of this split")
-        chosen[places[key]] = True
+        place = places.get(int(line)) if line.isdecimal() else _place(line, places)
+        if place is None:
+            raise UserError(f"{file} names {line!r}, which is no image of this split, or several")
+        chosen[place] = True
     return chosen
 
 
@@ -47,25 +48,29 @@ def read_multilabels(file: Path, names: Sequence[str], classes: int) -> list[fro
       classes: number of classes.
 
     Raises:
-      UserError: the file is none of this, or says nothing of an image.
+      UserError: the file is none of this, or says nothing of an image, or its name is that of several.
     """
     try:
         content = json.loads(_read(file))
-        items = content.items() if isinstance(content, dict) else enumerate(content)
-        labels = {key if isinstance(key, int) else Path(key).stem: frozenset(map(int, value)) for key, value in items}
-    except (ValueError, TypeError, AttributeError):
-        raise UserError(f"{file} is no JSON list (or object) of lists of classes") from None
-    if any(not 0 <= label < classes for right in labels.values() for label in right):
+    except ValueError:
+        content = None
+    values = content.values() if isinstance(content, dict) else content
+    if not isinstance(content, dict | list) or not all(_is_list_of_integers(value) for value in values):
+        raise UserError(f"{file} is no JSON list (or object) of lists of classes")
+    if any(not 0 <= label < classes for right in values for label in right):
         raise UserError(f"{file} has classes that are not in 0 ... {classes - 1}")
-    numbers = _numbers(names)
-    first = 1 if numbers is not None else 0
+    if isinstance(content, list):
+        numbers = _numbers(names)
+        keys = range(len(names)) if numbers is None else [number - 1 for number in numbers]
+        labels = dict(enumerate(content))
+    else:
+        places = _places(names)
+        keys, labels = range(len(names)), {_place(name, places): value for name, value in content.items()}
     result = []
-    for place, name in enumerate(names):
-        number = place if numbers is None else numbers[place]
-        key = number - first if isinstance(content, list) else Path(name).stem
+    for name, key in zip(names, keys, strict=True):
         if key not in labels:
-            raise UserError(f"{file} says nothing of image {name or place}")
-        result.append(labels[key])
+            raise UserError(f"{file} says nothing of image {name or key}")
+        result.append(frozenset(labels[key]))
     return result
 
 
@@ -87,16 +92,20 @@ def output_of_classes(ours: Sequence[str], theirs: Sequence[str], label_map: str
         return np.arange(1, len(ours))
     if label_map:
         try:
-            outputs = np.array(json.loads(_read(Path(label_map))))
+            outputs = json.loads(_read(Path(label_map)))
         except ValueError:
-            outputs = np.array("")
-        if outputs.shape != (len(theirs),) or outputs.dtype.kind != "i":
+            outputs = None
+        if not _is_list_of_integers(outputs) or len(outputs) != len(theirs):
             raise UserError(f"{label_map} is no JSON list of {len(theirs)} whole numbers, an output for each class")
+        outputs = np.array(outputs)
         if outputs.min() < 0 or outputs.max() >= len(ours):
             raise UserError(f"{label_map} names outputs that are not in 0 ... {len(ours) - 1}")
         return outputs
     if tuple(ours) == tuple(theirs):
         return np.arange(len(ours))
+    twice = [name for name, count in collections.Counter(ours).items() if count > 1]
+    if twice:  # as ImageNet's 'crane' and 'maillot'
+        raise UserError(f"several classes of the network are called {twice[0]!r}; say with --label-map which is which")
     places = {name: place for place, name in enumerate(ours)}
     unknown = [name for name in theirs if name not in places]
     if unknown:
@@ -122,8 +131,21 @@ def _numbers(names: Sequence[str]) -> list[int] | None:
 
 
 def _places(names: Sequence[str]) -> dict[str | int, int]:
-    """The place of each image by its number, and by its file's name without suffix where no other has that."""
+    """The place of each image by its number, and by its file's name (also without suffix) where no other has it."""
     by_number = {number: place for place, number in enumerate(_numbers(names) or range(len(names)))}
-    stems = collections.Counter(Path(name).stem for name in names if name)
-    by_name = {Path(name).stem: place for place, name in enumerate(names)}
-    return by_number | {stem: by_name[stem] for stem, count in stems.items() if count == 1}
+    by_name = collections.defaultdict(set)
+    for place, name in enumerate(names):
+        if name:
+            by_name[name].add(place)
+            by_name[Path(name).stem].add(place)
+    return by_number | {name: next(iter(places)) for name, places in by_name.items() if len(places) == 1}
+
+
+def _place(name: str, places: dict[str | int, int]) -> int | None:
+    """The place of the file, which may be another format's in the list."""
+    path = Path(name)
+    return places.get(name, places.get(path.stem) if path.suffix.lower() in IMAGE_SUFFIXES else None)
+
+
+def _is_list_of_integers(value) -> bool:
+    return isinstance(value, list) and all(type(item) is int for item in value)

@@ -1,0 +1,93 @@
+import collections
+import itertools
+
+import pytest
+
+import inception_jax
+from inception_jax.evaluation.protocols import NAMES
+from inception_jax.reference.results import RESULTS, Result, printed_result
+
+
+def key(result: Result) -> tuple:
+    return frozenset(result.networks.items()), result.protocol
+
+
+def title(result: Result) -> str:
+    return f"{'+'.join(f'{count}x{name}' for name, count in result.networks.items())}-{result.protocol}"
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=title)
+def test_a_result_is_of_networks_and_a_protocol_that_exist(result):
+    assert set(result.networks) <= set(inception_jax.list_models())
+    assert result.protocol in NAMES
+    assert all(count >= 1 for count in result.networks.values())
+    assert result.networks
+    assert result.source
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=title)
+def test_errors_are_percentages_and_more_are_wrong_in_the_first_than_in_five(result):
+    errors = [error for error in (result.top5, result.top1) if error is not None]
+    assert errors == sorted(errors)
+    assert errors
+    assert all(1 < error < 50 for error in errors)
+
+
+def test_nothing_is_printed_twice():
+    assert [item for item, count in collections.Counter(map(key, RESULTS)).items() if count > 1] == []
+
+
+def test_more_windows_and_more_networks_do_better():
+    # Which the papers print them to show; a cell from the wrong row or column would not.
+    order = ("single", "10crop", "12crop", "144crop")
+    compared = 0
+    for less, more in itertools.permutations([result for result in RESULTS if result.protocol in order], 2):
+        windows = order.index(less.protocol) <= order.index(more.protocol)
+        fewer = all(count <= more.networks[name] for name, count in less.networks.items() if name in more.networks)
+        if less.networks.keys() == more.networks.keys() and windows and fewer:
+            for worse, better in ((less.top1, more.top1), (less.top5, more.top5)):
+                if None not in (worse, better):
+                    assert better < worse, (less, more)
+                    compared += 1
+    assert compared > 20
+
+
+# Going Deeper with Convolutions, Table 3; Very Deep Convolutional Networks, Tables 5 and 6; Inception-v4, Table 5 (in
+# its AAAI version), whose ensemble is of one Inception-v4 and three Inception-ResNet-v2.
+@pytest.mark.parametrize(
+    ("networks", "protocol", "top1", "top5"),
+    [
+        (["googlenet"], "single", None, 10.07),
+        (["googlenet"], "144crop", None, 7.89),
+        (["googlenet"] * 7, "single", None, 8.09),
+        (["googlenet"] * 7, "144crop", None, 6.67),
+        (["vgg_e"], "multicrop", 24.6, 7.4),
+        (["vgg_d", "vgg_e"], "dense", 24.0, 7.1),
+        (["vgg_e", "vgg_d"], "multicrop", 23.9, 7.2),
+        (["inception_v4"] + ["inception_resnet_v2"] * 3, "144crop", 16.4, 3.1),
+        (["inception_resnet_v2"] * 2 + ["inception_v4", "inception_resnet_v2"], "144crop", 16.4, 3.1),
+    ],
+)
+def test_what_is_printed_of_an_ensemble_is_found(networks, protocol, top1, top5):
+    result = printed_result(networks, protocol)
+    assert (result.networks, result.protocol) == (collections.Counter(networks), protocol)
+    assert (result.top1, result.top5) == (top1, top5)
+
+
+@pytest.mark.parametrize(
+    ("networks", "protocol"),
+    [
+        (["googlenet"] * 6, "144crop"),
+        (["googlenet"] * 7, "12crop"),
+        (["googlenet"] * 6 + ["bn_inception"], "144crop"),
+        (["googlenet_tv"], "single"),
+        (["vgg_d"] * 2, "dense"),
+        (["vgg_d", "vgg_e"], "single"),
+        (["inception_v4"] * 4, "144crop"),
+        (["inception_v4", "inception_resnet_v2"], "144crop"),
+        (["inception_v4"] * 3 + ["inception_resnet_v2"], "144crop"),
+        ([], "single"),
+    ],
+)
+def test_of_what_no_paper_prints_there_is_nothing(networks, protocol):
+    assert printed_result(networks, protocol) is None
