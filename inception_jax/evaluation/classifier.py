@@ -121,8 +121,8 @@ class Classifier:
     def run(self, crops: np.ndarray, *end_points: str) -> list[np.ndarray]:
         """The outputs of layers for crops, uint8 [N, size, size, 3], from one pass; float32.
 
-        Those of the last layer are the logits. What follows on the last of `end_points` is not computed. Each N with
-        each choice of layers is compiled.
+        Those of the last layer are the logits; layers that none of them needs are not computed. Each N with each choice
+        of layers is compiled.
         """
         return [np.asarray(output) for output in self._apply(end_points)(self._on_device, crops)]
 

@@ -1,7 +1,7 @@
 """The papers' protocols of evaluation: which windows of an image the network sees.
 
 The host decodes an image once and resizes it to each scale of the protocol (`Protocol.canvases`); windows are cut out
-of these canvases, and mirrored, on the device (`inference.Classifier`).
+of these canvases, and mirrored, on the device (`scoring.Scorer`).
 """
 
 import dataclasses
@@ -79,9 +79,9 @@ def make_protocol(name: str, geometry: Geometry, scales: tuple[int, ...] = ()) -
     - 'anisotropic': tf-slim's, the central 87.5 % of both sides resized to a square: `crops.squash`.
     - '10crop': four corners and the centre of the central square, and their mirror images (AlexNet, section 4.1: 224
       of 256). The scale is that of the network's own crop, or 8/7 of the window where that is no larger than it.
-    - '12crop': four corners and the centre of the whole image at the first scale of '144crop', the image resized to a
-      square, and their mirror images. No paper defines it; with this reading, that of github.com/soeaver/caffe-model,
-      released weights come within 0.2 % of Table 3 of Inception-v4's paper.
+    - '12crop': the image squeezed to a square of the first scale of '144crop'; its four corners, its centre, all of it
+      squeezed further, and their mirror images. No paper defines it. This is the reading of cls/evaluation_cls.py of
+      github.com/soeaver/caffe-model, where released weights come within 0.3 points of Table 3 of Inception-v4's paper.
     - '144crop': GoogLeNet's, section 7: 4 scales (256, 288, 320, 352 for 224) x 3 squares (left, centre, right, or top,
       centre, bottom) x 6 (four corners, centre, the square resized) x 2. For 299 the papers are silent, and the scales
       are 320, 352, 384, 416, soeaver's; for other sizes in proportion to 224's. Of an image that is a square the three
@@ -92,8 +92,8 @@ def make_protocol(name: str, geometry: Geometry, scales: tuple[int, ...] = ()) -
       averaged over the places; mirrored too. The longer side is cut, centrally, to the shorter one and a multiple of
       1/7 of the window (32 for 224), because each shape is compiled by itself.
 
-    The 3 scales are VGG's: S - d, S, S + d with d = size / 7 (32 for 224) for a network trained at one scale S; for one
-    trained with scales from S to T: S, (S + T) / 2, T.
+    The 3 scales are VGG's: S - d, S, S + d with d = size / 7 (32 for 224), but none below the window, for a network
+    trained at one scale S; for one trained with scales from S to T: S, (S + T) / 2, T.
 
     Args:
       name: of the protocol.
@@ -105,6 +105,7 @@ def make_protocol(name: str, geometry: Geometry, scales: tuple[int, ...] = ()) -
     """
     choose("protocol", name, _CANVASES)
     size = geometry.size
+    trained_at_scales = geometry.crop in ("scale", "square")
     own = geometry.resize if geometry.resize > size else round(size * 8 / 7)
     if name in ("single", "anisotropic"):
         if scales:
@@ -119,11 +120,11 @@ def make_protocol(name: str, geometry: Geometry, scales: tuple[int, ...] = ()) -
             round(size * scale / 224) for scale in (256, 288, 320, 352)
         )
         scales = scales[:1] if name == "12crop" else scales
-    elif geometry.crop == "scale" and geometry.scale[0] < geometry.scale[1]:
+    elif trained_at_scales and geometry.scale[0] < geometry.scale[1]:
         least, most = geometry.scale
         scales = (least, (least + most) // 2, most)
     else:
-        middle = geometry.scale[0] if geometry.crop == "scale" else own
+        middle = geometry.scale[0] if trained_at_scales else own
         step = round(size / 7)
         scales = (max(size, middle - step), middle, middle + step)
     return Protocol(name, size, tuple(scales), geometry)
@@ -169,9 +170,9 @@ def _10crop(image, protocol: Protocol) -> list[Canvas]:
 def _12crop(image, protocol: Protocol) -> list[Canvas]:
     canvases = []
     for scale in protocol.scales:
-        resized = crops.resize_shorter(image, scale)
-        canvases.append(Canvas(resized, corners_and_centre(*resized.shape[:2], protocol.size)))
-        canvases.append(_whole(crops.squash(resized, protocol.size)))
+        square = crops.squash(image, scale)
+        canvases.append(Canvas(square, corners_and_centre(scale, scale, protocol.size)))
+        canvases.append(_whole(crops.squash(square, protocol.size)))
     return canvases
 
 

@@ -180,6 +180,7 @@ class Task:
             "model": self.config.model.to_dict(),
             "class_names": list(self.class_names),
             "preprocessing": dataclasses.asdict(self.preprocessing) | dataclasses.asdict(self.geometry),
+            "total_steps": self.total_steps,  # tells a run that goes on from one at its end
         }
 
 
