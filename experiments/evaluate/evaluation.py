@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import shlex
@@ -112,6 +113,11 @@ class _Member:
             raise UserError(f"--scales={self._arguments.scales} are not whole numbers between commas") from None
         return make_protocol(name, self.classifier.geometry, scales)
 
+    @functools.cached_property
+    def _scorer(self) -> Scorer:
+        parallel = DataParallel(devices=jax.local_devices())
+        return Scorer(self.classifier, parallel, self._arguments.batch_size, self.outputs)
+
     def scores(self, protocol: Protocol) -> Store:
         """`Scores` of the whole split, computed where they are not kept."""
         arguments, classifier = self._arguments, self.classifier
@@ -132,13 +138,11 @@ class _Member:
             progress.say(
                 f"{self.title}: {protocol.describe()}, {left:,} images, forward passes of each: {protocol.windows}"
             )
-            parallel = DataParallel(devices=jax.local_devices())
-            scorer = Scorer(classifier, protocol, parallel, arguments.batch_size, self.outputs)
             damage = DamageReport(self.source)
             share = ProcessShare(jax.process_index(), jax.process_count())
             progress.start()
             try:
-                score(self.source, scorer, store, damage, share, arguments.threads, progress.advance)
+                score(self.source, self._scorer, protocol, store, damage, share, arguments.threads, progress.advance)
             finally:
                 progress.stop()
         multihost_utils.sync_global_devices(f"scores of {store.path}")
@@ -269,7 +273,7 @@ class _Images:
 
     def __init__(self, member: _Member, store: Store, arguments: argparse.Namespace):
         labels, names = store.read("labels"), store.read("names").tolist()
-        self.damaged = store.read("damaged").tolist()
+        self.damaged = [line for line in store.read("damaged").tolist() if line]
         whole = labels >= 0
         if len(labels) != len(member.source) or whole.sum() + len(self.damaged) != len(labels):
             raise RuntimeError(f"{whole.sum()} of {len(member.source)} images were counted")

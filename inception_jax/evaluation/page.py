@@ -247,8 +247,8 @@ def _variables(colours: dict[str, str]) -> str:
 
 
 def section(heading: str, note: str, body: str) -> str:
-    """A section of the page; `note` is escaped, `body` is HTML."""
-    return f"<section>\n<h2>{heading}</h2>\n<p>{html.escape(note)}</p>\n{body}\n</section>"
+    """A section of the page; heading and note are plain text, `body` is HTML."""
+    return f"<section>\n<h2>{html.escape(heading)}</h2>\n<p>{html.escape(note)}</p>\n{body}\n</section>"
 
 
 def percent(part: float, whole: float = 1) -> str:
@@ -320,20 +320,22 @@ def _inline_svg(document: str, name: str, description: str) -> str:
     return f'<svg role="img" aria-label="{html.escape(description)}" {box}>{body.strip()}'
 
 
-def confusion_section(confusion: np.ndarray, class_names: Sequence[str]) -> str:
+def confusion_section(confusion: np.ndarray, class_names: Sequence[str], heading: str = "Confusion") -> str:
     """The confusion matrix: of few classes as a table, of many as a picture and the pairs confused most.
 
     Args:
       confusion: int [K, K], the number of images by true (row) and predicted (column) class.
       class_names: K names.
+      heading: of the section.
     """
     if confusion.shape != (len(class_names), len(class_names)):
         raise ValueError(f"a confusion matrix of shape {confusion.shape} for {len(class_names)} class names")
     confused = _confusion_table if len(class_names) <= _TABLE_CLASSES else _confusion_overview
-    return confused(confusion, class_names)
+    return section(heading, *confused(confusion, class_names))
 
 
-def _confusion_table(confusion: np.ndarray, class_names: Sequence[str]) -> str:
+def _confusion_table(confusion: np.ndarray, class_names: Sequence[str]) -> tuple[str, str]:
+    """For few classes: a note, and the matrix."""
     names = [html.escape(name) for name in class_names]
     upright = ' class="upright"' if max(map(len, class_names)) > 4 else ""
     head = "".join(f'<th scope="col"{upright} title="{name}"><span>{name}</span></th>' for name in names)
@@ -353,11 +355,11 @@ def _confusion_table(confusion: np.ndarray, class_names: Sequence[str]) -> str:
         f"<tbody>\n{''.join(rows)}</tbody>\n</table>\n</div>"
     )
     note = f"{plural(confusion.sum(), 'image')} by true class (row) and predicted class (column)."
-    return section("Confusion", note, body)
+    return note, body
 
 
-def _confusion_overview(confusion: np.ndarray, class_names: Sequence[str]) -> str:
-    """For many classes: the matrix as a picture, and the pairs that are confused most."""
+def _confusion_overview(confusion: np.ndarray, class_names: Sequence[str]) -> tuple[str, str]:
+    """For many classes: a note, and the matrix as a picture with the pairs that are confused most."""
     totals = confusion.sum(axis=1)
     errors = confusion.copy()
     np.fill_diagonal(errors, 0)
@@ -383,7 +385,7 @@ def _confusion_overview(confusion: np.ndarray, class_names: Sequence[str]) -> st
         "blue where right, orange where wrong, by the square root of the share of the true class. "
         f"The table has the {plural(len(rows), 'pair')} confused most often."
     )
-    return section("Confusion", note, body)
+    return note, body
 
 
 def _heat_map(confusion: np.ndarray) -> np.ndarray:

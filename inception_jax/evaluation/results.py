@@ -96,8 +96,10 @@ class Row:
                 "top5": self.printed.top5,
                 "source": self.printed.source,
             }
-        bins = [dict(zip(("images", "confidence", "accuracy"), row, strict=True)) for row in own.bins.tolist()]
-        result["reliability"] = bins
+        result["reliability"] = [
+            {"images": int(images), "confidence": confidence, "accuracy": accuracy}
+            for images, confidence, accuracy in own.bins.tolist()
+        ]
         if own.confusion is not None:
             known = ~np.isnan(own.per_class)
             result["per_class"] = {class_names[k]: float(own.per_class[k]) for k in np.flatnonzero(known)}
@@ -175,7 +177,8 @@ def evaluation_section(
     )
     parts = [section("Evaluation", about, shown), _reliability(last)]
     if last.analysis.confusion is not None:
-        parts.append(confusion_section(last.analysis.confusion, class_names))
+        heading = f"Confusion of {last.name} by {last.protocol}"
+        parts.append(confusion_section(last.analysis.confusion, class_names, heading))
         parts.append(_lowest_classes(last.analysis, class_names))
     if worst:
         parts.append(samples_section(f"The {plural(len(worst), 'image')} of the highest loss", worst, class_names))
@@ -215,7 +218,8 @@ def _reliability(row: Row) -> str:
     description = "Accuracy over confidence: " + ", ".join(
         f"{c:.0%} confident {a:.0%} right" for c, a in zip(confidence[filled], accuracy[filled], strict=True)
     )
-    figure = f'<div class="curves">\n<figure>\n{drawing("reliability", description, 300, draw)}\n</figure>\n</div>'
+    shown = drawing("reliability", description, 300, draw)
+    figure = f'<div class="curves"><figure style="max-width: 30rem">\n{shown}\n</figure></div>'
     note = (
         f"{row.name}, {row.protocol}: accuracy of the images in 15 bins by the confidence of their prediction; on the "
         f"dashed line it would be as large. Expected calibration error {percent(row.analysis.calibration_error)}."

@@ -8,11 +8,12 @@ take turns at chunks, and each computes on its own devices.
 import collections
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -39,7 +40,7 @@ class Scores:
     Attributes:
       labels: int32 [n]; -1 where the image could not be decoded.
       names: str [n], of the images, as their file is called, else ''.
-      damaged: str, what is wrong with those that could not be decoded, a line each.
+      damaged: str [n], what is wrong with those that could not be decoded, else ''.
       mean_probability: float32 [n, K].
       mean_logit: float32 [n, K].
       largest_probability: float32 [n, K].
@@ -75,84 +76,111 @@ def combine(members: Iterable[np.ndarray], aggregate: str) -> np.ndarray:
 
 
 class Scorer:
-    """Runs a network on windows of images, on all devices of this process."""
+    """Runs a network on windows of images, on all devices of this process.
 
-    def __init__(self, classifier: Classifier, protocol: Protocol, parallel, batch_size: int, outputs: np.ndarray):
-        """Builds the programs.
+    The network sees the windows of several images as one stream, in batches of one size: so it is compiled once for all
+    protocols, but for 'dense', where it is compiled for each shape.
+    """
+
+    def __init__(self, classifier: Classifier, parallel, batch_size: int, outputs: np.ndarray):
+        """Places the weights.
 
         Args:
           classifier: the network.
-          protocol: whose windows it sees.
           parallel: the `DataParallel` of this process's devices.
           batch_size: windows that these together see at once, about.
           outputs: int [K], the network's output for each class of the labels.
+        """
+        self.classes = len(outputs)
+        self._classifier, self._parallel, self._outputs = classifier, parallel, outputs
+        self._step = max(1, batch_size // parallel.device_count)
+        self._variables = parallel.replicate(classifier.variables)
+
+    def images(self, protocol: Protocol) -> int:
+        """How many images `begin` takes at the most."""
+        return self._images(protocol) * self._parallel.device_count
+
+    def begin(self, protocol: Protocol, images: Sequence[list[Canvas]]) -> Callable[[], np.ndarray]:
+        """Begins to compute the logits of at most `self.images(protocol)` images, of dense canvases of the same shapes.
+
+        Returns:
+          What waits for them and returns float32 [n, windows, K].
 
         Raises:
           UserError: the network cannot see images of any size, and the protocol is 'dense'.
         """
-        self.protocol, self.classes = protocol, len(outputs)
-        self._parallel = parallel
-        model = classifier.dense_model if protocol.is_dense else classifier.model
-        # Of a dense canvas itself and its mirror image.
-        windows, limit = 2 if protocol.is_dense else protocol.windows, max(1, batch_size // parallel.device_count)
-        self._step = next(n for n in range(min(limit, windows), 0, -1) if windows % n == 0)
-        # Images whose windows are cut at once.
-        self.images = parallel.device_count * max(1, limit // windows)
-        self._variables = parallel.replicate(classifier.variables)
-
-        def cut(_, canvases: tuple[tuple[jax.Array, jax.Array], ...]):
-            """Pairs of canvases [N, H, W, 3] and corners [N, n, 2] to windows [N, W, size, size, 3]."""
-
-            def windows_of(canvas, corners):
-                def one(corner):
-                    return jax.lax.dynamic_slice(canvas, (*corner, 0), (protocol.size, protocol.size, 3))
-
-                return jax.vmap(one)(corners)
-
-            return (), _mirrored([jax.vmap(windows_of)(*pair) for pair in canvases], protocol.mirrors)
-
-        def mirror(_, canvas: jax.Array):
-            return (), _mirrored([canvas[:, None]], protocol.mirrors)
-
-        def forward(arguments, windows: jax.Array):
-            """Logits [N, step, K] of the windows `start` ... `start + step - 1`."""
-            variables, start = arguments
-            part = jax.lax.dynamic_slice_in_dim(windows, start, self._step, axis=1)
-            images = part.reshape(-1, *part.shape[2:])
-            images = classifier.preprocessing.evaluate(images, variables["statistics"])
-            logits, _ = model.apply(variables, images)
-            return (), logits[:, outputs].reshape(*part.shape[:2], -1).astype(jnp.float32)
-
-        self._cut, self._mirror, self._forward = map(parallel.map, (cut, mirror, forward))
-
-    def logits(self, images: Sequence[list[Canvas]]) -> Callable[[], np.ndarray]:
-        """Begins to compute the logits of at most `self.images` images, of dense canvases of the same shapes.
-
-        Returns:
-          What waits for them and returns float32 [n, windows, K].
-        """
-        count = len(images)
-        images = [*images, *images[:1] * (self.images - count)]
-        slots = list(zip(*images, strict=True))  # the canvases of a kind
-        if self.protocol.is_dense:
-            windows = [self._mirror((), self._parallel.shard(np.stack([c.pixels for c in s])))[1] for s in slots]
+        at_once, count, devices = self.images(protocol), len(images), self._parallel.device_count
+        slots = list(zip(*images, *images[:1] * (at_once - count), strict=True))  # the canvases of a kind
+        forward = self._forward(protocol.is_dense)
+        if protocol.is_dense:
+            pixels = [np.stack([canvas.pixels for canvas in slot]) for slot in slots]
+            batches = [self._mirror((), self._parallel.shard(canvases))[1] for canvases in pixels]
         else:
             pairs = tuple((_stack(slot), np.stack([canvas.corners for canvas in slot])) for slot in slots)
-            windows = [self._cut((), self._parallel.shard(pairs))[1]]
-        parts = []
-        for group in windows:
-            for start in range(0, group.shape[1], self._step):
-                arguments = self._variables, self._parallel.replicate(np.int32(start))
-                parts.append(self._forward(arguments, group)[1])
-        return lambda: np.concatenate([np.asarray(part) for part in parts], axis=1)[:count]
+            batches = self._cut(protocol.mirrors)((), self._parallel.shard(pairs))[1]
+            # The first device has as many images as any; what comes after them is filling.
+            batches = batches[: -(-min(count, self._images(protocol)) * protocol.windows // self._step)]
+        begun = [forward(self._variables, batch)[1] for batch in batches]
+
+        def finish() -> np.ndarray:
+            # Of each device its windows in order, of dense ones the mirror images of a canvas.
+            parts = [np.asarray(logits).reshape(devices, -1, self.classes) for logits in begun]
+            if protocol.is_dense:
+                return np.concatenate([part.reshape(at_once, -1, self.classes) for part in parts], axis=1)[:count]
+            windows = np.concatenate(parts, axis=1)
+            windows = windows[:, : windows.shape[1] // protocol.windows * protocol.windows]
+            return windows.reshape(-1, protocol.windows, self.classes)[:count]
+
+        return finish
+
+    def _images(self, protocol: Protocol) -> int:
+        """Of a device."""
+        if protocol.is_dense:  # canvases are larger than a window, and few are of one shape
+            return max(1, self._step // 8)
+        return _images_at_once(protocol.windows, self._step)
+
+    @functools.cached_property
+    def _mirror(self) -> Callable:
+        return self._parallel.map(lambda _, canvases: ((), _in_a_row([canvases[:, None]], mirrors=True)))
+
+    @functools.cache  # noqa: B019 (a scorer lives as long as its process)
+    def _cut(self, mirrors: bool) -> Callable:
+        size = self._classifier.geometry.size
+
+        def windows_of(canvas, corners):
+            return jax.vmap(lambda corner: jax.lax.dynamic_slice(canvas, (*corner, 0), (size, size, 3)))(corners)
+
+        def cut(_, canvases: tuple[tuple[jax.Array, jax.Array], ...]):
+            """Pairs of canvases [N, H, W, 3] and corners [N, n, 2] to batches of windows [step, size, size, 3]."""
+            windows = _in_a_row([jax.vmap(windows_of)(*pair) for pair in canvases], mirrors)
+            windows = jnp.pad(windows, ((0, -len(windows) % self._step), (0, 0), (0, 0), (0, 0)))
+            return (), tuple(jnp.split(windows, len(windows) // self._step))
+
+        return self._parallel.map(cut)
+
+    @functools.cache  # noqa: B019
+    def _forward(self, dense: bool) -> Callable:
+        model = self._classifier.dense_model if dense else self._classifier.model
+
+        def forward(variables, windows: jax.Array):
+            images = self._classifier.preprocessing.evaluate(windows, variables["statistics"])
+            logits, _ = model.apply(variables, images)
+            return (), logits[:, self._outputs].astype(jnp.float32)
+
+        return self._parallel.map(forward)
 
 
-def _mirrored(windows: list[jax.Array], mirrors: bool) -> jax.Array:
-    """[N, n, h, w, 3] of each canvas to [N, all, h, w, 3], each window followed by its mirror image."""
+def _images_at_once(windows: int, step: int) -> int:
+    """The least number of images whose windows fill their last batch so that no more than 4 % of all is filling."""
+    return next(n for n in itertools.count(1) if -n * windows % step <= 0.04 * n * windows)
+
+
+def _in_a_row(windows: list[jax.Array], mirrors: bool) -> jax.Array:
+    """[N, n, h, w, 3] of each canvas to [all, h, w, 3]: image by image, each window followed by its mirror image."""
     windows = jnp.concatenate(windows, axis=1)
-    if not mirrors:
-        return windows
-    return jnp.stack([windows, windows[:, :, :, ::-1]], axis=2).reshape(len(windows), -1, *windows.shape[2:])
+    if mirrors:
+        windows = jnp.stack([windows, windows[:, :, :, ::-1]], axis=2)
+    return windows.reshape(-1, *windows.shape[-3:])
 
 
 def _stack(canvases: Sequence[Canvas]) -> np.ndarray:
@@ -230,6 +258,7 @@ class Store:
 def score(
     source,
     scorer: Scorer,
+    protocol: Protocol,
     store: Store,
     damage: loader.DamageReport,
     share: loader.ProcessShare,
@@ -241,6 +270,7 @@ def score(
     Args:
       source: of images.
       scorer: of the network.
+      protocol: whose windows it sees.
       store: to fill.
       damage: where damaged images are noted.
       share: this process's.
@@ -248,7 +278,7 @@ def score(
       advance: called after each chunk with its number of images.
 
     Raises:
-      UserError: more than 1 % of the images are damaged.
+      UserError: more than 1 % of the images are damaged, or the network cannot slide, see `Scorer.begin`.
     """
     missing = set(store.missing())
     chunks = [chunk for chunk in store.chunks[share.index :: share.count] if chunk in missing]
@@ -257,52 +287,84 @@ def score(
     def load(number: int):
         try:
             image, label = loader.read_image(source, positions[number])
-            return (label, scorer.protocol.canvases(image)), []
+            return (label, protocol.canvases(image)), []
         except DamagedImage as error:
             return (-1, error), [error]
 
-    with contextlib.closing(loader.in_order(load, range(len(positions)), damage, threads)) as images:
-        for chunk in chunks:
-            names = np.array([source.file_name(position) for position in chunk], str)
-            store.write(chunk, _score_chunk(scorer, itertools.islice(images, len(chunk)), names))
-            advance(len(chunk))
-
-
-def _score_chunk(
-    scorer: Scorer, images: Iterator[tuple[int, list[Canvas] | DamagedImage]], names: np.ndarray
-) -> Scores:
-    count = len(names)
-    labels, damaged = np.full(count, -1, np.int32), []
-    probability, logit, largest = (np.zeros((count, scorer.classes), np.float32) for _ in range(3))
-    waiting: dict[tuple, list[tuple[int, list[Canvas]]]] = collections.defaultdict(list)
-    begun: list[tuple[tuple[int, ...], Callable]] = []
+    unfinished = _Unfinished(source, scorer.classes, store, chunks, advance)
+    waiting: dict[tuple, list[tuple[int, int, list[Canvas]]]] = collections.defaultdict(list)
+    begun: list[tuple[list, Callable]] = []
 
     def begin(batch):
-        places, canvases = zip(*batch, strict=True)
-        begun.append((places, scorer.logits(canvases)))
+        begun.append((batch, scorer.begin(protocol, [canvases for _, _, canvases in batch])))
         if len(begun) > 1:  # while the next one is computed
             finish()
 
     def finish():
-        places, result = begun.pop(0)
-        for place, logits in zip(places, result(), strict=True):
-            probabilities = softmax(logits)
-            # Summed in float64: of one window the mean is the window's own value.
-            probability[place] = probabilities.mean(axis=0, dtype=np.float64)
-            logit[place] = logits.mean(axis=0, dtype=np.float64)
-            largest[place] = probabilities.max(axis=0)
+        batch, logits = begun.pop(0)
+        for (position, label, _), of_image in zip(batch, logits(), strict=True):
+            unfinished.add(position, label, of_image)
 
-    for place, (label, canvases) in enumerate(images):
-        if isinstance(canvases, DamagedImage):
-            damaged.append(str(canvases))
-            continue
-        labels[place] = label
-        shapes = tuple(canvas.pixels.shape for canvas in canvases) if scorer.protocol.is_dense else ()
-        waiting[shapes].append((place, canvases))
-        if len(waiting[shapes]) == scorer.images:
-            begin(waiting.pop(shapes))
-    for batch in waiting.values():
-        begin(batch)
+    at_once = scorer.images(protocol)
+    last_ones = {chunk[-1] for chunk in chunks}
+    with contextlib.closing(loader.in_order(load, range(len(positions)), damage, threads)) as images:
+        for position, (label, canvases) in zip(positions, images, strict=True):
+            if isinstance(canvases, DamagedImage):
+                unfinished.add_damaged(position, canvases)
+            else:
+                shapes = tuple(canvas.pixels.shape for canvas in canvases) if protocol.is_dense else ()
+                waiting[shapes].append((position, label, canvases))
+                if len(waiting[shapes]) == at_once:
+                    begin(waiting.pop(shapes))
+            # An image of a rare shape would else keep its chunk open to the end.
+            if position == positions[-1] or (protocol.is_dense and position in last_ones):
+                for batch in waiting.values():
+                    begin(batch)
+                waiting.clear()
     while begun:
         finish()
-    return Scores(labels, names, np.array(damaged, str), probability, logit, largest)
+
+
+class _Unfinished:
+    """Chunks of which some images have their scores; one that has all is written."""
+
+    def __init__(self, source, classes: int, store: Store, chunks: Sequence[range], advance: Callable[[int], None]):
+        self._source, self._classes, self._store, self._advance = source, classes, store, advance
+        self._chunk_of = {position: chunk for chunk in chunks for position in chunk}
+        self._scores: dict[range, Scores] = {}
+        self._left: dict[range, int] = {}
+
+    def add(self, position: int, label: int, logits: np.ndarray) -> None:
+        """Takes the logits of an image's windows, [windows, K]."""
+        scores, place = self._of(position)
+        probabilities = softmax(logits)
+        scores.labels[place] = label
+        # Summed in float64: of one window the mean is the window's own value.
+        scores.mean_probability[place] = probabilities.mean(axis=0, dtype=np.float64)
+        scores.mean_logit[place] = logits.mean(axis=0, dtype=np.float64)
+        scores.largest_probability[place] = probabilities.max(axis=0)
+        self._count(position)
+
+    def add_damaged(self, position: int, reason: DamagedImage) -> None:
+        """Notes an image that could not be decoded."""
+        scores, place = self._of(position)
+        scores.damaged[place] = str(reason)
+        self._count(position)
+
+    def _of(self, position: int) -> tuple[Scores, int]:
+        chunk = self._chunk_of[position]
+        if chunk not in self._scores:
+            count = len(chunk)
+            names = np.array([self._source.file_name(place) for place in chunk], str)
+            values = (np.zeros((count, self._classes), np.float32) for _ in range(3))
+            self._scores[chunk] = Scores(np.full(count, -1, np.int32), names, np.full(count, "", object), *values)
+            self._left[chunk] = count
+        return self._scores[chunk], position - chunk.start
+
+    def _count(self, position: int) -> None:
+        chunk = self._chunk_of[position]
+        self._left[chunk] -= 1
+        if not self._left[chunk]:
+            scores = self._scores.pop(chunk)
+            self._store.write(chunk, dataclasses.replace(scores, damaged=scores.damaged.astype(str)))
+            self._advance(len(chunk))

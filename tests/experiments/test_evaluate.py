@@ -1,0 +1,232 @@
+"""Evaluation of checkpoints by the command."""
+
+import csv
+import json
+import math
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from configs import digits
+from experiments.evaluate import evaluation
+from experiments.evaluate.__main__ import main
+from inception_jax.evaluation.protocols import NAMES
+from inception_jax.evaluation.scoring import Scorer
+from inception_jax.training import loop
+from inception_jax.training.checkpoints import Checkpoints
+from inception_jax.training.parallelism import DataParallel
+from inception_jax.training.task import Task
+from inception_jax.training.weights import export_weights, find_checkpoint
+from inception_jax.training.workdir import Workdir
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return tmp_path_factory.mktemp("trained") / "run"
+
+
+@pytest.fixture
+def workdir(tiny_config, trained):
+    """A finished run of twelve steps, evaluated after six and twelve; trained once."""
+    tiny_config.checkpoint.keep = 5
+    loop.train_and_evaluate(tiny_config, str(trained))
+    return trained
+
+
+@pytest.fixture
+def other(workdir, tmp_path):
+    """Another network: one with its weights of six steps alone."""
+    shutil.copytree(workdir, tmp_path / "other", ignore=shutil.ignore_patterns("evaluation", "12"))
+    return tmp_path / "other"
+
+
+def run(out, *arguments):
+    """Evaluates, and reads the JSON file and the predictions."""
+    assert main([*map(str, arguments), f"--out={out}"]) == 0
+    with open(out / "predictions.csv", newline="") as file:
+        return json.loads((out / "evaluation.json").read_text()), list(csv.DictReader(file))
+
+
+def numbers(record):
+    names = ("top1", "top5", "loss", "calibration_error", "count")
+    return [[row[name] for name in names] for row in record["rows"]]
+
+
+def test_the_single_crop_repeats_the_evaluation_of_training(workdir, tmp_path, capsys):
+    record, predictions = run(tmp_path, f"--workdir={workdir}", "--checkpoint=last")
+    expected = json.loads((workdir / "results.json").read_text())["last"]
+    [row] = record["rows"]
+    assert (row["count"], row["top1"], row["top5"]) == (21, expected["top1"], expected["top5"])
+    assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    assert len({line["image"] for line in predictions}) == len(predictions) == 21
+    assert np.mean([line["label"] == line["class_1"] for line in predictions]) == row["top1"]
+    assert np.mean([float(line["loss"]) for line in predictions]) == pytest.approx(row["loss"], abs=1e-5)
+    assert sum(bin["images"] for bin in row["reliability"]) == sum(n for _, _, n in row["confusion"]) == 21
+    assert np.mean(list(row["per_class"].values())) == pytest.approx(row["top1"])  # as many images of each class
+    head, line, *_ = capsys.readouterr().out.splitlines()
+    assert head.startswith("network  protocol  passes  images ")
+    assert line.split()[:6] == ["run/12", "single", "1", "21", f"{100 * row['top1']:.2f}", "%"]
+
+
+def test_the_demos_network_by_every_protocol(tmp_path, capsys):
+    """With its initial weights, on six of its images."""
+    config = digits.get_config()
+    workdir = Workdir(tmp_path / "demo", config)
+    parallel = DataParallel(devices=jax.devices()[:1])
+    task = Task(config, parallel)
+    checkpoints = Checkpoints(workdir.checkpoints, 1)
+    checkpoints.save(parallel.replicate(task.create_state()), task.inference_facts())
+    checkpoints.close()
+    record, predictions = run(
+        tmp_path, f"--workdir={workdir.path}", "--split=test[:6]", f"--protocol={','.join(NAMES)}", "--batch-size=8"
+    )
+    windows = {"single": 1, "anisotropic": 1, "10crop": 10, "12crop": 12, "144crop": 144, "multicrop": 150, "dense": 6}
+    assert {row["protocols"][0]["name"]: row["passes"] for row in record["rows"]} == windows
+    assert all(row["count"] == 6 for row in record["rows"])
+    assert all(math.isfinite(row["loss"]) for row in record["rows"])
+    losses = [row["loss"] for row in record["rows"]]
+    assert losses[0] == losses[1]  # of 8 pixels, 87.5 % are 8 by slim's rounding
+    assert len(set(losses)) == len(windows) - 1
+    assert len(predictions) == 6 * len(windows)
+
+
+def test_members_and_their_ensemble(workdir, other, tmp_path, monkeypatch):
+    protocols = "--protocol=single,10crop"
+    alone, _ = run(tmp_path / "alone", f"--workdir={workdir}", protocols)
+    both, predictions = run(tmp_path / "both", f"--workdir={workdir}", f"--workdir={other}", protocols)
+    assert numbers(both)[:2] == numbers(alone)
+    rows = both["rows"]
+    assert [row["networks"] for row in rows] == [["run/12"]] * 2 + [["other/6"]] * 2 + [["run/12", "other/6"]] * 2
+    assert [row["passes"] for row in rows] == [1, 10, 1, 10, 2, 20]
+    assert "gain" not in rows[0]
+    for row in rows[1:]:
+        assert row["gain"] == {key: row[key] - rows[0][key] for key in ("top1", "top5")}
+    by_row = {}
+    for line in predictions:
+        order = sorted(range(1, 4), key=lambda k: line[f"class_{k}"])
+        values = [float(line[f"probability_{k}"]) for k in order]
+        by_row.setdefault((line["networks"], line["protocol"]), []).append(values)
+    ours, theirs, together = (np.array(by_row[name, "single"]) for name in ("run/12", "other/6", "run/12 + other/6"))
+    assert np.abs(ours - theirs).max() > 1e-3
+    np.testing.assert_allclose(together, (ours + theirs) / 2, atol=2e-6)
+
+    # Another aggregation costs no forward pass.
+    monkeypatch.setattr(Scorer, "__init__", None)
+    for aggregate in ("logits", "max"):
+        again, _ = run(
+            tmp_path / aggregate, f"--workdir={workdir}", f"--workdir={other}", protocols, f"--aggregate={aggregate}"
+        )
+        assert numbers(again)[1] != numbers(both)[1]
+
+
+def test_an_ensemble_of_one_network_twice_is_that_network(workdir, tmp_path):
+    one, _ = run(tmp_path / "one", f"--workdir={workdir}")
+    two, _ = run(tmp_path / "two", f"--workdir={workdir}", f"--workdir={workdir}")
+    assert numbers(two) == numbers(one) * 3
+
+
+def test_every_checkpoint_and_those_to_come(workdir, tmp_path, monkeypatch, capsys):
+    every, _ = run(tmp_path / "all", f"--workdir={workdir}", "--checkpoint=all")
+    assert [row["networks"] for row in every["rows"]] == [[f"run/{step}"] for step in (4, 6, 8, 12)]
+
+    # A run that is at its sixth step; while the command waits it goes on to its last.
+    running = tmp_path / "run"
+    shutil.copytree(workdir, running, ignore=shutil.ignore_patterns("evaluation", "8", "12"))
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        shutil.copytree(workdir / "checkpoints" / "12", running / "checkpoints" / "12")
+        shutil.rmtree(running / "checkpoints" / "4")
+
+    monkeypatch.setattr(evaluation.time, "sleep", wait)
+    followed, _ = run(tmp_path / "followed", f"--workdir={running}", "--follow")
+    assert [row["networks"] for row in followed["rows"]] == [[f"run/{step}"] for step in (4, 6, 12)]
+    assert len(waits) == 1
+    assert [n for n in numbers(followed)] == [numbers(every)[place] for place in (0, 1, 3)]
+
+
+def test_lists_choose_the_images(workdir, tmp_path):
+    (tmp_path / "few.txt").write_text("0\n7\n14\n20\n")
+    (tmp_path / "bad.txt").write_text("7\n")
+    # Of one image both classes are right, of one no class is.
+    labels = [[0, 1]] + [[0]] * 6 + [[1]] * 7 + [[2]] * 6 + [[]]
+    (tmp_path / "real.json").write_text(json.dumps(labels))
+    lists = (f"--subset={tmp_path / 'few.txt'}", f"--exclude={tmp_path / 'bad.txt'}")
+    record, predictions = run(tmp_path / "few", f"--workdir={workdir}", *lists)
+    assert record["rows"][0]["count"] == record["count"] == 3
+    assert [line["label"] for line in predictions] == ["blue", "red", "red"]
+    record, predictions = run(tmp_path / "real", f"--workdir={workdir}", f"--multilabels={tmp_path / 'real.json'}")
+    assert record["rows"][0]["count"] == 20
+    assert record["rows"][0]["loss"] is None
+    assert predictions[0]["label"] == "blue | green"
+    assert np.mean([line["class_1"] in line["label"].split(" | ") for line in predictions]) == record["rows"][0]["top1"]
+
+
+def test_another_size_is_said_aloud(workdir, tmp_path, capsys):
+    record, _ = run(tmp_path, f"--workdir={workdir}", "--image-size=24")
+    assert record["rows"][0]["protocols"][0]["size"] == 24
+    assert "tiny: images of 24 pixels, resized to 27; its own are 16 and 18" in capsys.readouterr().err
+
+
+def test_exported_weights_are_evaluated_on_data_that_is_named(workdir, tmp_path, image_folder, capsys):
+    file = tmp_path / "weights.npz"
+    export_weights(find_checkpoint(workdir, "last"), file)
+    data = ("--data=folder", f"--data-dir={image_folder}", "--split=val")
+    exported, _ = run(tmp_path / "out", f"--workdir={file}", *data)
+    expected, _ = run(tmp_path / "expected", f"--workdir={workdir}", "--checkpoint=last")
+    assert numbers(exported) == numbers(expected)
+    assert main([f"--workdir={file}"]) == 2
+    assert "give --data and --split" in capsys.readouterr().err
+
+
+def test_the_report_has_one_section_of_it(workdir, tmp_path):
+    report = tmp_path / "report.html"
+    report.write_text("<main>\n<h2>Training</h2>\n</main>")
+    for protocol in ("single", "10crop"):
+        run(tmp_path, f"--workdir={workdir}", f"--protocol={protocol}")
+    page = report.read_text()
+    assert page.startswith("<main>\n<h2>Training</h2>\n")
+    assert page.endswith("</main>")
+    assert page.count("<h2>Evaluation</h2>") == page.count("<h2>Reliability</h2>") == 1
+    assert "10crop at 18" in page
+    assert "single" not in page
+    assert page.count('<figure class="sample') == 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--protocol=11crop"], "--protocol='11crop' is not one of single, anisotropic"),
+        (["--aggregate=mode"], "--aggregate='mode' is not one of probabilities, logits, max"),
+        (["--batch-size=0"], "--batch-size=0 must be 1 or more"),
+        (["--checkpoint=7"], "has no checkpoint '7'; it has best, last, 4, 6, 8, 12"),
+        (["--protocol=10crop", "--scales=big"], "--scales=big are not whole numbers"),
+        (["--protocol=10crop", "--scales=8"], "must not be less than the network's 16 pixels"),
+        (["--split=test"], "test"),
+        (["--subset=none.txt"], "none.txt cannot be read"),
+        (["--data=digits", "--split=test"], "of which it does not know 0, 1, 2, 3, 4 ..."),
+        (["--cache=/proc/none"], "/proc/none"),
+        (["--follow", "--workdir=elsewhere"], "are for one --workdir"),
+    ],
+)
+def test_mistakes_are_one_line(workdir, tmp_path, capsys, arguments, message):
+    assert main([f"--workdir={workdir}", f"--out={tmp_path}", *arguments]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+
+
+def test_outputs_that_are_no_numbers_are_an_error(workdir, tmp_path, capsys, monkeypatch):
+    load = evaluation.load
+
+    def broken(*arguments):
+        classifier = load(*arguments)
+        params = jax.tree.map(lambda leaf: leaf * np.nan, classifier.variables["params"])
+        return evaluation.dataclasses.replace(classifier, variables=classifier.variables | {"params": params})
+
+    monkeypatch.setattr(evaluation, "load", broken)
+    assert main([f"--workdir={workdir}", f"--out={tmp_path}"]) == 2
+    assert "error: run/12: the network's outputs are not finite numbers" in capsys.readouterr().err
