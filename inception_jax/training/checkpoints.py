@@ -177,7 +177,7 @@ def read_weights(checkpoint: Path, weights: str = "") -> tuple[dict, dict]:
     Raises:
       UserError: it is no checkpoint, it is damaged, or it has no averages.
     """
-    choose("weights", weights, dict.fromkeys(("", "ema", "raw")))
+    choose("weights", weights or "ema", dict.fromkeys(("ema", "raw")))
     try:
         facts = read_facts(checkpoint)
         state = ocp.StandardCheckpointer().restore((checkpoint / _STATE).absolute())
