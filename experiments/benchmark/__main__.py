@@ -1,6 +1,6 @@
 """Measures speed and memory beside PyTorch, Keras and tf.data, which take part where they are installed.
 
-python -m experiments.benchmark [ops model memory loader startup scaling] [--json=FILE] [--markdown=FILE]
+python -m experiments.benchmark [ops model memory crops loader startup scaling] [--json=FILE] [--markdown=FILE]
 """
 
 import argparse
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-PARTS = ("ops", "model", "memory", "loader", "startup", "scaling")
+PARTS = ("ops", "model", "memory", "crops", "loader", "startup", "scaling")
 
 
 def main() -> int:
@@ -71,7 +71,7 @@ def _read(path: Path | None) -> list[dict]:
 
 
 def _measurements(arguments) -> Iterator[tuple[str, Iterator[dict]]]:
-    from experiments.benchmark import contest, loader, model, ops, scaling, start
+    from experiments.benchmark import contest, crops, loader, model, ops, scaling, start
     from inception_jax import list_models
     from inception_jax.errors import UserError
 
@@ -105,6 +105,8 @@ def _measurements(arguments) -> Iterator[tuple[str, Iterator[dict]]]:
                 # Part model measures the memory of its cases as well.
                 if "model" not in parts:
                     yield "model", model.measure(cases, 0, peers)
+            case "crops":
+                yield part, crops.measure(networks[0], arguments.batch or 32, dtypes[0], arguments.repeats)
             case "loader":
                 yield part, loader.measure(arguments.repeats)
             case "startup":

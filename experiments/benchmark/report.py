@@ -53,6 +53,19 @@ _PARTS = {
             ("memory", "peak_memory_gb", "{:.2f} GB"),
         ),
     ),
+    "crops": (
+        "Evaluation by many crops",
+        "From 500 x 375 JPEG files to scores on disk, by protocol, beside inference alone on a batch that is there; "
+        "forward passes a second.",
+        (
+            ("network", "network", "{}"),
+            ("what", "what", "{}"),
+            ("dtype", "dtype", "{}"),
+            ("batch", "batch", "{}"),
+            ("passes/s", "passes_per_second", "{:.1f}"),
+            ("share of plain inference", "share_of_plain", "{:.2f}"),
+        ),
+    ),
     "loader": (
         "Loader",
         "500 x 375 JPEGs to shuffled batches of 32 random crops of 224 x 224, uint8.",
