@@ -2,10 +2,12 @@ import json
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from experiments.benchmark import __main__ as command
-from experiments.benchmark import contest, loader, model, ops, report
+from experiments.benchmark import contest, crops, loader, model, ops, report
+from inception_jax.evaluation import scoring
 
 
 def build(numbers):
@@ -171,3 +173,20 @@ def test_the_loader_is_measured(monkeypatch):
         assert rows[what]["images_per_second"] > 1
     for what, package in (("tf.data", "TensorFlow"), ("PyTorch DataLoader", "PyTorch")):
         assert "ratio" in rows[what] or rows[what]["skipped"].startswith(f"{package} is not installed")
+
+
+def test_every_protocol_is_measured_for_the_passes_it_makes(tmp_path, monkeypatch):
+    monkeypatch.setattr(crops.contest, "start_jax", lambda dtype: jax)
+    monkeypatch.setattr(crops, "PASSES", 32)
+    monkeypatch.setattr(crops, "PROTOCOLS", ("single", "10crop"))
+    loader.write_photos(tmp_path / "photos", 32)
+    begun = []
+    begin = scoring.Scorer.begin
+    monkeypatch.setattr(scoring.Scorer, "begin", lambda self, *work: begun.append(len(work[1])) or begin(self, *work))
+    calls = crops.evaluation("tiny", 16, "float32", str(tmp_path))
+    passes = calls["facts"]()
+    assert passes["plain inference"] == 32
+    for name, windows in (("single", 1), ("10crop", 10)):
+        begun.clear()
+        calls[name]()
+        assert passes[name] == windows * sum(begun) > 0
