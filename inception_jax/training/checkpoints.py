@@ -180,7 +180,7 @@ def read_weights(checkpoint: Path, weights: str = "") -> tuple[dict, dict]:
     choose("weights", weights or "ema", dict.fromkeys(("ema", "raw")))
     try:
         facts = read_facts(checkpoint)
-        state = ocp.StandardCheckpointer().restore((checkpoint / _STATE).absolute())
+        state = _read_arrays((checkpoint / _STATE).absolute())
         for part in ("params", "batch_stats", "average", "statistics"):
             if _checksum(state.get(part) or {}) != facts["checksums"][part]:
                 raise ValueError(f"the checksum of its {part} is wrong")
@@ -192,7 +192,14 @@ def read_weights(checkpoint: Path, weights: str = "") -> tuple[dict, dict]:
     chosen = state if weights == "raw" else state.get("average") or state
     parts = {"params": chosen["params"], "batch_stats": chosen.get("batch_stats")}
     parts["statistics"] = state.get("statistics")
-    return jax.tree.map(np.asarray, {name: part or {} for name, part in parts.items()}), facts
+    return {name: part or {} for name, part in parts.items()}, facts
+
+
+def _read_arrays(directory: Path) -> dict:
+    """The arrays of a state, as NumPy's: whatever the devices they were saved from, in each process by itself."""
+    handler = ocp.PyTreeCheckpointHandler()
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(directory).tree)
+    return handler.restore(directory, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
 
 
 def _checksums(state: TrainState) -> dict[str, int]:
