@@ -246,11 +246,14 @@ class _Results:
         titles = [source.name(int(position)) for position in images.positions]
         try:
             self._out.mkdir(parents=True, exist_ok=True)
-            (arguments.json or self._out / "evaluation.json").write_text(json.dumps(record, indent=1) + "\n")
-            write_predictions(self._out / "predictions.csv", rows, titles, images.right, class_names)
-            put_section(self._out / "report.html", section, f"{member.classifier.name} on {member.data}")
+            file = arguments.json or self._out / "evaluation.json"
+            file.write_text(json.dumps(record, indent=1) + "\n")
+            predictions, report = self._out / "predictions.csv", self._out / "report.html"
+            write_predictions(predictions, rows, titles, images.right, class_names)
+            put_section(report, section, f"Evaluation on {member.data}")
         except OSError as error:
             raise UserError(f"{error.filename} cannot be written: {error.strerror}") from None
+        print(f"written: {file}, {predictions}, {report}", file=sys.stderr)
 
 
 _SAID = {
