@@ -148,6 +148,16 @@ def test_every_checkpoint_and_those_to_come(workdir, tmp_path, monkeypatch, caps
     assert [n for n in numbers(followed)] == [numbers(every)[place] for place in (0, 1, 3)]
 
 
+def test_scores_of_other_scales_are_others(workdir, tmp_path):
+    by_default, chosen = (
+        run(tmp_path / name, f"--workdir={workdir}", "--protocol=10crop", *scales)[0]
+        for name, scales in (("default", []), ("chosen", ["--scales=20,24"]))
+    )
+    assert [row["rows"][0]["protocols"][0]["scales"] for row in (by_default, chosen)] == [[18], [20, 24]]
+    assert [row["rows"][0]["passes"] for row in (by_default, chosen)] == [10, 20]
+    assert numbers(by_default) != numbers(chosen)
+
+
 def test_lists_choose_the_images(workdir, tmp_path):
     (tmp_path / "few.txt").write_text("0\n7\n14\n20\n")
     (tmp_path / "bad.txt").write_text("7\n")
