@@ -27,7 +27,6 @@ from inception_jax.evaluation.classifier import Classifier, softmax
 from inception_jax.evaluation.protocols import Canvas, Protocol
 
 _WINDOWS_OF_A_CHUNK = 4096  # a minute or so of a GPU's time at the most
-_ROUND_UP = 64  # pixels: canvases of different shapes share a program
 
 # What is kept of each image and class over the windows: by aggregation, the kind of value.
 AGGREGATES = {"probabilities": "mean_probability", "logits": "mean_logit", "max": "largest_probability"}
@@ -186,10 +185,9 @@ def _in_a_row(windows: list[jax.Array], mirrors: bool) -> jax.Array:
 def _stack(canvases: Sequence[Canvas]) -> np.ndarray:
     """Canvases of different shapes as one array, uint8 [N, H, W, 3], with black below and to the right."""
     shapes = np.array([canvas.pixels.shape[:2] for canvas in canvases])
-    least = shapes.min()  # the scale, which all have in common
-    height, width = (
-        side if side == least else -(-side // _ROUND_UP) * _ROUND_UP for side in shapes.max(axis=0).tolist()
-    )
+    least = shapes.min().item()  # the scale, which all have in common
+    # In halves of it, the same ones for all scales: each shape of the stacks is compiled, and so they are few.
+    height, width = (-(-least * -(-2 * side // least) // 2) for side in shapes.max(axis=0).tolist())
     stack = np.zeros((len(canvases), height, width, 3), np.uint8)
     for row, canvas in zip(stack, canvases, strict=True):
         row[: canvas.pixels.shape[0], : canvas.pixels.shape[1]] = canvas.pixels
