@@ -21,6 +21,7 @@ configs/bn_inception.py has it, with LRN, dropout of 40 %, stronger input and a 
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs import common
 
@@ -44,15 +45,19 @@ GOOGLENET = {
     "module": "reduced",
     "stem": "convolution",
     "norm": "batch",
+    "early_reduction": 4,
+    "reduction_width": placeholder(float),
+    "top": "average",
     "aux": True,
+    "bn_auxiliary": False,
     "dropout": 0.4,
     "aux_dropout": 0.7,
     "width": 0.25,
     **STATISTICS,
 }
-BN_INCEPTION = {"norm": "batch", "lrn": False, "dropout": 0.0, "width": 0.25, **STATISTICS}
+BN_INCEPTION = {"norm": "batch", "lrn": False, "activation": "relu", "dropout": 0.0, "width": 0.25, **STATISTICS}
 PLAIN = BN_INCEPTION | {"norm": "none", "lrn": True, "dropout": 0.4}
-NARROW = {"width": 0.125, **STATISTICS}
+RESIDUAL = {"width": 0.125, "blocks": 2, "residual": True, "residual_scale": placeholder(float), **STATISTICS}
 SHALLOW = {"width": 0.25, "blocks": 1, **STATISTICS}
 
 # fmt: off
@@ -61,18 +66,18 @@ NETWORKS = {
     "googlenet_no_aux": Row(64, GOOGLENET | {"aux": False}, network="googlenet"),
     "lenet5": Row(32, {}, "adamw", 0.01, 60.0, mean=20.0, std=200.0, area=0.8),
     "lenet5_modern": Row(32, {}, "adamw", 3e-3),
-    "alexnet": Row(64, {"width": 0.25, "dropout": 0.2}, "adamw", 1e-3, std=1.0),
+    "alexnet": Row(64, {"lrn": True, "overlapping_pools": True, "width": 0.25, "dropout": 0.2}, "adamw", 1e-3, std=1.0),
     "zfnet": Row(64, {"width": 0.25, "dropout": 0.2}, "adamw", 1e-3, 20.0, std=1.0),
-    "vgg_a": Row(32, {"width": 0.125, "dropout": 0.2}, "adamw", 3e-3, std=12.75),
-    "nin_cifar10": Row(16, {"width": 0.5, "dropout": 0.2}, "adamw", 1e-3, 20.0, std=12.75),
+    "vgg_a": Row(32, {"init": "glorot", "width": 0.125, "dropout": 0.2}, "adamw", 3e-3, std=12.75),
+    "nin_cifar10": Row(16, {"mlpconv": True, "width": 0.5, "dropout": 0.2}, "adamw", 1e-3, 20.0, std=12.75),
     "all_cnn_c": Row(16, {"width": 0.5, "dropout": 0.2, "input_dropout": 0.0}, "adamw", 1e-3, 20.0, std=12.75),
     "bn_inception": Row(64, BN_INCEPTION, "adamw", 5e-3, 20.0),
     "inception": Row(64, PLAIN, "adamw", 1e-3, 20.0, std=12.75, network="bn_inception"),
     "inception_v2": Row(75, SHALLOW, "lamb", 0.01),
-    "inception_v3": Row(75, SHALLOW, "lamb", 0.01),
+    "inception_v3": Row(75, SHALLOW | {"bn_auxiliary": True}, "lamb", 0.01),
     "inception_v4": Row(75, SHALLOW, "lamb", 0.01),
-    "inception_resnet_v1": Row(75, NARROW | {"blocks": 2}),
-    "inception_resnet_v2": Row(75, NARROW | {"blocks": 2}, "lamb", 0.01),
+    "inception_resnet_v1": Row(75, RESIDUAL),
+    "inception_resnet_v2": Row(75, RESIDUAL, "lamb", 0.01),
     "resnet50": Row(32, {"width": 0.25, **STATISTICS}, "lamb", 0.01, 20.0),
 }
 # fmt: on

@@ -33,6 +33,7 @@ topology on the digits: configs/digits.py.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from configs import common
 
@@ -46,7 +47,11 @@ def get_config(argument: str = "") -> ConfigDict:
     config.model.module = "reduced"  # Fig. 2b; "naive": Fig. 2a
     config.model.stem = "convolution"  # "separable": what Table 1's numbers for conv1 fit
     config.model.norm = "lrn"  # "batch", "none"
+    config.model.early_reduction = 4  # 2, 1: less, for smaller images
+    config.model.reduction_width = placeholder(float)  # factor on the filters of the reductions; 1 unless given
+    config.model.top = "average"  # "fc"
     config.model.aux = True
+    config.model.bn_auxiliary = False  # with norm = "batch", of the auxiliary heads' dense layers
     config.model.dropout = 0.4
     config.model.aux_dropout = 0.7
     config.model.batch_norm_decay = 0.9997  # for norm = "batch"

@@ -27,4 +27,4 @@ from configs import common, inception_v4
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the recipe; `argument` is what stands behind the colon."""
     (options,) = common.parse(argument)
-    return common.finish(inception_v4.recipe_of("inception_resnet_v1"), options, smoke_size=75)
+    return common.finish(inception_v4.residual_recipe_of("inception_resnet_v1"), options, smoke_size=75)

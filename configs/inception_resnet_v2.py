@@ -30,7 +30,7 @@ from configs import common, inception_v4
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the recipe of the network that `argument`, what stands behind the colon, names."""
     network, options = common.parse(argument, ("released", "figures"))
-    config = inception_v4.recipe_of("inception_resnet_v2")
+    config = inception_v4.residual_recipe_of("inception_resnet_v2")
     config.model.variant = "paper" if network == "figures" else "released"
     config.model.aux = False
     return common.finish(config, options, smoke_size=75)

@@ -75,3 +75,11 @@ def recipe_of(network: str) -> ConfigDict:
     config.train.batch_size = 20 * 32
     config.train.epochs = 160.0
     return config
+
+
+def residual_recipe_of(network: str) -> ConfigDict:
+    """The same with the options of the Inception-ResNets."""
+    config = recipe_of(network)
+    config.model.residual = True  # False: the same blocks without shortcuts
+    config.model.residual_scale = placeholder(float)  # one factor for all residuals; tf-slim's three unless given
+    return config

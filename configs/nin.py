@@ -59,6 +59,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.schedule.every = f"{200_000 * 64} examples"
     else:
         config.model.name = "nin_cifar10"
+        config.model.mlpconv = True  # False: linear convolutions
         config.data.name = "cifar10"
         config.data.eval_split = "test"
         config.data.image_size = 32

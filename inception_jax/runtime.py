@@ -7,6 +7,8 @@ import importlib.util
 import mmap
 import os
 import platform
+import resource
+import sys
 from pathlib import Path
 
 
@@ -22,6 +24,15 @@ def configure(compute_dtype: str) -> None:
     if _runs_on_cpu():
         keep_freed_memory()
     cache_compilations()
+
+
+def peak_memory() -> int:
+    """Most bytes that were in use: on an accelerator the device's, where it counts them, else those of this process."""
+    import jax
+
+    counted = jax.local_devices()[0].memory_stats() or {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return counted.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def available_cores() -> int:

@@ -1,11 +1,13 @@
 """A self-contained HTML page: its look, and the pieces that reports are put together from.
 
 The page loads nothing: images are data URIs and drawings are inline SVG. They are drawn in the colours of `LIGHT` and
-then made to refer to the page's CSS variables, so they follow the reader's light or dark scheme.
+then made to refer to the page's CSS variables, so they follow the reader's light or dark scheme. It runs no script but
+those that it is written with.
 """
 
 import base64
 import dataclasses
+import hashlib
 import html
 import io
 import math
@@ -148,7 +150,7 @@ _PAGE = """<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'{csp}">
 <link rel="icon" href="data:,">
 <title>{title}</title>
 <style>
@@ -163,7 +165,7 @@ _PAGE = """<!DOCTYPE html>
 </header>
 <main>
 {sections}
-</main>
+</main>{scripts}
 </body>
 </html>
 """
@@ -188,7 +190,15 @@ class Sample:
     probabilities: tuple[float, ...]
 
 
-def write_page(path: str | os.PathLike[str], title: str, facts: dict[str, str], sections: Sequence[str]) -> None:
+def write_page(
+    path: str | os.PathLike[str],
+    title: str,
+    facts: dict[str, str],
+    sections: Sequence[str],
+    *,
+    style: str = "",
+    scripts: Sequence[str] = (),
+) -> None:
     """Writes the file; it appears whole or not at all. What `put_section` has put into an earlier one stays.
 
     Args:
@@ -196,14 +206,21 @@ def write_page(path: str | os.PathLike[str], title: str, facts: dict[str, str], 
       title: of the page, plain text.
       facts: names and values, in the order they are shown; the first three are shown large.
       sections: HTML, of `section`.
+      style: CSS, after that of all pages.
+      scripts: JavaScript, run in this order after the page is read; the page lets no other run.
     """
+    # A browser reads every end of line as \n before it computes a script's hash.
+    scripts = [re.sub("\r\n?", "\n", script) for script in scripts]
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii") for script in scripts)
     page = _PAGE.format(
         title=html.escape(title),
+        csp="; script-src " + " ".join(f"'sha256-{one}'" for one in hashes) if scripts else "",
         light=_variables(LIGHT),
         dark=_variables(_DARK),
-        css=_CSS.lstrip(),
+        css=_CSS.lstrip() + style,
         facts=_facts(facts),
         sections="\n".join([*sections, *_put(path)]),
+        scripts="".join(f"\n<script>{script}</script>" for script in scripts),
     )
     _replace(path, page)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from inception_jax.errors import choose
+from inception_jax.errors import UserError, choose
 from inception_jax.models import initializers
 from inception_jax.models.network import Network
 from inception_jax.models.units import (
@@ -81,12 +81,13 @@ AUX_HEADS = {"aux1": "inception_4a", "aux2": "inception_4d"}
 _XAVIER = initializers.variance_scaling(1.0, "fan_in", "uniform")
 _BIAS = initializers.constant(0.2)
 
+
 # A full convolution as Caffe has it, or the one that the numbers of Table 1's first row fit, 2.7K and 34M: 3 x 8
 # depthwise filters of 7x7, then 64 of 1x1, 2,712 weights. The BN paper says that its first layer is of that kind.
-STEMS = {
-    "convolution": Conv("conv7x7", 64, 7, 2),
-    "separable": Chain(DepthwiseConv("conv7x7_depthwise", 8, 7, 2), Conv("conv7x7_pointwise", 64, 1)),
-}
+def stem_unit(stem: str, stride: int = 2) -> Unit:
+    """Conv1, of the kind `stem`: 'convolution' or 'separable'."""
+    separable = Chain(DepthwiseConv("conv7x7_depthwise", 8, 7, stride), Conv("conv7x7_pointwise", 64, 1))
+    return choose("stem", stem, {"convolution": Conv("conv7x7", 64, 7, stride), "separable": separable})
 
 
 def reduced_module(row: Row, large: int = 5) -> Concat:
@@ -109,6 +110,14 @@ def naive_module(row: Row) -> Concat:
     )
 
 
+def _with_reductions(row: Row, width: float | None) -> Row:
+    """`row` with `width` times the filters in the reductions of its module."""
+    if width is None or row.type != "inception":
+        return row
+    small, large = (max(1, round(width * filters)) for filters in (row.conv3x3_reduce, row.conv5x5_reduce))
+    return row._replace(conv3x3_reduce=small, conv5x5_reduce=large)
+
+
 def layers_of(
     table: Sequence[Row],
     num_classes: int,
@@ -117,10 +126,12 @@ def layers_of(
     stem: Unit,
     norm: LocalResponseNorm | None,
     dropout: float,
+    top: Unit = GlobalAvgPool(),  # 7x7 at 224
     classifier_init: Callable | None = None,
 ) -> tuple[tuple[str, Unit], ...]:
-    """The layers of `table`; `norm` stands after pool1 and after conv2, as in Caffe."""
+    """The layers of `table`; `norm` stands after conv1 and its pool, and after conv2, as in Caffe. `top`: pool5."""
     layers: list[tuple[str, Unit]] = []
+    normalised = {"pool1" if any(row.name == "pool1" for row in table) else "conv1": "norm1", "conv2": "norm2"}
     for row in table:
         unit: Unit
         match row.type:
@@ -133,21 +144,25 @@ def layers_of(
             case "inception":
                 unit = module(row)
             case "avg pool":
-                unit = GlobalAvgPool()  # 7x7 at 224
+                unit = top
             case "dropout":
                 unit = Dropout(dropout)
             case "linear":
                 unit = Classifier("classifier", num_classes, kernel_init=classifier_init)
         layers.append((row.name, unit))
-        if norm is not None and row.name in ("pool1", "conv2"):
-            layers.append((f"norm{row.name[-1]}", norm))
+        if norm is not None and row.name in normalised:
+            layers.append((normalised[row.name], norm))
     return tuple(layers)
 
 
-def aux_heads(num_classes: int, dropout: float, pool: Unit) -> tuple[AuxHead, ...]:
-    """Section 5: average pool, 128 filters 1x1, 1024 units, dropout, classifier."""
+def aux_heads(num_classes: int, dropout: float, pool: Unit, batch_norm: bool = False) -> tuple[AuxHead, ...]:
+    """Section 5: average pool, 128 filters 1x1, 1024 units (normalised if `batch_norm`), dropout, classifier."""
     unit = Chain(
-        pool, Conv("conv1x1", 128, 1), Dense("fc", 1024), Dropout(dropout), Classifier("classifier", num_classes)
+        pool,
+        Conv("conv1x1", 128, 1),
+        Dense("fc", 1024, batch_norm=batch_norm),
+        Dropout(dropout),
+        Classifier("classifier", num_classes),
     )
     return tuple(AuxHead(name, after, unit) for name, after in AUX_HEADS.items())
 
@@ -158,7 +173,11 @@ def googlenet(
     module: str = "reduced",
     stem: str = "convolution",
     norm: str = "lrn",
+    early_reduction: int = 4,
+    reduction_width: float | None = None,
+    top: str = "average",
     aux: bool = True,
+    bn_auxiliary: bool = False,
     dropout: float = 0.4,
     aux_dropout: float = 0.7,
     batch_norm_decay: float = 0.9997,
@@ -175,7 +194,12 @@ def googlenet(
       stem: conv1 as 'convolution' (Caffe) or 'separable' (6,991,856 parameters; what Table 1's numbers for it fit).
       norm: 'lrn' (after pool1 and after conv2, as in Caffe), 'batch' (batch normalisation in each convolution in place
         of its bias, no LRN; not in this paper) or 'none'.
+      early_reduction: by how much conv1 and pool1 shrink the image together: 4 (the paper's); 2: conv1 has stride 1; 1:
+        and there is no pool1. So smaller images cost the same ("Rethinking the Inception Architecture", section 7).
+      reduction_width: factor on the filters of the 1x1 convolutions before the 3x3 and the 5x5; None: 1.
+      top: 'average', or 'fc': 1024 units that see the whole grid, which the average replaced (section 5).
       aux: whether the auxiliary classifiers aux1 (on 4a) and aux2 (on 4d) are there; they are run in training alone.
+      bn_auxiliary: with norm='batch', whether their dense layers are normalised too, as Inception-v3's is.
       dropout: share dropped before the classifier.
       aux_dropout: share dropped before each auxiliary classifier.
       batch_norm_decay: of the running statistics, for norm='batch'. 0.9997 is tf-slim's for Inception, right for some
@@ -191,17 +215,24 @@ def googlenet(
             "none": (None, None),
         },
     )
+    if bn_auxiliary and norm != "batch":
+        raise UserError("bn_auxiliary=True needs norm='batch'")
+    # Stride of conv1, whether pool1 is there, and the smallest image.
+    stride, pools, smallest = choose(
+        "early_reduction", early_reduction, {4: (2, True, 31), 2: (1, True, 16), 1: (1, False, 8)}
+    )
     return Network(
         layers=layers_of(
-            TABLE_1,
+            [_with_reductions(row, reduction_width) for row in TABLE_1 if pools or row.name != "pool1"],
             num_classes,
             module=choose("module", module, {"reduced": reduced_module, "naive": naive_module}),
-            stem=choose("stem", stem, STEMS),
+            stem=stem_unit(stem, stride),
             norm=local_norm,
             dropout=dropout,
+            top=choose("top", top, {"average": GlobalAvgPool(), "fc": Dense("fc", 1024)}),
         ),
         # At 224 the pool gives 4x4. On a grid under 5x5 its window is the grid.
-        aux_heads=aux_heads(num_classes, aux_dropout, AvgPool(5, 3)) if aux else (),
+        aux_heads=aux_heads(num_classes, aux_dropout, AvgPool(5, 3), bn_auxiliary) if aux else (),
         style=Style(
             conv_padding="SYMMETRIC",
             pool_padding="CEIL",
@@ -210,6 +241,6 @@ def googlenet(
             batch_norm=batch_norm,
         ),
         native=(224, 224, 3),
-        smallest=31,
+        smallest=smallest,
         dtype=dtype,
     )

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from inception_jax.models import initializers
-from inception_jax.models.googlenet import STEMS, TABLE_1, Row, aux_heads, layers_of, reduced_module
+from inception_jax.models.googlenet import TABLE_1, Row, aux_heads, layers_of, reduced_module, stem_unit
 from inception_jax.models.network import Network
 from inception_jax.models.units import AdaptiveAvgPool, AvgPool, BatchNorm, LocalResponseNorm, Style, Unit
 
@@ -54,7 +54,7 @@ def googlenet_tv(
     """
     return Network(
         layers=layers_of(
-            _TABLE_SLIM, num_classes, module=_small_module, stem=STEMS["convolution"], norm=None, dropout=dropout
+            _TABLE_SLIM, num_classes, module=_small_module, stem=stem_unit("convolution"), norm=None, dropout=dropout
         ),
         aux_heads=aux_heads(num_classes, aux_dropout, AdaptiveAvgPool(4)) if aux else (),
         style=Style(
@@ -92,7 +92,7 @@ def googlenet_slim(
             _TABLE_SLIM,
             num_classes,
             module=_small_module,
-            stem=STEMS["convolution"],
+            stem=stem_unit("convolution"),
             norm=None,
             dropout=dropout,
             classifier_init=initializers.variance_scaling(2.0, "fan_in", "truncated_normal"),
@@ -138,7 +138,7 @@ def inception5h(
             _TABLE_INCEPTION5H,
             num_classes,
             module=reduced_module,
-            stem=STEMS["convolution"],
+            stem=stem_unit("convolution"),
             norm=LocalResponseNorm(size=11, alpha=11e-4, beta=0.5, k=2.0),  # alpha is divided by the size
             dropout=dropout,
         ),

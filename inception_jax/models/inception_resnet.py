@@ -7,6 +7,7 @@ figures could not be read, davidsandberg/facenet (src/models/inception_resnet_v1
 block that it adds.
 """
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -96,6 +97,7 @@ def reduction_b(middle: int, last: tuple[int, int]) -> Concat:
 def inception_resnet_v1(
     num_classes: int = 1000,
     *,
+    residual: bool = True,
     residual_scale: float | None = None,
     blocks: int | None = None,
     dropout: float = 0.2,
@@ -107,6 +109,7 @@ def inception_resnet_v1(
 
     Args:
       num_classes: number of classes.
+      residual: False: the same blocks without shortcuts, to see what they are worth (section 4).
       residual_scale: factor on all residuals; None: 0.17, 0.10 and 0.20 in the A, B and C blocks.
       blocks: number of A, of B and of C blocks, for small experiments; None: 5, 10 and 5.
       dropout: share dropped before the classifier.
@@ -126,13 +129,14 @@ def inception_resnet_v1(
         *((f"block8_{i}", block8(c, (192, 192))) for i in range(1, count_c + 1)),
         *head(num_classes, dropout),
     )
-    return _network(layers, (), batch_norm_decay, batch_norm_scale, dtype)
+    return _network(layers, (), residual, batch_norm_decay, batch_norm_scale, dtype)
 
 
 def inception_resnet_v2(
     num_classes: int = 1000,
     *,
     variant: str = "released",
+    residual: bool = True,
     residual_scale: float | None = None,
     blocks: int | None = None,
     aux: bool = False,
@@ -149,6 +153,7 @@ def inception_resnet_v2(
         figures print 1154 and 2048, which do not add up), no 1x1 convolution at the end and no special last
         block; 55,284,488 parameters. Both repeat the blocks 10, 20 and 10 times; the 5, 10, 5 of Fig. 15 (unverified)
         would cost 9.3 billion multiply-adds, where the text says that the cost is that of Inception-v4, 12.3 billion.
+      residual: False: the same blocks without shortcuts, to see what they are worth (section 4).
       residual_scale: factor on all residuals; None: 0.17, 0.10 and 0.20 in the A, B and C blocks. The last block of the
         released network has 1 and no ReLU whatever it is.
       blocks: number of A, of B and of C blocks, for small experiments; None: 10, 20 and 10.
@@ -181,16 +186,19 @@ def inception_resnet_v2(
         *head(num_classes, dropout),
     )
     heads = aux_head(num_classes, f"block17_{count_b}") if aux else ()
-    return _network(layers, heads, batch_norm_decay, batch_norm_scale, dtype)
+    return _network(layers, heads, residual, batch_norm_decay, batch_norm_scale, dtype)
 
 
 def _scales(residual_scale: float | None) -> tuple[float, float, float]:
     return SCALES if residual_scale is None else (residual_scale,) * 3
 
 
-def _network(layers, aux_heads, decay, scale, dtype) -> Network:
+def _network(layers, aux_heads, residual, decay, scale, dtype) -> Network:
     return Network(
-        layers=layers,
+        layers=tuple(
+            (name, dataclasses.replace(unit, adds=residual) if isinstance(unit, Residual) else unit)
+            for name, unit in layers
+        ),
         aux_heads=aux_heads,
         style=Style(
             conv_padding="SAME",

@@ -98,7 +98,7 @@ class Block(nn.Module):
         residual = self._run(unit.branch, x, train)
         if unit.expand is not None:
             residual = self._linear_conv(Conv(unit.expand, shortcut.shape[-1], 1), residual, train, use_bias=True)
-        total = shortcut + unit.scale * residual
+        total = shortcut + unit.scale * residual if unit.adds else residual
         return self.style.activation(total) if unit.activation else total
 
     def _convolve(self, unit: Conv, x, train: bool):

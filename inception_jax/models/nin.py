@@ -14,31 +14,36 @@ from inception_jax.models.network import Network
 from inception_jax.models.units import Classifier, Conv, Dropout, MaxPool, ScoreAverage, Style
 
 
-def nin_cifar10(num_classes: int = 10, *, dropout: float = 0.5, dtype: Any = jnp.float32) -> Network:
+def nin_cifar10(
+    num_classes: int = 10, *, mlpconv: bool = True, dropout: float = 0.5, dtype: Any = jnp.float32
+) -> Network:
     """Builds the network for CIFAR-10, for images of 32x32: 966,986 parameters.
 
     Args:
       num_classes: number of classes.
+      mlpconv: False: linear convolutions in place of the paper's mlpconv layers (its Fig. 1), that is without the 1x1
+        convolutions between; the classifier's remains.
       dropout: share dropped after pool1 and after pool2.
       dtype: of the computation.
     """
+    layers = (
+        ("conv1", Conv("conv5x5", 192, 5)),
+        ("cccp1", Conv("conv1x1", 160, 1)),
+        ("cccp2", Conv("conv1x1", 96, 1)),
+        ("pool1", MaxPool(3, 2)),
+        ("dropout1", Dropout(dropout)),
+        ("conv2", Conv("conv5x5", 192, 5)),
+        ("cccp3", Conv("conv1x1", 192, 1)),
+        ("cccp4", Conv("conv1x1", 192, 1)),
+        ("pool2", MaxPool(3, 2)),
+        ("dropout2", Dropout(dropout)),
+        ("conv3", Conv("conv3x3", 192, 3)),
+        ("cccp5", Conv("conv1x1", 192, 1)),
+        ("cccp6", Classifier("conv1x1", num_classes, window=1, activation=True)),
+        ("pool3", ScoreAverage()),
+    )
     return Network(
-        layers=(
-            ("conv1", Conv("conv5x5", 192, 5)),
-            ("cccp1", Conv("conv1x1", 160, 1)),
-            ("cccp2", Conv("conv1x1", 96, 1)),
-            ("pool1", MaxPool(3, 2)),
-            ("dropout1", Dropout(dropout)),
-            ("conv2", Conv("conv5x5", 192, 5)),
-            ("cccp3", Conv("conv1x1", 192, 1)),
-            ("cccp4", Conv("conv1x1", 192, 1)),
-            ("pool2", MaxPool(3, 2)),
-            ("dropout2", Dropout(dropout)),
-            ("conv3", Conv("conv3x3", 192, 3)),
-            ("cccp5", Conv("conv1x1", 192, 1)),
-            ("cccp6", Classifier("conv1x1", num_classes, window=1, activation=True)),
-            ("pool3", ScoreAverage()),
-        ),
+        layers=tuple((name, unit) for name, unit in layers if mlpconv or not (name[:4] == "cccp" and name != "cccp6")),
         style=Style(conv_padding="SYMMETRIC", pool_padding="CEIL", kernel_init=initializers.normal(0.05)),
         native=(32, 32, 3),
         smallest=4,

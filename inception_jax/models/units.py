@@ -176,6 +176,7 @@ class Residual:
         None: the branch has them already.
       scale: factor on the residual.
       activation: False: the sum is the result.
+      adds: False: there is no shortcut, activation(expand(branch(x))), to see what it is worth.
     """
 
     branch: "Unit"
@@ -183,6 +184,7 @@ class Residual:
     expand: str | None = None
     scale: float = 1.0
     activation: bool = True
+    adds: bool = True
 
 
 Unit = (

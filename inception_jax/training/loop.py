@@ -19,7 +19,7 @@ from inception_jax.evaluation.metrics import Evaluation, evaluate, make_eval_ste
 from inception_jax.evaluation.page import Sample
 from inception_jax.evaluation.report import write_report
 from inception_jax.models import summary
-from inception_jax.runtime import release_free_memory
+from inception_jax.runtime import peak_memory, release_free_memory
 from inception_jax.training.checkpoints import Checkpoints
 from inception_jax.training.config import validate
 from inception_jax.training.interruption import Interrupted, Signals
@@ -254,6 +254,7 @@ class Trainer:
         rate, waited = self.stopwatch.read()
         if rate:  # not where this is the first step, which is not timed
             values |= {"images_per_second": rate, "data_wait": waited}
+        values["peak_memory"] = peak_memory()
         self.directory.log(step, "train", values)
         remaining = (task.total_steps - step) * task.config.train.batch_size
         shown = {
@@ -279,10 +280,16 @@ class Trainer:
         variables = summary.abstract_variables(task.model, task.image_shape)
         overview = parameter_overview.get_parameter_overview(variables["params"], include_stats=False)
         self.directory.write("parameters.txt", overview + "\n")
+        device = f"{self.parallel.device_count} x {jax.devices()[0].device_kind}"
+        self.directory.describe(
+            parameters=sum(task.parameters.values()),
+            multiply_adds=sum(task.multiply_adds.values()),
+            total_steps=task.total_steps,
+            device=device,
+        )
         say(
             f"{task.name}: {len(task.train_source):,} images to train on, {len(task.eval_source):,} to evaluate, "
-            f"{len(task.class_names)} classes, {task.total_steps:,} steps of {task.config.train.batch_size}, "
-            f"{self.parallel.device_count} x {jax.devices()[0].device_kind}"
+            f"{len(task.class_names)} classes, {task.total_steps:,} steps of {task.config.train.batch_size}, {device}"
         )
         if step:
             say(f"going on after step {step} of {task.total_steps}, from {self.checkpoints.directory}")

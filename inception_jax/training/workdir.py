@@ -26,7 +26,8 @@ class Workdir:
 
     Attributes:
       path: of the directory, absolute.
-      record: the object of config.json.
+      record: the object of config.json: "config", "versions", "commands" and, once training has begun, "network":
+        parameters, multiply_adds (of one image), total_steps, device.
     """
 
     def __init__(self, path: str | os.PathLike, config: ConfigDict):
@@ -59,6 +60,11 @@ class Workdir:
     def checkpoints(self) -> Path:
         """Directory of the checkpoints."""
         return self.path / "checkpoints"
+
+    def describe(self, **facts: int | str) -> None:
+        """Adds to config.json what is known once the network and the data are there: 'network' of `record`."""
+        self.record["network"] = facts
+        self.write("config.json", json.dumps(self.record, indent=2) + "\n")
 
     def write(self, name: str, text: str) -> None:
         """Writes a file at once or not at all."""
