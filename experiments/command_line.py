@@ -24,14 +24,18 @@ def parse_flags(argv: list[str], command: str, required: tuple[str, ...] = (), p
         if len(rest) > 1 and not positional:
             raise ValueError(f"{rest[1]!r} is no flag")
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
-        text = str(error.args[0] if error.args else error).replace("\\n", " ")
-        if isinstance(error, OSError):  # ml_collections tells of every place where it looked
-            text = str(error).strip().splitlines()[-1]
-        with contextlib.suppress(SyntaxError, ValueError):  # the text of a KeyError may be quoted once more
-            text = str(ast.literal_eval(text))
-        text = " ".join(text.split())
-        # Of an error in a recipe ml_collections shows the traceback too; its last line says what is wrong.
-        text = re.sub(r"Error whilst parsing config file: Traceback .* \w+: ", "", text)
-        print(f"error: {text}\nSee python {command} --help", file=sys.stderr)
+        print(f"error: {reason(error)}\nSee python {command} --help", file=sys.stderr)
         sys.exit(2)
     return rest
+
+
+def reason(error: Exception) -> str:
+    """What is wrong with a flag, in one line."""
+    text = str(error.args[0] if error.args else error).replace("\\n", " ")
+    if isinstance(error, OSError):  # ml_collections tells of every place where it looked
+        text = str(error).strip().splitlines()[-1]
+    with contextlib.suppress(SyntaxError, ValueError):  # the text of a KeyError may be quoted once more
+        text = str(ast.literal_eval(text))
+    text = " ".join(text.split())
+    # Of an error in a recipe ml_collections shows the traceback too; its last line says what is wrong.
+    return re.sub(r"Error whilst parsing config file: Traceback .* \w+: ", "", text)

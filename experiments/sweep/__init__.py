@@ -1,0 +1,1 @@
+"""Sweeps: many runs at once, and the index of all runs under a directory."""

@@ -1,0 +1,148 @@
+"""One run as a job of submitit's: a process of its own, whose state is on disk whatever happens to the launcher."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+RECORD, LOG, LOCK = "run.json", "log.txt", ".lock"
+
+
+class Job:
+    """Runs Python with `command` in a process of its own; its output goes to log.txt, its state to run.json.
+
+    SIGTERM, which ends a SLURM job, and the warning that its time is up go on to that process, which saves its state;
+    in the latter case the job is put into the queue again.
+    """
+
+    def __init__(self, directory: Path, root: Path, command: Sequence[str], cores: Sequence[int], gpus: Sequence[str]):
+        """Describes the job.
+
+        Args:
+          directory: of the run.
+          root: working directory.
+          command: Python's arguments.
+          cores: of the CPU, that it may use; none given: all.
+          gpus: as CUDA_VISIBLE_DEVICES names them; none given: as the environment has it.
+        """
+        self.directory, self.root, self.command = directory, root, tuple(command)
+        self.cores, self.gpus = tuple(cores), tuple(gpus)
+        self._process: subprocess.Popen | None = None
+
+    def __call__(self) -> int:
+        """Runs it to its end; the exit status. 75 if another process has this run in work."""
+        if self.cores:
+            os.sched_setaffinity(0, self.cores)
+        environment = dict(os.environ)
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with open(self.directory / LOCK, "w") as lock, open(self.directory / LOG, "ab") as log:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return os.EX_TEMPFAIL
+            before = record(self.directory)
+            now = {"command": list(self.command), "host": socket.gethostname(), "job": _job_id(), "error": ""}
+            begun, spent = time.time(), before.get("seconds", 0.0) if before.get("command") == now["command"] else 0.0
+            write(self.directory, now | {"state": "running", "seconds": spent})
+            start = log.tell()
+            # A session of its own: Ctrl-C is for the launcher, which ends its jobs. The lock lives as long as it does.
+            self._process = subprocess.Popen(
+                [sys.executable, *self.command],
+                cwd=self.root,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(lock.fileno(),),
+            )
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._end)
+            try:
+                status = self._process.wait()
+            except BaseException:  # submitit ends a job that it puts into the queue again
+                write(self.directory, now | {"state": "interrupted", "seconds": round(spent + time.time() - begun, 1)})
+                raise
+            now |= {"seconds": round(spent + time.time() - begun, 1), "status": status, "state": state_of(status)}
+            if now["state"] == "failed":
+                now["error"] = last_words(self.directory / LOG, start) or f"ended with status {status}"
+            write(self.directory, now)
+            return status
+
+    def _end(self, *_: Any) -> None:
+        if self._process is not None:
+            self._process.terminate()
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """What submitit calls when the job's time is nearly up: has the state saved, and asks for another turn."""
+        self._end()
+        if self._process is not None:
+            # Not `wait`: this is a signal handler, and the code below it holds the lock that `wait` takes.
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        return submitit.helpers.DelayedSubmission(Job(self.directory, self.root, self.command, self.cores, self.gpus))
+
+
+def state_of(status: int) -> str:
+    """The state that an exit status of `main.py` or `experiments.evaluate` stands for."""
+    stopped = [128 + number for number in (signal.SIGINT, signal.SIGTERM)]
+    return "finished" if status == 0 else "interrupted" if status in stopped else "failed"
+
+
+def record(directory: Path) -> dict[str, Any]:
+    """The object of run.json; {} if there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads((directory / RECORD).read_text())
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def write(directory: Path, content: dict[str, Any]) -> None:
+    """Writes run.json at once or not at all."""
+    temporary = directory / f".{RECORD}.{os.getpid()}"
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(directory / RECORD)
+
+
+def is_alive(directory: Path) -> bool:
+    """Whether a process of this machine has the run in work: it holds the lock, which the system frees at its end."""
+    try:
+        with open(directory / LOCK) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def last_words(log: Path, start: int = 0) -> str:
+    """The last line of the log from byte `start` that begins with 'error:', else its last line; '' if it is empty."""
+    lines = list(_lines(log, start))
+    errors = [line for line in lines if line.startswith("error:")]
+    return (errors or lines or [""])[-1]
+
+
+def _lines(log: Path, start: int) -> Iterator[str]:
+    with contextlib.suppress(OSError), open(log, "rb") as file:
+        file.seek(max(start, file.seek(0, os.SEEK_END) - 20_000))
+        for line in file.read().decode(errors="replace").splitlines():
+            if line.strip():
+                yield line.strip()[:500]
+
+
+def _job_id() -> str:
+    """Of the SLURM job that this is; '' elsewhere."""
+    return os.environ.get("SLURM_JOB_ID", "")

@@ -1,0 +1,33 @@
+"""More crops and more models at test time: Table 3 of "Going Deeper with Convolutions"."""
+
+from experiments.sweeps import Claim, Evaluation, Sweep, on
+
+PAPER = "Going Deeper with Convolutions, Table 3"
+MODELS, PROTOCOLS = 3, ("single", "10crop", "144crop")
+# Of 1 and of 7 models, top-5.
+ERRORS = {"1": ("10.07", "9.15", "7.89"), "7": ("8.09", "7.62", "6.67")}
+
+
+def get_sweep(data: str) -> Sweep:
+    """The sweep on one of `sweeps.DATA`."""
+    members = tuple(f"model_{i}" for i in range(MODELS))
+    evaluations = {
+        f"{count}x{protocol}": Evaluation(members[:count], protocol) for count in (1, MODELS) for protocol in PROTOCOLS
+    }
+    one, all_ = "1xsingle", f"{MODELS}xsingle"
+    return Sweep(
+        title="GoogLeNet: crops times models",
+        text=f"Ensembles of {MODELS}, the paper's of 7. Its networks had the same initial weights and other samples of "
+        "images; ours differ in both.",
+        base=on(data, "googlenet", "configs/googlenet.py"),
+        # The members of an ensemble differ in their seed, and no two ensembles share one.
+        variants={member: {"seed": 100 * i} for i, member in enumerate(members)},
+        evaluations=evaluations,
+        baseline="1xsingle",
+        claims=(
+            Claim("10 crops are better than one", PAPER, "1x10crop", one),
+            Claim("144 crops are better than 10", PAPER, "1x144crop", "1x10crop"),
+            Claim("several models are better than one", PAPER, all_, one),
+            Claim("144 crops of several models are better than one crop of them", PAPER, f"{MODELS}x144crop", all_),
+        ),
+    )

@@ -1,0 +1,28 @@
+"""Local response normalisation in Inception, with and without batch normalisation."""
+
+from experiments.sweeps import Claim, Sweep, on, product
+
+
+def get_sweep(data: str) -> Sweep:
+    """The sweep on one of `sweeps.DATA`."""
+    plain, normalised = {"model.norm": "none"}, {"model.norm": "batch"}
+    return Sweep(
+        title="Inception: local response normalisation",
+        text="The Inception of the batch normalisation paper, whose layers of local response normalisation are "
+        "GoogLeNet's: GoogLeNet's own initial weights begin to learn too late for runs of this length. AlexNet's "
+        "layers: the sweep alexnet.",
+        base=on(data, "inception", "configs/bn_inception.py:inception"),
+        variants=product(
+            {"plain": plain, "batch": normalised}, {"lrn": {"model.lrn": True}, "no_lrn": {"model.lrn": False}}
+        ),
+        claims=(
+            Claim("local response normalisation helps", "AlexNet, section 3.3", "plain-lrn", "plain-no_lrn"),
+            Claim(
+                "with batch normalisation it is not needed",
+                "Batch Normalization, section 4.2.1",
+                "batch-no_lrn",
+                "batch-lrn",
+                "same",
+            ),
+        ),
+    )

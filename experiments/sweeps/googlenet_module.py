@@ -1,0 +1,30 @@
+"""GoogLeNet's modules with and without the 1x1 reductions (Fig. 2b and 2a), at equal width and at equal compute."""
+
+from experiments.sweeps import Claim, Sweep, on
+
+# Of the filters, at which the naive network has the multiply-adds of the reduced one: within 4 %, a test counts.
+EQUAL_COMPUTE = {"embedded": 0.095, "imagenet2012": 0.35}
+ELSEWHERE = 0.355
+
+
+def get_sweep(data: str) -> Sweep:
+    """The sweep on one of `sweeps.DATA`."""
+    return Sweep(
+        title="GoogLeNet: naive and reduced modules",
+        text="The paper draws the naive module (Fig. 2a) and does not train it. Its pools pass all channels on, so "
+        "that modules grow wider and wider; at equal width the naive network costs several times as much.",
+        base=on(data, "googlenet", "configs/googlenet.py"),
+        variants={
+            "reduced": {},
+            "naive-equal_width": {"model.module": "naive"},
+            "naive-equal_compute": {"model.module": "naive", "model.width": EQUAL_COMPUTE.get(data, ELSEWHERE)},
+        },
+        claims=(
+            Claim(
+                "at equal compute reductions allow a wider, better network",
+                "Going Deeper with Convolutions, section 4",
+                "reduced",
+                "naive-equal_compute",
+            ),
+        ),
+    )

@@ -1,0 +1,24 @@
+"""GoogLeNet's top: average pooling or a fully connected layer, each without and with dropout."""
+
+from experiments.sweeps import Claim, Sweep, on, product
+
+PAPER = "Going Deeper with Convolutions, section 5"
+
+
+def get_sweep(data: str) -> Sweep:
+    """The sweep on one of `sweeps.DATA`."""
+    return Sweep(
+        title="GoogLeNet: average pool, fully connected top, dropout",
+        text='The paper replaced fully connected layers by the average pool and gained "about 0.6 %" top-1; what they '
+        "were it does not say: ours is one of 1024 units that sees the whole grid. Dropout, 40 % in the paper, stands "
+        "before the classifier; 70 % in the heads throughout.",
+        base=on(data, "googlenet", "configs/googlenet.py"),
+        variants=product(
+            {"average": {"model.top": "average"}, "fc": {"model.top": "fc"}},
+            {f"dropout_{rate}": {"model.dropout": rate} for rate in (0.4, 0.0, 0.7)},
+        ),
+        claims=(
+            Claim("the average pool is better", PAPER, "average-dropout_0.4", "fc-dropout_0.4"),
+            Claim("dropout is essential even so", PAPER, "average-dropout_0.4", "average-dropout_0.0"),
+        ),
+    )

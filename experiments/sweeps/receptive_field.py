@@ -1,0 +1,37 @@
+"""Images of three sizes at equal cost: Table 2 of "Rethinking the Inception Architecture"."""
+
+from experiments.sweeps import Claim, Sweep, on
+
+PAPER = "Rethinking the Inception Architecture, Table 2"
+SIZES = {"imagenet2012": (299, 151, 79), "imagenette/320px-v2": (128, 64, 32)}
+
+
+def get_sweep(data: str) -> Sweep:
+    """The sweep on one of `sweeps.DATA`."""
+    variants = {
+        f"{size}": {"data.image_size": size, "data.resize": round(size * 342 / 299), "model.early_reduction": reduction}
+        for size, reduction in zip(SIZES.get(data, (64, 32, 16)), (4, 2, 1), strict=True)
+    }
+    large, middle, small = variants
+    return Sweep(
+        title="GoogLeNet: the receptive field at equal cost",
+        text="The larger image passes a first layer of stride 2 and a max-pool, the middle one of stride 1 and the "
+        "pool, the small one neither, so that all have the same grids behind them. Which network the paper took it "
+        "does not say; ours is GoogLeNet. On the glyphs the images are drawn with 64 x 64 pixels, all sides are "
+        "scaled down.",
+        base=on(
+            data,
+            "googlenet",
+            "configs/googlenet.py",
+            paper={"model.norm": "batch"},
+            embedded={"data.name": "glyphs/size=64,test=1000,difficulty=1,classes=10"},
+        ),
+        variants=variants,
+        claims=(
+            Claim("the large image is better than the small one", PAPER, large, small),
+            Claim("the middle one is better than the small one", PAPER, middle, small),
+            Claim("the middle one is nearly as good as the large one", PAPER, middle, large, "same"),
+        ),
+        printed={large: "76.6", middle: "76.4", small: "75.2"},
+        printed_what="top-1 accuracy in %, ImageNet, sides of 299, 151 and 79 (Table 2)",
+    )
