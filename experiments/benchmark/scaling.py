@@ -58,6 +58,7 @@ def train_step(network: str, batch: int, dtype: str, devices: int) -> dict[str, 
         "image": np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8),
         "label": np.arange(batch, dtype=np.int32) % 10,
         "index": np.arange(batch, dtype=np.uint32),
+        "seed": np.zeros(batch, np.uint32),
     }
     images = parallel.shard(images)
     run = parallel.map(task.train_step(), donate=True)

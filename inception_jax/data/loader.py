@@ -144,9 +144,9 @@ def train_batches(
 ) -> Iterator[Any]:
     """Yields this process's part of the batches of steps first_step ... last_step - 1.
 
-    A batch is {'image': uint8 [n, size, size, 3], 'label': int32 [n], 'index': uint32 [n]}; index is the place in the
-    stream, from which augmentation on the device draws. A damaged image is replaced by the one after it. Closing the
-    generator ends its threads and processes.
+    A batch is {'image': uint8 [n, size, size, 3], 'label': int32 [n], 'index': uint32 [n], 'seed': uint32 [n]}; index
+    is the place in the stream, from which, with the seed, augmentation on the device draws. A damaged image is replaced
+    by the one after it. Closing the generator ends its threads and processes.
 
     Args:
       source: of images, see `sources`.
@@ -170,6 +170,7 @@ def train_batches(
         places, damaged = share.positions(step, batch_size), {}
         images, labels = _empty(len(places), geometry.size), np.empty(len(places), np.int32)
         batch = {"image": images, "label": labels, "index": np.array(places).astype(np.uint32)}
+        batch["seed"] = np.full(len(places), seed, np.uint32)
         for slot, position in enumerate(places):
             rng = random.Random(seed << 64 | position)  # NumPy's take ten times as long to set up
             epoch, place = divmod(position, len(source))

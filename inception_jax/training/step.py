@@ -23,7 +23,6 @@ def make_train_step(
     preprocessing: Preprocessing,
     loss: Loss,
     *,
-    seed: int,
     aux_weights: Mapping[str, float],
     accumulate: int = 1,
     average_decay: float = 0.0,
@@ -31,8 +30,9 @@ def make_train_step(
 ) -> Callable:
     """Returns `step(state, batch) -> ((state, metrics), ())`, to be mapped over the devices.
 
-    The batch of one device is {'image': uint8 [N, H, W, 3], 'label': int32 [N], 'index': uint32 [N]}. The metrics are
-    scalars over all devices: the means 'loss' (with the auxiliary losses, without weight decay), 'top1', 'top5' and
+    The batch of one device is {'image': uint8 [N, H, W, 3], 'label': int32 [N], 'index': uint32 [N], 'seed': uint32
+    [N]}; the seed, of augmentation and dropout, is the same for all, and comes with the batch so that one compiled
+    program serves every seed. The metrics are scalars over all devices: the means 'loss' (with the auxiliary losses, without weight decay), 'top1', 'top5' and
     for each auxiliary head NAME 'NAME_loss'; 'grad_norm', before clipping; 'learning_rate'.
 
     Randomness is a function of the seed, the step and the example: the augmentation of an example does not depend on
@@ -45,7 +45,6 @@ def make_train_step(
       schedule: learning rate by step; times the state's plateau scale, where there is one.
       preprocessing: turns bytes into the network's input.
       loss: of all heads, see `losses.make_loss`.
-      seed: of augmentation and dropout.
       aux_weights: weight of each auxiliary head's loss by the head's name; heads with weight 0 are trained by nobody.
       accumulate: the device's batch is taken in so many parts one after another, and their gradients are averaged.
         Batch normalisation then takes its statistics from each part, and updates the running ones with each.
@@ -91,7 +90,7 @@ def make_train_step(
         return (params, batch_stats, statistics, gradients, dropout_key, augment_key), metrics
 
     def step(state: TrainState, batch):
-        augment_key, dropout_key = jax.random.split(jax.random.key(seed))
+        augment_key, dropout_key = jax.random.split(jax.random.key(batch["seed"][0]))
         dropout_key = jax.random.fold_in(jax.random.fold_in(dropout_key, state.step), lax.axis_index(AXIS))
         start = (state.params, state.batch_stats, state.statistics)
         if accumulate == 1:

@@ -167,7 +167,6 @@ class Task:
             self.schedule,
             self.preprocessing,
             self.loss,
-            seed=self.config.seed,
             aux_weights=self.aux_weights,
             accumulate=self.accumulate,
             average_decay=train.average_decay,

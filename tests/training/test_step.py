@@ -18,12 +18,13 @@ from inception_jax.training.step import make_train_step
 SHAPE = (8, 8, 3)
 
 
-def batch(size=8):
+def batch(size=8, seed=1):
     rng = np.random.default_rng(0)
     return {
         "image": rng.integers(0, 256, (size, *SHAPE), np.uint8),
         "label": rng.integers(0, 3, size).astype(np.int32),
         "index": np.arange(size, dtype=np.uint32),
+        "seed": np.full(size, seed, np.uint32),
     }
 
 
@@ -44,13 +45,14 @@ def train(
     label_smoothing=0.0,
     augment=None,
     plateau=None,
+    seed=1,
     **options,
 ):
     """Returns the state and the last metrics after some steps of the tiny network."""
     model = create_model("tiny", 3, norm=norm)
     model = model.clone(batch_norm_axis=AXIS if sync else None, batch_statistics=batch_statistics)
     schedule = lambda step: 0.1 / (1 + step)  # noqa: E731
-    options = {"seed": 1, "aux_weights": {"aux1": 0.3}} | options
+    options = {"aux_weights": {"aux1": 0.3}} | options
     preprocessing = Preprocessing((128.0,) * 3, (64.0,) * 3, **({"flip": True} | (augment or {})))
     loss = make_loss("softmax", label_smoothing)
     step = make_train_step(model, optimizer, schedule, preprocessing, loss, **options)
@@ -60,7 +62,7 @@ def train(
     state = create_state(model, optimizer(0.0), jax.random.key(0), SHAPE, average, plateau=plateau)
     state = parallel.replicate(state)
     for _ in range(steps):
-        (state, metrics), _ = mapped(state, parallel.shard(batch(size)))
+        (state, metrics), _ = mapped(state, parallel.shard(batch(size, seed)))
     return jax.device_get(state), jax.device_get(metrics)
 
 
@@ -75,6 +77,24 @@ def assert_equal(ours, theirs):
 @pytest.mark.parametrize("devices", [2, 4])
 def test_devices_share_the_work(devices):
     assert_close(train(devices=devices), train(devices=1), rtol=1e-4, atol=1e-6)
+
+
+def test_one_program_serves_every_seed():
+    """So the runs of a sweep that differ in their seed compile once; augmentation draws from the seed all the same."""
+    step = make_train_step(
+        create_model("tiny", 3, norm="none"),
+        SGD,
+        lambda step: 0.1,
+        Preprocessing((128.0,) * 3, (64.0,) * 3, flip=True),
+        make_loss("softmax", 0.0),
+        aux_weights={"aux1": 0.3},
+    )
+    parallel = DataParallel("shard_map", jax.devices()[:1])
+    mapped = parallel.map(step)
+    state = parallel.replicate(create_state(create_model("tiny", 3), SGD(0.0), jax.random.key(0), SHAPE, average=False))
+    losses = [float(mapped(state, parallel.shard(batch(seed=seed)))[0][1]["loss"]) for seed in range(4)]
+    assert mapped._cache_size() == 1
+    assert len(set(losses)) > 1
 
 
 def test_synchronised_batch_norm_is_that_of_the_whole_batch():
