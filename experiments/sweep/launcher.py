@@ -19,6 +19,7 @@ from experiments.sweep.plan import ROOT, Run, ready
 from inception_jax.errors import UserError
 from inception_jax.runtime import available_cores
 
+_JOBS = ".jobs"  # where submitit keeps what it needs
 _POLL_SECONDS = 0.5
 _YEARS = 60 * 24 * 1000  # minutes: a local job is never too long
 _STATES = {"PENDING": "queued", "RUNNING": "running", "REQUEUED": "queued", "COMPLETING": "running"}
@@ -51,7 +52,7 @@ class Launcher:
         self._local = cluster == "local"
         self._jobs: dict[str, submitit.Job] = {}
         self._slots: dict[str, int] = {}
-        folder = directory / "jobs" / "%j"
+        folder = directory / _JOBS / "%j"
         if self._local:
             self._shares = shares(jobs, gpus)
             self.parallel = len(self._shares)
@@ -216,7 +217,7 @@ def visible_gpus() -> list[str]:
 
 
 def _slurm_state(directory: Path, number: str) -> str:
-    return submitit.SlurmJob(directory / "jobs" / "%j", number).state.partition(" ")[0]
+    return submitit.SlurmJob(directory / _JOBS / "%j", number).state.partition(" ")[0]
 
 
 @contextlib.contextmanager

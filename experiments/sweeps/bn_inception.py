@@ -7,7 +7,13 @@ PAPER = "Batch Normalization, section 4.2.2 and Fig. 3"
 
 def get_sweep(data: str) -> Sweep:
     """The sweep on one of `sweeps.DATA`."""
-    base = on(data, "inception", "configs/bn_inception.py:inception", embedded={"eval.every": "25 steps"})
+    base = on(
+        data,
+        "inception",
+        "configs/bn_inception.py:inception",
+        small={"optimizer.name": "sgd"},
+        embedded={"eval.every": "25 steps"},
+    )
     full = data == "imagenet2012"
     # Of Inception and BN-Baseline: the paper's, and ours for small networks.
     rate, decay = (0.0015, 2e-4) if full else (0.003, 1e-3)
