@@ -173,14 +173,14 @@ def _update(connection: sqlite3.Connection, runs: dict[str, "_Run"], is_alive: C
         _insert(connection, runs[path])
     for (path,) in connection.execute("SELECT path FROM files WHERE running").fetchall():
         state = "running" if is_alive is None or is_alive(Path(runs[path].directory)) else "interrupted"
-        connection.execute("UPDATE runs SET state = ? WHERE path = ? AND state != ?", (state, path, state))
+        connection.execute("UPDATE runs SET state = ? WHERE path = ?", (state, path))
 
 
 def _insert(connection: sqlite3.Connection, run: "_Run") -> None:
     content, path = _read(run), run.path
     metrics = (
         (path, split, text, step, value)
-        for (split, key), series in content.metrics.items()
+        for (split, key), series in sorted(content.metrics.items())  # the table's order: its file is smaller
         for text in [_text(key)]
         for step, value in series.items()
     )
@@ -448,8 +448,8 @@ def select(
       connection: what `refresh` returned.
       where: conditions KEY OP VALUE. OP is one of = != < <= > >= and ~, which holds where the value's text contains
         VALUE. VALUE is read as JSON or Python (0.25, true, None, '500 steps', [1, 2]), else it is a word. A number is
-        equal to a number, a boolean to a boolean, None to a value that is not there; texts and lists may also be
-        written as their text. != is the opposite of =; of < and > only numbers with numbers and texts with texts hold.
+        equal to a number, a boolean to a boolean, a list to a list, None to a value that is not there, and a text also
+        to VALUE as it stands. != is the opposite of =; < and > hold of two numbers or two texts only.
       sort: KEY, or -KEY for the largest first; several between commas. Runs without a value come last; what is then
         still equal, and all without it, is in the order of the paths, 'a/9' before 'a/10'.
       columns: KEYs; 'default' stands for those that are shown without it: path, state, step, top1, loss; up to 6 config
@@ -594,8 +594,6 @@ class _Selection:
         ]
         sections = {section: i for i, section in enumerate(_SECTIONS)}
         keys.sort(key=lambda key: (sections.get(key.partition(".")[0], len(sections)), not key.endswith(".name"), key))
-        if len(keys) <= _MOST_KEYS:
-            return keys
         first: dict[tuple, str] = {}
         for key in keys:
             groups: dict[str | None, int] = {}  # numbered as they come, so that only the partition counts
@@ -617,7 +615,7 @@ def _is_same(value: Any, wanted: Any, text: str) -> bool:
         return value in (wanted, text)
     if value is None or isinstance(value, bool) or isinstance(wanted, bool):
         return value is wanted
-    return value == wanted or (isinstance(value, list) and _shown(value) == text)
+    return value == wanted
 
 
 def _are_ordered(value: Any, wanted: Any) -> bool:
@@ -653,7 +651,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
     for i, (name, *values) in enumerate(columns):
         cells = [name, *(_formatted(name, value) for value in values)]
         width = max(map(len, cells))
-        is_numeric = all(value is None or _is_number(value) for value in values) and bool(values)
+        is_numeric = all(value is None or _is_number(value) for value in values)
         columns[i] = [cell.rjust(width) if is_numeric else cell.ljust(width) for cell in cells]
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
