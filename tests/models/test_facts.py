@@ -214,6 +214,33 @@ def test_order_of_branches():
     assert dict(paper.layers)["mixed_4a"] == dict(inception_v4.stem(inception_v4.ORDERS["figures"]))["mixed_4a"]
 
 
+def test_linear_convolutions_in_place_of_mlpconv():
+    linear = inception_jax.create_model("nin_cifar10", mlpconv=False)
+    names = [name for name, unit in linear.layers if isinstance(unit, (Conv, Classifier))]
+    assert names == ["conv1", "conv2", "conv3", "cccp6"]
+    # 5x5x3x192, 5x5x192x192, 3x3x192x192, 192x10, and their biases.
+    assert sum(summary.parameters(linear, (32, 32, 3)).values()) == 14_592 + 921_792 + 331_968 + 1_930
+
+
+@pytest.mark.parametrize("name", ["inception_resnet_v1", "inception_resnet_v2"])
+def test_blocks_without_shortcuts(name):
+    """With an expansion of zeros a block passes its input on, or nothing if it has no shortcut; else they are alike."""
+    options = {"num_classes": 3, "width": 0.1, "blocks": 1}
+    with_, without = (inception_jax.create_model(name, residual=residual, **options) for residual in (True, False))
+    images = jnp.ones((1, 75, 75, 3))
+    variables = jax.jit(with_.init)(jax.random.key(0), images)
+    shapes = jax.tree.map(jnp.shape, variables)
+    assert shapes == jax.tree.map(jnp.shape, summary.abstract_variables(without, (75, 75, 3)))
+    variables["params"]["block17_1"]["conv1x1_expand"] = jax.tree.map(
+        jnp.zeros_like, variables["params"]["block17_1"]["conv1x1_expand"]
+    )
+    _, passing = jax.jit(with_.apply)(variables, images)
+    _, blocking = jax.jit(without.apply)(variables, images)
+    np.testing.assert_array_equal(passing["block17_1"], passing["mixed_6a"])
+    assert passing["block17_1"].any()
+    assert not blocking["block17_1"].any()
+
+
 @pytest.mark.parametrize("name", ["inception_resnet_v1", "inception_resnet_v2"])
 def test_residual_scales(name):
     def scales(**options):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import inception_jax
+from inception_jax import UserError
 from inception_jax.models import googlenet, summary
 from inception_jax.models.network import Block
 
@@ -35,6 +36,14 @@ def weights(layer) -> int:
         ({"norm": "batch"}, 6_998_552 + 7_280 + 3_188_840 + 3_190_888 + 2 * 128),
         # Stem 124,416; weights of the naive blocks 92,451,840, their biases 4,752; 4,944 channels into the classifier.
         ({"aux": False, "module": "naive"}, 124_416 + 92_451_840 + 4_752 + 4_945_000),
+        # A dense layer of 1,024 units on 7x7x1024.
+        ({"aux": False, "top": "fc"}, 6_998_552 + 7 * 7 * 1024 * 1024 + 1024),
+        # In each head scale and bias of 1,024 units in place of their bias.
+        ({"norm": "batch", "bn_auxiliary": True}, 6_998_552 + 7_280 + 3_188_840 + 3_190_888 + 2 * 128 + 2 * 1024),
+        # Half of the reductions' 814,592 weights and 1,472 biases, and of the 3,585,792 weights of the 3x3 and 5x5.
+        ({"aux": False, "reduction_width": 0.5}, 6_998_552 - (814_592 + 1_472 + 3_585_792) // 2),
+        ({"aux": False, "early_reduction": 2}, 6_998_552),
+        ({"aux": False, "early_reduction": 1}, 6_998_552),
     ],
 )
 def test_parameter_counts(options, expected):
@@ -100,6 +109,35 @@ def test_end_points_have_the_shapes_of_table_1():
     rng = {"dropout": jax.random.key(0)}
     _, end_points = jax.eval_shape(lambda v, x: model.apply(v, x, train=True, rngs=rng), variables, images)
     assert end_points["aux1"].shape == end_points["aux2"].shape == (2, 1000)
+
+
+def test_smaller_images_cost_the_same_with_less_early_reduction():
+    """ "Rethinking the Inception Architecture", section 7: behind the first layers all grids are the same."""
+    shapes = []
+    for reduction, size in ((4, 224), (2, 112), (1, 56)):
+        model = build(early_reduction=reduction)
+        images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+        variables = summary.abstract_variables(model, images.shape[1:])
+        _, end_points = jax.eval_shape(lambda v, x, model=model: model.apply(v, x), variables, images)
+        assert ("pool1" in end_points) == (reduction > 1)
+        names = [name for name, _ in model.layers]
+        assert names[names.index("norm1") - 1] == ("pool1" if reduction > 1 else "conv1")
+        shapes.append({name: x.shape for name, x in end_points.items() if name not in ("conv1", "pool1")})
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert shapes[0]["norm1"] == (2, 56, 56, 64)
+
+
+@pytest.mark.parametrize(("reduction", "smallest"), [(4, 31), (2, 16), (1, 8)])
+def test_the_smallest_image_is_where_the_arithmetic_ends(reduction, smallest):
+    model = build(early_reduction=reduction, aux=False, width=0.05)
+    assert summary.abstract_variables(model, (smallest, smallest, 3))
+    with pytest.raises(UserError, match=f"{smallest}"):
+        summary.abstract_variables(model, (smallest - 1, smallest - 1, 3))
+
+
+def test_normalised_heads_need_batch_normalisation():
+    with pytest.raises(UserError, match="bn_auxiliary=True needs norm='batch'"):
+        build(bn_auxiliary=True)
 
 
 def test_naive_modules_pass_the_pool_through():

@@ -78,6 +78,16 @@ def test_what_a_run_leaves(tiny_config, tmp_path, capsys):
     record = json.loads((tmp_path / "config.json").read_text())
     assert record["config"]["train"]["batch_size"] == 8
     assert record["versions"]["jax"] == jax.__version__
+    # 3x3x3x4 and 3x3x4x8 weights, scales and biases of 12 channels; a classifier of 8 and a head of 4 channels.
+    parameters = 108 + 288 + 2 * 12 + (8 + 1) * 3 + (4 + 1) * 3
+    multiply_adds = 8 * 8 * (108 + 288) + 8 * 3
+    assert record["network"] == {
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
+        "total_steps": 12,
+        "device": "4 x cpu",
+    }
+    assert rows[0]["peak_memory"] > 50e6  # bytes: Python and JAX alone have more
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["12", "6", "8"]
     facts = read_facts(tmp_path / "checkpoints" / "12")["inference"]
     assert facts["class_names"] == ["blue", "green", "red"]
