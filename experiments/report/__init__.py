@@ -1,0 +1,1 @@
+"""The report on an ablation sweep, and the document over all of them."""
