@@ -284,44 +284,32 @@ def _metrics(file: Path, every: bool) -> list[dict]:
 
 
 def _evaluations(directory: Path, sweep: dict, runs: list[dict]) -> list[dict]:
-    """Those that are there, NAME/SEED.json or NAME/SEED/evaluation.json, and those that are missing."""
-    rows = {}
-    names = {_slug(name): name for name in sweep["evaluations"]}
-    for folder in sorted(path for path in directory.glob("*") if path.is_dir()):
-        name = folder.name if folder.name in sweep["evaluations"] else names.get(_slug(folder.name), folder.name)
-        for path in sorted(folder.iterdir()):
-            if re.fullmatch(r"\d+(\.json)?", path.name):
-                seed = int(path.stem)
-                cost = {run["variant"]: run["multiply_adds"] for run in runs if run["seed"] == seed}
-                members = sweep["evaluations"].get(name, {}).get("members", [])
-                rows[name, seed] = _blank(_EVALUATION, name=name, seed=seed)
-                rows[name, seed] |= _evaluation(path, [cost.get(member) for member in members])
-                if name not in sweep["evaluations"]:
-                    rows[name, seed] |= {"state": "stray", "error": "no evaluation of the sweep"}
-    for name in sweep["evaluations"]:
+    """One for every evaluation of the sweep and seed, whatever became of it."""
+    costs = {(run["variant"], run["seed"]): run["multiply_adds"] for run in runs}
+    rows = []
+    for name, evaluation in sweep["evaluations"].items():
         for seed in sweep["seeds"]:
-            missing = _blank(_EVALUATION, name=name, seed=seed, state="missing", error="not started")
-            rows.setdefault((name, seed), missing)
-    order = [*sweep["evaluations"], *(name for name, _ in rows)]
-    return [rows[one] for one in sorted(rows, key=lambda one: (order.index(one[0]), one[1]))]
+            members = [costs.get((member, seed)) for member in evaluation["members"]]
+            rows.append(_blank(_EVALUATION, name=name, seed=seed) | _evaluation(directory / name / str(seed), members))
+    return rows
 
 
 def _evaluation(path: Path, costs: list[int | None]) -> dict:
     """What is known of one evaluation; `costs` are the multiply-adds of its members' forward passes."""
-    file = path / "evaluation.json" if path.is_dir() else path
+    file = path / "evaluation.json"
     try:
         found = _read_json(file)
         if found is None:
+            if not path.is_dir():
+                return {"state": "missing", "error": "not started"}
             launch = _read_json(path / "run.json") or {}
             state = {"finished": "failed", "interrupted": "unfinished"}.get(launch.get("state"), launch.get("state"))
             return {"state": state or "unfinished", "error": str(launch.get("error") or "no result")}
         with _reading(file):
-            if "rows" in found:  # of `python -m experiments.evaluate`; the last row is of all members
-                found = found["rows"][-1]
-                found["multiply_adds"] = _cost(found["protocols"], costs)
-            row = {key: found[key] for key in ("passes", "multiply_adds")}
-            row |= {"count": int(found["count"]), "loss": _loss(found["loss"])}
-            row |= {key: _share(found[key]) for key in ("top1", "top5")}
+            last = found["rows"][-1]  # of all members
+            row = {"passes": last["passes"], "multiply_adds": _cost(last["protocols"], costs)}
+            row |= {"count": int(last["count"]), "loss": _loss(last["loss"])}
+            row |= {key: _share(last[key]) for key in ("top1", "top5")}
         return row | {"state": "finished"}
     except _DamagedError as error:
         return {"state": "failed", "error": str(error)}
@@ -333,10 +321,6 @@ def _cost(protocols: list[dict], costs: list[int | None]) -> int | None:
     if None in windows or None in costs:
         return None
     return sum(count * cost for count, cost in zip(windows, costs, strict=True))
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 @contextlib.contextmanager

@@ -239,20 +239,19 @@ def test_a_run_that_has_only_begun_is_no_damage(sweep):
 
 def with_evaluations(sweep):
     ensemble = {"members": ["both", "none"], "protocol": "144crop"}
-    write(sweep / "sweep.json", SWEEP | {"evaluations": {"Two, 144crop": ensemble}})
+    write(sweep / "sweep.json", SWEEP | {"evaluations": {"2x144crop": ensemble}})
+    row = {"top1": 0.9, "top5": 1.0, "loss": 0.5, "count": 200, "passes": 288}
+    row["protocols"] = [{"name": "144crop", "windows": 144}] * 2
     for seed in (0, 1):
-        content = {"name": "Two, 144crop", "seed": seed, "top1": 0.9, "top5": 1.0, "loss": 0.5, "count": 200}
-        content |= {"passes": 288, "multiply_adds": 576_000_000}
-        write(sweep / "evaluations" / "two-144crop" / f"{seed}.json", content)
+        write(sweep / "evaluations" / "2x144crop" / str(seed) / "evaluation.json", {"rows": [row]})
     return runs.read(sweep)
 
 
 def test_evaluations_are_further_variants_without_curves(sweep):
-    write(sweep / "evaluations" / "two-144crop" / "notes.json", {})
     data = with_evaluations(sweep)
     done, _, missing = data["evaluations"]
     assert done == {
-        "name": "Two, 144crop",
+        "name": "2x144crop",
         "seed": 0,
         "state": "finished",
         "error": "",
@@ -266,7 +265,7 @@ def test_evaluations_are_further_variants_without_curves(sweep):
     assert (missing["seed"], missing["state"]) == (2, "missing")
     table = document.results_table(data, analysis.analyse(data))
     assert [cell.text for cell in table.rows[3]] == [
-        "`Two, 144crop`",
+        "`2x144crop`",
         "`both` + `none` by `144crop`",
         "2 of 3",
         "90.00 ± 0.00 %",
@@ -281,21 +280,18 @@ def test_evaluations_are_further_variants_without_curves(sweep):
         "–",
     ]
     [_, _, mean] = [point for point in page_data(sweep, data)["costs"] if point["name"] != "late"]
-    assert (mean["name"], mean["multiply_adds"], mean["parameters"]) == ("Two, 144crop", 576_000_000, None)
+    assert (mean["name"], mean["multiply_adds"], mean["parameters"]) == ("2x144crop", 576_000_000, None)
 
 
-def test_damaged_and_strange_evaluations_are_listed(sweep):
+def test_damaged_evaluations_are_listed(sweep):
     with_evaluations(sweep)
-    write(sweep / "evaluations" / "two-144crop" / "1.json", '{"name": "Two, 144crop"}')
-    write(sweep / "evaluations" / "two-144crop" / "2.json", "{")
-    old = {"name": "old", "seed": 0, "top1": 0.9, "top5": 1.0, "loss": 0.5, "count": 2, "passes": 1, "multiply_adds": 1}
-    write(sweep / "evaluations" / "old" / "0.json", old)
-    found = [(e["name"], e["seed"], e["state"], e["error"]) for e in runs.read(sweep)["evaluations"]]
+    write(sweep / "evaluations" / "2x144crop" / "1" / "evaluation.json", {"rows": [{"top1": 0.5}]})
+    write(sweep / "evaluations" / "2x144crop" / "2" / "evaluation.json", "{")
+    found = [(e["seed"], e["state"], e["error"]) for e in runs.read(sweep)["evaluations"]]
     assert found == [
-        ("Two, 144crop", 0, "finished", ""),
-        ("Two, 144crop", 1, "failed", "1.json lacks 'passes'"),
-        ("Two, 144crop", 2, "failed", "2.json is damaged"),
-        ("old", 0, "stray", "no evaluation of the sweep"),
+        (0, "finished", ""),
+        (1, "failed", "evaluation.json lacks 'passes'"),
+        (2, "failed", "evaluation.json is damaged"),
     ]
 
 
@@ -518,7 +514,7 @@ def test_speed_is_to_the_final_accuracy_of_the_same_seed():
 
 def test_an_evaluation_has_no_speed(sweep):
     data = with_evaluations(sweep)
-    claim = {"text": "", "source": "", "better": "Two, 144crop", "than": "both", "measure": "steps"}
+    claim = {"text": "", "source": "", "better": "2x144crop", "than": "both", "measure": "steps"}
     data["sweep"]["claims"] = [claim, claim | {"measure": "top1"}]
     speed, accuracy = analysis.analyse(data).claims
     assert (speed.verdict, accuracy.verdict) == ("inconclusive", "agrees")
