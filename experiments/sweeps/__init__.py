@@ -39,14 +39,14 @@ _SMALLER = {"model.width": 0.25, "data.image_size": 24, "data.resize": 24}
 # had not yet learnt everything, within about a minute of one core.
 _REDUCED = {
     "alexnet": {"train.steps": 600, "schedule.base_lr": 3e-4, **_GLYPHS},
-    "vgg_a": {"train.steps": 500, "schedule.base_lr": 1e-3, **_GLYPHS},
-    "all_cnn_c": {"train.steps": 400, **_SMALLER, **_GLYPHS},
-    "googlenet": {"train.steps": 375, "schedule.base_lr": 3e-3, **_GLYPHS},
-    "inception_resnet_v1": {"train.steps": 300, "schedule.base_lr": 3e-3, **_GLYPHS},
+    "vgg_a": {"train.steps": 800, "schedule.base_lr": 1e-3, **_GLYPHS},
+    "all_cnn_c": {"train.steps": 500, **_SMALLER, **_GLYPHS},
+    "googlenet": {"train.steps": 500, "schedule.base_lr": 3e-3, **_GLYPHS},
+    "inception_resnet_v1": {"train.steps": 400, "schedule.base_lr": 3e-3, **_GLYPHS},
     "inception": {"train.steps": 300, "schedule.base_lr": 0.003, "optimizer.name": "sgd"},
-    "nin_cifar10": {"train.steps": 300, "model.width": 0.25},
-    "inception_v2": {"train.steps": 120, "eval.every": "30 steps"},
-    "inception_v3": {"train.steps": 120, "eval.every": "30 steps"},
+    "nin_cifar10": {"train.steps": 500, "model.width": 0.25},
+    "inception_v2": {"train.steps": 200},
+    "inception_v3": {"train.steps": 200},
 }
 
 # What each TFDS data set changes in a small recipe: size of the images, test split, epochs.

@@ -1,5 +1,7 @@
 """The ladder from Inception-v2 to Inception-v3: Table 3 of "Rethinking the Inception Architecture"."""
 
+import itertools
+
 from experiments.sweeps import Claim, Sweep, on
 
 PAPER = "Rethinking the Inception Architecture, Table 3"
@@ -13,11 +15,16 @@ RUNGS = {
     "bn_auxiliary": {},
 }
 ERRORS = {"v2": "23.4", "rmsprop": "23.1", "label_smoothing": "22.8", "factorized_7x7": "21.6", "bn_auxiliary": "21.2"}
+GAINS = {
+    "rmsprop": "RMSProp is better than momentum",
+    "label_smoothing": "label smoothing helps",
+    "factorized_7x7": "three 3x3 convolutions are better than the first 7x7",
+    "bn_auxiliary": "batch normalisation in the auxiliary head's dense layer helps",
+}
 
 
 def get_sweep(data: str) -> Sweep:
     """The sweep on one of `sweeps.DATA`."""
-    names = list(RUNGS)
     return Sweep(
         title="Inception-v3: the rungs of Table 3",
         text="Each rung adds to the one before: RMSProp, label smoothing, three 3x3 convolutions for the first 7x7, "
@@ -31,10 +38,7 @@ def get_sweep(data: str) -> Sweep:
         ),
         variants=RUNGS,
         baseline="v2",
-        claims=tuple(
-            Claim(f"{better} is better than {than}", PAPER, better, than)
-            for than, better in zip(names, names[1:], strict=False)
-        ),
+        claims=tuple(Claim(GAINS[better], PAPER, better, than) for than, better in itertools.pairwise(RUNGS)),
         printed=ERRORS,
         printed_what="top-1 error in %, ImageNet, single crop, 48,238 images (Table 3)",
     )
