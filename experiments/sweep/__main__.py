@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _EPILOG = """
-FILE is one of experiments/sweeps/, or your own like them; what follows its colon is the data: glyphs (default; small
-networks, about a minute a run), cifar10, cifar100, imagenette/320px-v2, imagenet2012 (the paper's recipe). Runs are in
-WORKDIR/VARIANT/SEED, each with its log.txt. The same command skips what is finished and goes on with what was stopped;
-failed runs are shown, and run again with --retry. Flags --config.KEY=VALUE go to all runs. At the end there is
-WORKDIR/report.html, see python -m experiments.report.
+FILE is one of experiments/sweeps/, or your own like them; what follows its colon is the data: embedded (default; the
+images of this package, small networks, some minutes a run), cifar10, cifar100, imagenette/320px-v2, imagenet2012 (the
+paper's recipe). Runs are in WORKDIR/VARIANT/SEED, each with its log.txt. The same command skips what is finished and
+goes on with what was stopped; failed runs are shown, and run again with --retry. Flags --config.KEY=VALUE go to all
+runs. At the end there is WORKDIR/report.html, see python -m experiments.report.
 """
 
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments; those of the process unless given.
 
     Returns:
-      The exit status: 0, 1 if runs failed, 2 for bad input, 130 if it was stopped.
+      The exit status: 0, 1 if a run is not finished, 2 for bad input, 130 if it was stopped.
     """
     parser = _parser()
     arguments, settings = parser.parse_known_args(argv)
@@ -85,7 +85,7 @@ def _sweep(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         from experiments.report.__main__ import main as report
 
         report([str(directory)])
-    return 1 if failed else 0
+    return 0 if all(state == "finished" for state in states.values()) else 1
 
 
 def _check_directory(directory: Path, name: str) -> None:
@@ -161,10 +161,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number, 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -37,10 +37,11 @@ class Progress(NamedTuple):
 
 def progress(directory: Path) -> Progress:
     """Reads it from a training's config.json and the end of its metrics.jsonl, or from an evaluation's results."""
-    with contextlib.suppress(OSError, ValueError, LookupError):
-        return Progress(top1=json.loads((directory / "evaluation.json").read_text())["rows"][-1]["top1"])
     total = batch = None
-    with contextlib.suppress(OSError, ValueError, LookupError):
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        if not (directory / "config.json").exists():  # a training may have been evaluated by hand
+            return Progress(top1=float(json.loads((directory / "evaluation.json").read_text())["rows"][-1]["top1"]))
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         content = json.loads((directory / "config.json").read_text())
         batch, total = content["config"]["train"]["batch_size"], content["network"]["total_steps"]
     rows = _tail(directory / "metrics.jsonl")
@@ -76,7 +77,7 @@ class Board:
           parallel: how many run at once, from which the time that is left is estimated; 0: all.
         """
         self._runs, self._directory, self._parallel = runs, directory, parallel
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
         self._live: Live | None = None
         self._states: dict[str, str] = {}
         self._progress: dict[str, Progress] = {}

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import submitit
 
@@ -38,9 +38,13 @@ class Job:
         self.directory, self.root, self.command = directory, root, tuple(command)
         self.cores, self.gpus = tuple(cores), tuple(gpus)
         self._process: subprocess.Popen | None = None
+        self._ended = False  # it was told to end
 
     def __call__(self) -> int:
         """Runs it to its end; the exit status. 75 if another process has this run in work."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which the launcher blocks
         if self.cores:
             os.sched_setaffinity(0, self.cores)
         environment = dict(os.environ)
@@ -48,9 +52,7 @@ class Job:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         self.directory.mkdir(parents=True, exist_ok=True)
         with open(self.directory / LOCK, "w") as lock, open(self.directory / LOG, "ab") as log:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _take(lock):
                 return os.EX_TEMPFAIL
             before = record(self.directory)
             now = {"command": list(self.command), "host": socket.gethostname(), "job": _job_id(), "error": ""}
@@ -68,21 +70,25 @@ class Job:
                 start_new_session=True,
                 pass_fds=(lock.fileno(),),
             )
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._end)
+            if self._ended:  # before there was a process to be told
+                self._process.terminate()
             try:
                 status = self._process.wait()
-            except BaseException:  # submitit ends a job that it puts into the queue again
-                write(self.directory, now | {"state": "interrupted", "seconds": round(spent + time.time() - begun, 1)})
+            except BaseException as error:  # submitit's: SystemExit if it has put the job into the queue again
+                state = "queued" if isinstance(error, SystemExit) and now["job"] else "interrupted"
+                write(self.directory, now | {"state": state, "seconds": round(spent + time.time() - begun, 1)})
                 raise
             now |= {"seconds": round(spent + time.time() - begun, 1), "status": status, "state": state_of(status)}
             if now["state"] == "failed":
-                now["error"] = last_words(self.directory / LOG, start) or f"ended with status {status}"
+                words = last_words(self.directory / LOG, start)
+                now["error"] = killed(words, -status) if status < 0 else words or f"ended with status {status}"
             write(self.directory, now)
             return status
 
     def _end(self, *_: Any) -> None:
-        if self._process is not None:
+        # Once: a second signal could come when the process has saved its state, and heeds none any more.
+        first, self._ended = not self._ended, True
+        if first and self._process is not None:
             self._process.terminate()
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
@@ -90,14 +96,22 @@ class Job:
         self._end()
         if self._process is not None:
             # Not `wait`: this is a signal handler, and the code below it holds the lock that `wait` takes.
-            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            with contextlib.suppress(ChildProcessError):  # `wait` was through
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return submitit.helpers.DelayedSubmission(Job(self.directory, self.root, self.command, self.cores, self.gpus))
 
 
 def state_of(status: int) -> str:
     """The state that an exit status of `main.py` or `experiments.evaluate` stands for."""
-    stopped = [128 + number for number in (signal.SIGINT, signal.SIGTERM)]
+    ends = (signal.SIGINT, signal.SIGTERM)  # the latter ends Python itself until `main.py` heeds it
+    stopped = [128 + number for number in ends] + [-number for number in ends]
     return "finished" if status == 0 else "interrupted" if status in stopped else "failed"
+
+
+def killed(words: str, number: int = 0) -> str:
+    """Says that a process whose last words were `words` was killed, by signal `number` if that is known."""
+    by = f" by signal {number} ({signal.strsignal(number)})" if number else ""
+    return f"the process was killed{by}" + (f"; its last line: {words}" if words else "")
 
 
 def record(directory: Path) -> dict[str, Any]:
@@ -121,10 +135,23 @@ def is_alive(directory: Path) -> bool:
     try:
         with open(directory / LOCK) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:  # there is none, or the file system has no locks
+        return False
+    return False
+
+
+def _take(lock: TextIO) -> bool:
+    """Takes the lock; whether no other process has it. `is_alive` has it for a moment, so this asks more than once."""
+    for _ in range(20):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.05)
+        except OSError:  # the file system has no locks
+            return True
     return False
 
 
@@ -144,5 +171,6 @@ def _lines(log: Path, start: int) -> Iterator[str]:
 
 
 def _job_id() -> str:
-    """Of the SLURM job that this is; '' elsewhere."""
-    return os.environ.get("SLURM_JOB_ID", "")
+    """Of the SLURM job that this is, as submitit names it; '' elsewhere, be it within an allocation of SLURM's."""
+    environment = submitit.JobEnvironment() if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else None
+    return environment.job_id if environment else ""

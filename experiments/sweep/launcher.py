@@ -1,6 +1,7 @@
 """Starts the runs of a sweep through submitit, here or on a SLURM cluster, and follows them to their ends."""
 
 import contextlib
+import functools
 import importlib.util
 import itertools
 import os
@@ -22,7 +23,15 @@ from inception_jax.runtime import available_cores
 _JOBS = ".jobs"  # where submitit keeps what it needs
 _POLL_SECONDS = 0.5
 _YEARS = 60 * 24 * 1000  # minutes: a local job is never too long
-_STATES = {"PENDING": "queued", "RUNNING": "running", "REQUEUED": "queued", "COMPLETING": "running"}
+_SQUEUE_SECONDS = 10.0
+_STATES = {
+    "PENDING": "queued",
+    "REQUEUED": "queued",
+    "CONFIGURING": "queued",
+    "RUNNING": "running",
+    "COMPLETING": "running",
+    "SUSPENDED": "running",
+}
 
 
 class Launcher:
@@ -52,23 +61,26 @@ class Launcher:
         self._local = cluster == "local"
         self._jobs: dict[str, submitit.Job] = {}
         self._slots: dict[str, int] = {}
-        folder = directory / _JOBS / "%j"
         if self._local:
             self._shares = shares(jobs, gpus)
             self.parallel = len(self._shares)
-            self._executor = submitit.AutoExecutor(folder, cluster="local")
-            self._executor.update_parameters(timeout_min=_YEARS)
+            self._parameters = {"timeout_min": _YEARS}
         else:
             self.parallel = jobs
-            try:
-                self._executor = submitit.AutoExecutor(folder, cluster="slurm")
-                self._executor.update_parameters(
-                    **{"timeout_min": 24 * 60, "gpus_per_node": gpus, "slurm_job_name": directory.name} | slurm,
-                    **({"slurm_array_parallelism": jobs} if jobs else {}),
-                )
-            except (RuntimeError, NameError, TypeError, ValueError) as error:  # no sbatch; no such parameter
-                raise UserError(f"--cluster=slurm: {' '.join(str(error).split())}") from None
+            self._parameters = {"timeout_min": 24 * 60, "gpus_per_node": gpus, "slurm_job_name": directory.name}
+            self._parameters |= ({"slurm_array_parallelism": jobs} if jobs else {}) | slurm
+            _ = self._executor  # which checks them
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+    @functools.cached_property
+    def _executor(self) -> submitit.AutoExecutor:
+        """Submitit's. The local one makes its directory at once, so not before something is started."""
+        try:
+            executor = submitit.AutoExecutor(self.directory / _JOBS / "%j", cluster="local" if self._local else "slurm")
+            executor.update_parameters(**self._parameters)
+        except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:  # no srun; no such parameter
+            raise UserError(f"--cluster=slurm: {' '.join(str(error).split())}") from None
+        return executor
 
     def state(self, run: Run) -> str:
         """'waiting', 'queued', 'running', 'finished', 'failed' or 'interrupted'.
@@ -77,7 +89,7 @@ class Launcher:
         """
         directory = self.directory / run.name
         known = job.record(directory)
-        if not known or known["command"] != list(run.command):
+        if known.get("command") != list(run.command):
             return "running" if job.is_alive(directory) else "waiting"
         if known["state"] not in ("running", "queued"):
             return known["state"]
@@ -111,6 +123,8 @@ class Launcher:
                             states[run.name] = self._follow(run)
                             if states[run.name] == "finished":
                                 finished.add(run.name)
+                            if states[run.name] == "waiting":  # another command had it in work until now
+                                waiting.append(run)
                     board.show(states)
                     busy = any(state in ("running", "queued") for state in states.values())
                     if not busy and not list(ready(waiting, finished)):
@@ -129,20 +143,31 @@ class Launcher:
             free = [slot for slot in range(len(self._shares)) if slot not in self._slots.values()]
             for run, slot in zip(runs, free, strict=False):
                 cores, gpus = self._shares[slot]
-                with _deaf_to_interrupts():  # Ctrl-C reaches every process of the terminal; jobs are ended by us
+                with _undisturbed():
                     self._jobs[run.name] = self._executor.submit(self._job(run, cores, gpus))
-                self._slots[run.name] = slot
+                    self._slots[run.name] = slot
                 started.append(run)
             return started
-        with self._executor.batch():
-            jobs = [self._executor.submit(self._job(run, (), ())) for run in runs]
-        for run, submitted in zip(runs, jobs, strict=True):
-            self._jobs[run.name] = submitted
-            directory = self.directory / run.name
-            directory.mkdir(parents=True, exist_ok=True)
-            content = {"command": list(run.command), "job": submitted.job_id, "error": "", "seconds": 0.0}
-            job.write(directory, job.record(directory) | content | {"state": "queued"})
+        with _undisturbed():
+            try:
+                with self._executor.batch():
+                    jobs = [self._executor.submit(self._job(run, (), ())) for run in runs]
+            except (OSError, RuntimeError) as error:  # sbatch is not there, or does not take them
+                raise UserError(f"--cluster=slurm: {' '.join(str(error).split())}") from None
+            for run, submitted in zip(runs, jobs, strict=True):
+                self._jobs[run.name] = submitted
+                self._note(run, submitted.job_id)
         return list(runs)
+
+    def _note(self, run: Run, number: str) -> None:
+        """Writes down that a run is in SLURM's queue, unless its job was quicker."""
+        directory = self.directory / run.name
+        directory.mkdir(parents=True, exist_ok=True)
+        known = job.record(directory)
+        if known.get("job") != number:
+            spent = known.get("seconds", 0.0) if known.get("command") == list(run.command) else 0.0
+            content = {"command": list(run.command), "job": number, "error": "", "state": "queued", "seconds": spent}
+            job.write(directory, content)
 
     def _job(self, run: Run, cores: Sequence[int], gpus: Sequence[str]) -> job.Job:
         return job.Job(self.directory / run.name, ROOT, run.command, cores, gpus)
@@ -156,13 +181,12 @@ class Launcher:
             return "running" if job.record(self.directory / run.name).get("state") == "running" else "queued"
         self._slots.pop(run.name, None)
         del self._jobs[run.name]
-        state = self.state(run)
-        if state in ("waiting", "interrupted"):  # killed, for instance for want of memory; not begun again at once
-            directory = self.directory / run.name
-            words = job.last_words(directory / job.LOG)
-            known = {"command": list(run.command), "seconds": 0.0} | job.record(directory)
-            said = f"; its last line: {words}" if words else ""
-            job.write(directory, known | {"state": "failed", "error": f"the process was killed{said}"})
+        state, directory = self.state(run), self.directory / run.name
+        known = job.record(directory)
+        if state == "waiting" or (state == "interrupted" and known["state"] != "interrupted"):
+            # Killed, for instance for want of memory; not begun again at once.
+            known |= {"command": list(run.command), "state": "failed"}
+            job.write(directory, {"seconds": 0.0} | known | {"error": job.killed(job.last_words(directory / job.LOG))})
             state = "failed"
         return state
 
@@ -171,11 +195,13 @@ class Launcher:
             say("the jobs stay in the queue; the same command follows them")
             return
         say(f"stopping {len(self._jobs)} runs, each saves its state")
-        for submitted in self._jobs.values():
-            if submitted._process is not None:
-                submitted._process.terminate()  # which submitit passes on to the job, where `cancel` would kill it
-        while self._jobs and not all(submitted.done() for submitted in self._jobs.values()):
-            time.sleep(_POLL_SECONDS / 5)
+        while alive := [submitted for submitted in self._jobs.values() if not submitted.done()]:
+            for submitted in alive:
+                if submitted._process is not None:
+                    # Submitit passes it on to the job, where `cancel` would kill it; one that is just starting may miss
+                    # it, so it is said until all have ended.
+                    submitted._process.terminate()
+            time.sleep(_POLL_SECONDS)
 
 
 def shares(jobs: int, gpus: int) -> list[tuple[tuple[int, ...], tuple[str, ...]]]:
@@ -205,10 +231,11 @@ def shares(jobs: int, gpus: int) -> list[tuple[tuple[int, ...], tuple[str, ...]]
 def visible_gpus() -> list[str]:
     """NVIDIA's GPUs that JAX would use here, as CUDA_VISIBLE_DEVICES names them; asked without starting JAX."""
     plugin = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
-    if not plugin or os.environ.get("JAX_PLATFORMS", "cuda") not in ("", "cuda", "gpu"):
+    if not plugin or os.environ.get("JAX_PLATFORMS", "cuda").split(",")[0] not in ("", "cuda", "gpu"):
         return []
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [device for device in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if device]
+        devices = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        return list(itertools.takewhile(lambda device: device not in ("", "-1", "NoDevFiles"), devices))
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
         return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
@@ -217,17 +244,42 @@ def visible_gpus() -> list[str]:
 
 
 def _slurm_state(directory: Path, number: str) -> str:
-    return submitit.SlurmJob(directory / _JOBS / "%j", number).state.partition(" ")[0]
+    state = _slurm_job(directory, number).state.partition(" ")[0]
+    # The accounting learns of a job some time after the queue, and there are clusters without it.
+    return _squeue(number, time.monotonic() // _SQUEUE_SECONDS) if state == "UNKNOWN" else state
+
+
+@functools.cache  # each new one would ask the accounting at once, those that are there ask together and now and then
+def _slurm_job(directory: Path, number: str) -> submitit.SlurmJob:
+    return submitit.SlurmJob(directory / _JOBS / "%j", number)
+
+
+@functools.lru_cache(maxsize=4096)
+def _squeue(number: str, _turn: float) -> str:
+    query = ["squeue", "--noheader", f"--jobs={number}", "--format=%T"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no such job any more, for instance
+        return "UNKNOWN"
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts():
-    """A process that is started now ignores SIGINT."""
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _undisturbed():
+    """Ctrl-C and SIGTERM wait, so that no job is started that the launcher does not know of.
+
+    A process that is started now has SIGINT blocked: Ctrl-C reaches every process of the terminal, and would end those
+    of submitit before the run has saved its state.
+    """
+    terminated = []
+    handler = signal.signal(signal.SIGTERM, lambda *_: terminated.append(True))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGTERM, handler)
+    if terminated:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -18,12 +18,15 @@ from experiments import sweeps
 from experiments.command_line import reason
 from experiments.sweeps import Sweep
 from inception_jax.errors import UserError
+from inception_jax.evaluation.protocols import NAMES
 from inception_jax.models import create_model
 from inception_jax.training.config import validate
 
 ROOT = Path(__file__).parents[2]
 EVALUATIONS = "evaluations"  # the directory in which they are
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # of variants: they are directories
+_TAKEN = (EVALUATIONS, "sweep.json", "report.html", "report.md")
+_MEASURES = ("top1", "same", "steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +63,16 @@ def load(file: str) -> tuple[Sweep, Path, str]:
     if data not in sweeps.DATA:
         raise UserError(f"{file}: {data!r} is not one of {', '.join(sweeps.DATA)}")
     spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
+    if spec is None:
+        raise UserError(f"{name} is no Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
         sweep = module.get_sweep(data)
     except UserError:
         raise
+    except SyntaxError as error:
+        raise UserError(f"{name} cannot be read: {error}") from error
     except Exception as error:  # whatever a user's file raises
         raise UserError(f"{name} cannot be read: {type(error).__name__}: {reason(error)}") from error
     _check(sweep, name)
@@ -77,7 +84,7 @@ def _check(sweep: Sweep, name: str) -> None:
         raise UserError(f"{name}: get_sweep(data) must return a Sweep with variants")
     named = [*sweep.variants, *sweep.evaluations]
     for one in named:
-        if not _NAME.fullmatch(one) or one == EVALUATIONS or named.count(one) > 1:
+        if not _NAME.fullmatch(one) or one in _TAKEN or named.count(one) > 1:
             raise UserError(
                 f"{name}: {one!r} is no name of a variant; it names a directory, of letters, digits and _.+-"
             )
@@ -88,6 +95,11 @@ def _check(sweep: Sweep, name: str) -> None:
     for what, variant in (*compared, *members):
         if variant not in (sweep.variants if (what, variant) in members else named):
             raise UserError(f"{name}: {what} is of {variant!r}, which is no variant")
+    words = [("a claim's measure", claim.measure, _MEASURES) for claim in sweep.claims]
+    words += [(f"evaluation {key!r}", p, NAMES) for key, e in sweep.evaluations.items() for p in e.protocol.split(",")]
+    for what, word, known in words:
+        if word not in known:
+            raise UserError(f"{name}: {what}: {word!r} is not one of {', '.join(known)}")
 
 
 def runs_of(
@@ -103,22 +115,25 @@ def runs_of(
       sweep: what `load` returns.
       directory: of the sweep, absolute.
       seeds: how many; 0: as the sweep says.
-      patterns: of names, such as 'x5*' or 'x5*/0'; a run that fits one is taken. None given: all.
+      patterns: of names, such as 'x5*' or 'x5*/0'; a run that fits one is taken, and what it needs. None given: all.
       settings: flags that all runs get beside their own, '--config.KEY=VALUE'; they go before those of the variants.
 
     Raises:
-      UserError: a pattern fits no run.
+      UserError: a pattern fits no run, or a setting is the seed.
     """
+    given = {_key(setting) for setting in settings}
+    if "seed" in given:
+        raise UserError("--config.seed: every run has a seed of its own; --seeds=K says how many there are")
     runs = []
     for seed in range(seeds or sweep.seeds):
         for variant, changes in sweep.variants.items():
             own = {**changes, "seed": seed + changes.get("seed", 0)}
-            values = {**sweep.base.overrides, **own}
-            given = {setting.partition("=")[0].removeprefix("--").removeprefix("config.") for setting in settings}
-            flags_of = [_flag(k, v) for k, v in values.items() if k in own or k not in given]
-            extra = [s for s in settings if s.partition("=")[0].removeprefix("--config.") not in own]
+            base = {key: own.get(key, value) for key, value in sweep.base.overrides.items()}
+            flags_of = [_flag(key, value) for key, value in base.items() if key in own or key not in given]
+            flags_of += [setting for setting in settings if _key(setting) not in own]
+            flags_of += [_flag(key, value) for key, value in own.items() if key not in base]
             name = f"{variant}/{seed}"
-            command = ("main.py", f"--config={sweep.base.config}", *flags_of, *extra, f"--workdir={directory / name}")
+            command = ("main.py", f"--config={sweep.base.config}", *flags_of, f"--workdir={directory / name}")
             runs.append(Run(name, seed, command))
     for seed in range(seeds or sweep.seeds):
         for key, evaluation in sweep.evaluations.items():
@@ -130,7 +145,9 @@ def runs_of(
     for pattern in patterns:
         if not any(_fits(run, pattern) for run in runs):
             raise UserError(f"--filter={pattern} fits none of {', '.join(dict.fromkeys(_variant(r) for r in runs))}")
-    return [run for run in runs if not patterns or any(_fits(run, pattern) for pattern in patterns)]
+    taken = [run for run in runs if not patterns or any(_fits(run, pattern) for pattern in patterns)]
+    needed = {name for run in taken for name in run.needs}
+    return [run for run in runs if run in taken or run.name in needed]
 
 
 def _variant(run: Run) -> str:
@@ -144,6 +161,11 @@ def _fits(run: Run, pattern: str) -> bool:
 def shown(run: Run) -> str:
     """Its command after 'python', as one types it."""
     return shlex.join(run.command)
+
+
+def _key(setting: str) -> str:
+    """'model.aux' of '--config.model.aux=True' and '--noconfig.model.aux'."""
+    return setting.partition("=")[0].partition(".")[2]
 
 
 def _flag(key: str, value: Any) -> str:
@@ -182,7 +204,8 @@ def resolve(run: Run) -> ConfigDict:
             values(sys.argv)
             values.config.keys()  # raises if the file could not be read
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
-        raise UserError(reason(error)) from None
+        said = reason(error)
+        raise UserError(f"the config has no key {said}" if re.fullmatch(r"'\w+'", said) else said) from None
     finally:
         sys.argv = own
     return values.config

@@ -84,6 +84,9 @@ _BIAS = initializers.constant(0.2)
 
 # A full convolution as Caffe has it, or the one that the numbers of Table 1's first row fit, 2.7K and 34M: 3 x 8
 # depthwise filters of 7x7, then 64 of 1x1, 2,712 weights. The BN paper says that its first layer is of that kind.
+AVERAGE = GlobalAvgPool()  # pool5, 7x7 at 224
+
+
 def stem_unit(stem: str, stride: int = 2) -> Unit:
     """Conv1, of the kind `stem`: 'convolution' or 'separable'."""
     separable = Chain(DepthwiseConv("conv7x7_depthwise", 8, 7, stride), Conv("conv7x7_pointwise", 64, 1))
@@ -126,7 +129,7 @@ def layers_of(
     stem: Unit,
     norm: LocalResponseNorm | None,
     dropout: float,
-    top: Unit = GlobalAvgPool(),  # 7x7 at 224
+    top: Unit = AVERAGE,
     classifier_init: Callable | None = None,
 ) -> tuple[tuple[str, Unit], ...]:
     """The layers of `table`; `norm` stands after conv1 and its pool, and after conv2, as in Caffe. `top`: pool5."""
@@ -229,7 +232,7 @@ def googlenet(
             stem=stem_unit(stem, stride),
             norm=local_norm,
             dropout=dropout,
-            top=choose("top", top, {"average": GlobalAvgPool(), "fc": Dense("fc", 1024)}),
+            top=choose("top", top, {"average": AVERAGE, "fc": Dense("fc", 1024)}),
         ),
         # At 224 the pool gives 4x4. On a grid under 5x5 its window is the grid.
         aux_heads=aux_heads(num_classes, aux_dropout, AvgPool(5, 3), bn_auxiliary) if aux else (),
