@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 LEVEL = 0.95  # of the intervals
 INTERVAL = f"{100 * LEVEL:g} % interval"
@@ -138,7 +139,7 @@ def analyse(data: dict) -> Analysis:
                 wanted=max(len(sweep["seeds"]), len(runs)),
                 top1=top1.get(name, {}),
                 steps={} if threshold is None else steps,
-                difference=None if name == sweep["baseline"] else points(top1, name, sweep["baseline"]),
+                difference=None if name == sweep["baseline"] else points(top1, [name], [sweep["baseline"]]),
                 others={key: _mean(run.get(key) for run in runs.values()) for key in _MEANS},
                 printed=str(sweep["printed"].get(name, "")),
             )
@@ -152,11 +153,19 @@ def analyse(data: dict) -> Analysis:
     return Analysis(threshold, given is not None, rows, claims, absent)
 
 
-def points(top1: dict[str, dict[int, float]], name: str, other: str) -> Interval:
-    """The difference of two variants' top-1 over the seeds that both have, in points."""
-    first, second = top1.get(name, {}), top1.get(other, {})
-    seeds = sorted(first.keys() & second.keys())
-    return paired([100 * first[seed] for seed in seeds], [100 * second[seed] for seed in seeds])
+def points(top1: dict[str, dict[int, float]], names: Sequence[str], others: Sequence[str]) -> Interval:
+    """The difference of each variant's top-1 to that of its counterpart, over the seeds that both have, in points."""
+    pairs = [(100 * a, 100 * b) for a, b in _pairs(top1, names, others)]
+    return paired([a for a, _ in pairs], [b for _, b in pairs])
+
+
+def _pairs(of: dict[str, dict[int, Any]], names: Sequence[str], others: Sequence[str]) -> list[tuple[Any, Any]]:
+    """What `of` has of each variant and of its counterpart, by the seeds that both have."""
+    pairs = []
+    for name, other in zip(names, others, strict=True):
+        first, second = of.get(name, {}), of.get(other, {})
+        pairs += [(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
+    return pairs
 
 
 def first_step(evaluations: Iterable[Sequence], target: float | None) -> int | None:
@@ -251,7 +260,7 @@ def in_points(difference: Interval, wanted: int) -> str:
     """'+1.3 points, 95 % interval -0.4 to +3.0 from 3 pairs', or what there is of it."""
     if difference.mean is None:
         return "no pair of finished runs"
-    pairs = _pairs(difference.pairs, wanted)
+    pairs = _count(difference.pairs, wanted)
     mean = f"{signed(difference.mean)} points"
     if difference.low is None:
         return f"{mean} from {pairs}"
@@ -269,24 +278,30 @@ def outcome(difference: Interval) -> str:
     return {1: "clearly better", -1: "clearly worse", 0: "undecided"}[difference.sign]
 
 
-def _pairs(pairs: int, wanted: int) -> str:
+def _count(pairs: int, wanted: int) -> str:
     return f"{pairs} of {wanted} pairs" if pairs < wanted else f"{pairs} pair{'' if pairs == 1 else 's'}"
 
 
 def _judge(claim: dict, finished: dict, top1: dict, wanted: int) -> Claim:
-    better, than, measure = (str(claim.get(key, "")) for key in ("better", "than", "measure"))
+    better, than = ([one] if isinstance(one, str) else list(one) for one in (claim["better"], claim["than"]))
     rules = {"top1": _higher, "same": _same, "steps": _faster}
+    measure = str(claim.get("measure", ""))
     if measure not in rules:
         verdict, words = "inconclusive", f"no such measure: {code(measure)}"
     else:
         # Of the other measures only the seeds with their top-1, of this one their curves.
-        verdict, words = rules[measure](better, than, finished if measure == "steps" else top1, wanted)
+        of = finished if measure == "steps" else top1
+        verdict, words = rules[measure](better, than, of, wanted * len(better))
     return Claim(str(claim.get("text", "")), str(claim.get("source", "")), verdict, words)
 
 
-def _higher(better: str, than: str, top1: dict, wanted: int) -> tuple[str, str]:
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(code, names))
+
+
+def _higher(better: Sequence[str], than: Sequence[str], top1: dict, wanted: int) -> tuple[str, str]:
     difference = points(top1, better, than)
-    words = f"{code(better)} against {code(than)}: {in_points(difference, wanted)}"
+    words = f"{_listed(better)} against {_listed(than)}: {in_points(difference, wanted)}"
     if difference.pairs < 2:
         return "inconclusive", f"{words}; too few runs"
     if difference.sign:
@@ -299,9 +314,9 @@ def _leaning(mean: float) -> str:
     return "the claim's way" if mean > 0 else "against the claim" if mean < 0 else "neither way"
 
 
-def _same(better: str, than: str, top1: dict, wanted: int) -> tuple[str, str]:
+def _same(better: Sequence[str], than: Sequence[str], top1: dict, wanted: int) -> tuple[str, str]:
     difference = points(top1, better, than)
-    words = f"{code(better)} against {code(than)}: {in_points(difference, wanted)}"
+    words = f"{_listed(better)} against {_listed(than)}: {in_points(difference, wanted)}"
     if difference.pairs < 2:
         return "inconclusive", f"{words}; too few runs"
     if max(-difference.low, difference.high) <= MARGIN:
@@ -309,39 +324,38 @@ def _same(better: str, than: str, top1: dict, wanted: int) -> tuple[str, str]:
     inside = abs(difference.mean) <= MARGIN
     if difference.sign and not inside:
         return "disagrees", words
-    higher = code(better if difference.mean > 0 else than)
+    higher = _listed(better if difference.mean > 0 else than)
     side = "within" if inside else "outside"
     return "inconclusive", f"{words}; the mean is {side} ±{MARGIN:g} point, {higher} the higher"
 
 
-def _faster(better: str, than: str, finished: dict, wanted: int) -> tuple[str, str]:
-    first, second = finished.get(better, {}), finished.get(than, {})
+def _faster(better: Sequence[str], than: Sequence[str], finished: dict, wanted: int) -> tuple[str, str]:
     fast, slow = [], []
-    for seed in sorted(first.keys() & second.keys()):
-        if first[seed].get("evaluations") and second[seed].get("evaluations"):
-            target = second[seed]["top1"]
-            fast.append(first_step(first[seed]["evaluations"], target))
-            slow.append(first_step(second[seed]["evaluations"], target))
+    for first, second in _pairs(finished, better, than):
+        if first.get("evaluations") and second.get("evaluations"):
+            fast.append(first_step(first["evaluations"], second["top1"]))
+            slow.append(first_step(second["evaluations"], second["top1"]))
     count = len(fast)
-    goal = f"the top-1 that {code(than)} ends with"
+    better, than = _listed(better), _listed(than)
+    goal = f"the top-1 that {than} ends with"
     if count < 2:
         return (
             "inconclusive",
-            f"{code(better)} to {goal}: {_pairs(count, wanted) if count else 'no pair'}; too few runs",
+            f"{better} to {goal}: {_count(count, wanted) if count else 'no pair'}; too few runs",
         )
     never = fast.count(None)
     if never == count:
-        return "disagrees", f"{code(better)} never reaches {goal}, in {_pairs(count, wanted)}"
+        return "disagrees", f"{better} never reaches {goal}, in {_count(count, wanted)}"
     if never or None in slow:
-        return "inconclusive", f"{code(better)} reaches {goal} in {count - never} of {count} pairs only"
+        return "inconclusive", f"{better} reaches {goal} in {count - never} of {count} pairs only"
     ratio = paired([math.log(step) for step in fast], [math.log(step) for step in slow])
-    times = f"{_ratio(math.exp(ratio.mean))} times the steps of {code(than)}"
-    words = f"{code(better)} needs {times} to {goal}"
+    times = f"{_ratio(math.exp(ratio.mean))} times the steps of {than}"
+    words = f"{better} needs {times} to {goal}"
     if ratio.flat:
-        words += f", in each of {_pairs(count, wanted)}; without a spread there is no test, the mean leans "
+        words += f", in each of {_count(count, wanted)}; without a spread there is no test, the mean leans "
         return "inconclusive", words + _leaning(-ratio.mean)
     low, high = math.exp(ratio.low), math.exp(ratio.high)
-    words += f", {INTERVAL} {_ratio(low)} to {_ratio(high)} from {_pairs(count, wanted)}"
+    words += f", {INTERVAL} {_ratio(low)} to {_ratio(high)} from {_count(count, wanted)}"
     if ratio.sign:
         return ("agrees" if ratio.sign < 0 else "disagrees"), words
     return "inconclusive", f"{words}; the mean leans {_leaning(-ratio.mean)}"

@@ -28,7 +28,8 @@ MEANING = (
     "otherwise, as it is with fewer than two pairs. That two variants are the same *agrees* if the whole interval is "
     f"within ±{MARGIN:g} point, a margin that is our choice, and *disagrees* if the interval excludes 0 and the mean "
     "is outside the margin. Of speed: the steps to the top-1 that the other variant of the same seed ends with are "
-    "compared by their ratio; a variant that never gets there in any seed disagrees, in some seeds is inconclusive."
+    "compared by their ratio; a variant that never gets there in any seed disagrees, in some seeds is inconclusive. A "
+    "claim on several variants counts the pairs of all of them."
 )
 CHANCE = "Of 20 comparisons at 95 % of variants that do not differ, one excludes 0 by chance."
 SMALL = (

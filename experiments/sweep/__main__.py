@@ -14,7 +14,7 @@ from pathlib import Path
 
 _EPILOG = """
 FILE is one of experiments/sweeps/, or your own like them; what follows its colon is the data: embedded (default; the
-images of this package, small networks, some minutes a run), cifar10, cifar100, imagenette/320px-v2, imagenet2012 (the
+images of this package, small networks, about a minute a run), cifar10, cifar100, imagenette/320px-v2, imagenet2012 (the
 paper's recipe). Runs are in WORKDIR/VARIANT/SEED, each with its log.txt. The same command skips what is finished and
 goes on with what was stopped; failed runs are shown, and run again with --retry. Flags --config.KEY=VALUE go to all
 runs. At the end there is WORKDIR/report.html, see python -m experiments.report.

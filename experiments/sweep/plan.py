@@ -89,7 +89,12 @@ def _check(sweep: Sweep, name: str) -> None:
                 f"{name}: {one!r} is no name of a variant; it names a directory, of letters, digits and _.+-"
             )
     members = [(f"evaluation {key!r}", member) for key, e in sweep.evaluations.items() for member in e.members]
-    compared = [("a claim", variant) for claim in sweep.claims for variant in (claim.better, claim.than)]
+    compared = []
+    for claim in sweep.claims:
+        better, than = ((one,) if isinstance(one, str) else one for one in (claim.better, claim.than))
+        if len(better) != len(than):
+            raise UserError(f"{name}: the claim {claim.text!r} compares {len(better)} variants with {len(than)}")
+        compared += [("a claim", variant) for variant in (*better, *than)]
     compared += [("printed", variant) for variant in sweep.printed]
     compared += [("the baseline", sweep.baseline)] if sweep.baseline else []
     for what, variant in (*compared, *members):
@@ -184,7 +189,9 @@ def check(runs: Sequence[Run]) -> None:
         try:
             config = resolve(run)
             validate(config)
-            create_model(num_classes=2, **config.model.to_dict())
+            network, size = create_model(num_classes=2, **config.model.to_dict()), config.data.image_size
+            if size < network.smallest:
+                raise UserError(f"images of {size}x{size} are too small for this network: {network.smallest} at least")
         except UserError as error:
             raise UserError(f"{run.name}: {error}") from None
 

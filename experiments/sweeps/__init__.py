@@ -49,12 +49,14 @@ _REDUCED = {
     "inception_v3": {"train.steps": 200},
 }
 
-# What each TFDS data set changes in a small recipe: size of the images, test split, epochs.
+# What each TFDS data set changes in a small recipe: size of the images, test split, epochs. Networks that need larger
+# images than CIFAR's get them enlarged.
 _LARGER = {
     "cifar10": (32, "test", 60.0),
     "cifar100": (32, "test", 60.0),
     "imagenette/320px-v2": (128, "validation", 60.0),
 }
+_LEAST = {"alexnet": 64, "inception_resnet_v1": 75, "inception_v2": 75, "inception_v3": 75}
 DATA = ("embedded", *_LARGER, "imagenet2012")
 
 
@@ -73,15 +75,16 @@ class Claim:
     Attributes:
       text: the claim, in our words.
       source: paper and section or table.
-      better, than: names of two variants, or evaluations.
+      better, than: names of two variants, or evaluations; or as many of one as of the other, which are compared one by
+        one and all together, where a sweep has other factors too.
       measure: "top1": `better` is more accurate at the end; "same": it is as accurate as `than`; "steps": it needs
         fewer steps to the accuracy with which `than` ends.
     """
 
     text: str
     source: str
-    better: str
-    than: str
+    better: str | tuple[str, ...]
+    than: str | tuple[str, ...]
     measure: str = "top1"
 
 
@@ -170,6 +173,7 @@ def on(
         overrides = _EMBEDDED | _REDUCED[network] | dict(small or {}) | dict(embedded or {})
         return Base(f"configs/{'glyphs' if 'data.name' in overrides else 'digits'}.py:{network}", overrides)
     size, split, epochs = _LARGER[data]
+    size = max(size, _LEAST.get(network, 0))
     larger = {"data.name": data, "data.eval_split": split, "data.image_size": size, "data.resize": size}
     larger |= {"data.area": (0.25, 1.0), "data.flip": True, "train.batch_size": 128, "train.epochs": epochs}
     larger |= {"eval.every": "1 epoch", "model.width": 1.0}

@@ -18,8 +18,18 @@ def get_sweep(data: str) -> Sweep:
             {"overlap": {"model.overlapping_pools": True}, "no_overlap": {"model.overlapping_pools": False}},
         ),
         claims=(
-            Claim("local response normalisation helps", f"{PAPER}, section 3.3", "lrn-overlap", "no_lrn-overlap"),
-            Claim("overlapping pools help", f"{PAPER}, section 3.4", "lrn-overlap", "lrn-no_overlap"),
+            Claim(
+                "local response normalisation helps",
+                f"{PAPER}, section 3.3",
+                ("lrn-overlap", "lrn-no_overlap"),
+                ("no_lrn-overlap", "no_lrn-no_overlap"),
+            ),
+            Claim(
+                "overlapping pools help",
+                f"{PAPER}, section 3.4",
+                ("lrn-overlap", "no_lrn-overlap"),
+                ("lrn-no_overlap", "no_lrn-no_overlap"),
+            ),
         ),
         # The logs of the original code, github.com/computerhistory/AlexNet-Source-Code, layers-145, -148 and -147.
         printed={"lrn-overlap": "40.66", "no_lrn-overlap": "42.03", "lrn-no_overlap": "41.06"},

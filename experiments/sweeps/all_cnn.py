@@ -14,23 +14,18 @@ ERRORS = {
 
 def get_sweep(data: str) -> Sweep:
     """The sweep on one of `sweeps.DATA`."""
-    claims = []
-    for base in ERRORS:
-        name = base.upper()
-        claims += [
-            Claim(f"{name}: strides in place of pools are worse", PAPER, f"base-{base}", f"strided-{base}"),
-            Claim(f"{name}: a convolution more is better", PAPER, f"conv_pool-{base}", f"base-{base}"),
-            Claim(
-                f"{name}: with strides it is as good as with pools", PAPER, f"all-{base}", f"conv_pool-{base}", "same"
-            ),
-        ]
+    base, strided, pooled, all_ = (tuple(f"{kind}-{letter}" for letter in ERRORS) for kind in KINDS)
     return Sweep(
         title="All-CNN: the twelve networks",
         text="Tables 1 and 2 of the paper. It chose a learning rate for each network out of four; all have one here.",
         base=on(data, "all_cnn_c", "configs/all_cnn.py", of="cifar10"),
         variants={f"{kind}-{base}": {"model.name": f"{kind}_cnn_{base}"} for base in ERRORS for kind in KINDS},
         baseline="base-c",
-        claims=tuple(claims),
+        claims=(
+            Claim("strides in place of pools are worse", PAPER, base, strided),
+            Claim("a convolution more before each pool is better", PAPER, pooled, base),
+            Claim("with strided convolutions it is as good as with pools", PAPER, all_, pooled, "same"),
+        ),
         printed={
             f"{kind}-{base}": error for base, row in ERRORS.items() for kind, error in zip(KINDS, row, strict=True)
         },

@@ -3,6 +3,7 @@
 from experiments.sweeps import Claim, Sweep, on, product
 
 PAPER = "Going Deeper with Convolutions, section 5"
+RATES = (0.4, 0.0, 0.7)
 
 
 def get_sweep(data: str) -> Sweep:
@@ -15,10 +16,15 @@ def get_sweep(data: str) -> Sweep:
         base=on(data, "googlenet", "configs/googlenet.py"),
         variants=product(
             {"average": {"model.top": "average"}, "fc": {"model.top": "fc"}},
-            {f"dropout_{rate}": {"model.dropout": rate} for rate in (0.4, 0.0, 0.7)},
+            {f"dropout_{rate}": {"model.dropout": rate} for rate in RATES},
         ),
         claims=(
-            Claim("the average pool is better", PAPER, "average-dropout_0.4", "fc-dropout_0.4"),
+            Claim(
+                "the average pool is better",
+                PAPER,
+                tuple(f"average-dropout_{rate}" for rate in RATES),
+                tuple(f"fc-dropout_{rate}" for rate in RATES),
+            ),
             Claim("dropout is essential even so", PAPER, "average-dropout_0.4", "average-dropout_0.0"),
         ),
     )

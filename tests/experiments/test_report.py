@@ -505,6 +505,23 @@ def test_verdicts_on_speed(a, b, expected, words):
     assert words in found[1]
 
 
+def test_a_claim_on_several_variants_counts_all_their_pairs():
+    top1 = {"a": [51, 52], "b": [50, 50], "c": [63, 64], "d": [60, 60]}
+    claim = {"better": ["a", "c"], "than": ["b", "d"]}
+    # Differences 1, 2, 3, 4: 2.5 with a standard deviation of 1.291, of whose mean the error is 0.6455; t is 3.182.
+    assert verdict(top1, claim | {"measure": "top1"}, seeds=2) == (
+        "agrees",
+        "`a`, `c` against `b`, `d`: +2.5 points, 95 % interval +0.4 to +4.6 from 4 pairs",
+    )
+    curves = {name: [{100: 40, 900: value} for value in values] for name, values in top1.items()}
+    curves["a"] = [{300: 50, 900: 51}, {300: 50, 900: 52}]
+    curves["c"] = [{450: 60, 900: 63}, {450: 60, 900: 64}]
+    # A third of the steps twice and half of them twice: the mean of the ratio is sqrt(1 / 6).
+    assert verdict(top1, claim | {"measure": "steps"}, curves, seeds=2)[1].startswith(
+        "`a`, `c` needs 0.41 times the steps of `b`, `d` to the top-1 that `b`, `d` ends with"
+    )
+
+
 def test_speed_is_to_the_final_accuracy_of_the_same_seed():
     curves = {"a": [{100: 60, 900: 90}, {100: 60, 900: 90}], "b": [{500: 60, 900: 55}, {500: 70, 900: 85}]}
     found = verdict({"a": [90, 90], "b": [55, 85]}, {"measure": "steps"}, curves, seeds=2)
