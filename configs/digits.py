@@ -18,6 +18,7 @@ configs/bn_inception.py has it, with LRN, dropout of 40 %, stronger input and a 
 `modern` and `smoke` may follow: `:vgg_a,smoke`. What was measured stands in docs/results.md.
 """
 
+import copy
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -96,7 +97,7 @@ def recipe_of(name: str) -> ConfigDict:
     config = common.get_config()
 
     config.model.name = network
-    config.model.update(row.options)
+    config.model.update(copy.deepcopy(row.options))  # a placeholder is of one config alone
 
     config.data.name = "digits"
     config.data.eval_split = "test"

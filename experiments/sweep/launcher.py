@@ -270,15 +270,16 @@ def _undisturbed():
     A process that is started now has SIGINT blocked: Ctrl-C reaches every process of the terminal, and would end those
     of submitit before the run has saved its state.
     """
-    terminated = []
-    handler = signal.signal(signal.SIGTERM, lambda *_: terminated.append(True))
+    came = []
+    handlers = {n: signal.signal(n, lambda *_: came.append(True)) for n in (signal.SIGINT, signal.SIGTERM)}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGTERM, handler)
-    if terminated:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if came:
         raise KeyboardInterrupt
 
 

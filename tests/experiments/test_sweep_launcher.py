@@ -1,0 +1,786 @@
+"""The launcher of sweeps and its jobs, with processes that train nothing; on a SLURM cluster of shell scripts too."""
+
+import contextlib
+import errno
+import fcntl
+import importlib.util
+import json
+import os
+import pathlib
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import submitit
+from submitit.core.utils import DelayedSubmission, JobPaths
+
+from experiments.sweep import job, launcher
+from experiments.sweep.board import Board
+from experiments.sweep.launcher import Launcher, shares, visible_gpus
+from experiments.sweep.plan import ROOT, Run
+from inception_jax.errors import UserError
+
+# What the processes share. SAVES: as main.py does, one saves its state at SIGTERM, and goes on with it the next time.
+HEAD = """
+import json, os, pathlib, signal, sys, time
+here = pathlib.Path({here!r})
+def note(name, text=""):
+    with open(here / name, "a") as file:
+        file.write(text + "\\n")
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+note("starts")
+"""
+SAVES = """
+if (here / "saved").exists():
+    time.sleep(0.2)
+    sys.exit(0)
+def save(*_):
+    print("stopped, saving", flush=True)
+    time.sleep(0.5)
+    note("saved")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+note("ready")
+time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _restored(monkeypatch):
+    """Nothing of what a launcher or a job does to its process is left."""
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setattr(launcher, "_POLL_SECONDS", 0.05)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+    handlers, cores = [signal.getsignal(number) for number in numbers], os.sched_getaffinity(0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background does not have
+    yield
+    os.sched_setaffinity(0, cores)
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
+
+
+def python(directory, name, code, needs=()):
+    """A run of Python code; it notes in 'starts' of its directory that it begins."""
+    here = directory / name
+    here.mkdir(parents=True, exist_ok=True)
+    return Run(name, int(name.rpartition("/")[2]), ("-c", HEAD.format(here=str(here)) + code), tuple(needs))
+
+
+def launch(runs, directory, jobs=1, retry=False, gpus=1):
+    """The launcher, which is through."""
+    one = Launcher(runs, directory, "local", jobs, gpus, {})
+    one.launch(retry, Board(runs, directory, one.parallel))
+    return one
+
+
+def states(runs, directory, cluster="local"):
+    one = Launcher(runs, directory, cluster, 1, 1, {})
+    return {run.name: one.state(run) for run in runs}
+
+
+def starts(directory, name):
+    file = directory / name / "starts"
+    return file.read_text().count("\n") if file.exists() else 0
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def later(condition, action):
+    """Does `action` in a thread as soon as `condition` holds."""
+    thread = threading.Thread(target=lambda: (until(condition), action()), daemon=True)
+    thread.start()
+    return thread
+
+
+# ---- Runs on this machine
+
+MEETS = """
+both = here.parent.name in "ab"
+mine = {"gpus": os.environ["CUDA_VISIBLE_DEVICES"], "cores": sorted(os.sched_getaffinity(0))}
+marker, busy = here.parent.parent / "busy" / here.parent.name, here.parent.parent / "busy"
+(here / "new").write_text(json.dumps(mine))
+(here / "new").rename(marker)
+if both:
+    until(lambda: len(list(busy.iterdir())) == 2)
+seen = []
+for file in busy.iterdir():
+    try:
+        seen.append(json.loads(file.read_text()))
+    except FileNotFoundError:
+        pass
+(here / "seen").write_text(json.dumps(seen))
+time.sleep(0.3)
+if both:
+    until(lambda: all((here.parent.parent / name / "0" / "seen").exists() for name in "ab"))
+marker.unlink()
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
+def test_runs_at_once_share_cores_and_gpus(tmp_path, monkeypatch):
+    """Never more than asked for; the first two wait for each other."""
+    monkeypatch.setattr(launcher, "visible_gpus", lambda: ["0", "2", "7"])
+    (tmp_path / "busy").mkdir()
+    runs = [python(tmp_path, f"{name}/0", MEETS) for name in "abcde"]
+    launch(runs, tmp_path, jobs=2)
+    seen = {run.name: json.loads((tmp_path / run.name / "seen").read_text()) for run in runs}
+    assert all(len(of) <= 2 for of in seen.values())
+    assert len(seen["a/0"]) == len(seen["b/0"]) == 2
+    for first, second in (of for of in seen.values() if len(of) == 2):
+        assert first["gpus"] != second["gpus"]
+        assert not {*first["cores"]} & {*second["cores"]}
+        assert {*first["cores"], *second["cores"]} == os.sched_getaffinity(0)
+    assert {one["gpus"] for of in seen.values() for one in of} == {"0", "2"}
+    assert set(states(runs, tmp_path).values()) == {"finished"}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "gpus", "devices", "cores", "expected"),
+    [
+        (1, 1, [], 4, [((), ())]),
+        (0, 1, [], 4, [((), ())]),
+        (2, 1, [], 4, [((0, 1), ()), ((2, 3), ())]),
+        (3, 4, [], 4, [((0,), ()), ((1,), ()), ((2, 3), ())]),
+        (0, 1, ["0", "1"], 5, [((0, 1), ("0",)), ((2, 3, 4), ("1",))]),
+        (0, 2, ["4", "5", "6"], 4, [((), ("4", "5"))]),
+        (2, 2, ["0", "1", "2", "3", "4"], 2, [((0,), ("0", "1")), ((1,), ("2", "3"))]),
+        (0, 4, ["0", "1"], 4, "1 runs at once with 4 each need 4 GPUs, and there are 2; lower --jobs or --gpus"),
+        (3, 1, ["0", "1"], 4, "3 runs at once with 1 each need 3 GPUs, and there are 2; lower --jobs or --gpus"),
+        (5, 1, [], 4, "--jobs=5 is more than the 4 cores that there are"),
+    ],
+)
+def test_shares(jobs, gpus, devices, cores, expected, monkeypatch):
+    monkeypatch.setattr(launcher, "visible_gpus", lambda: devices)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    if isinstance(expected, str):
+        with pytest.raises(UserError) as error:
+            shares(jobs, gpus)
+        assert str(error.value) == expected
+    else:
+        assert shares(jobs, gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, ["0", "1", "2"]),
+        ({"JAX_PLATFORMS": ""}, ["0", "1", "2"]),
+        ({"JAX_PLATFORMS": "cuda,cpu"}, ["0", "1", "2"]),
+        ({"JAX_PLATFORMS": "gpu"}, ["0", "1", "2"]),
+        ({"JAX_PLATFORMS": "cpu"}, []),
+        ({"CUDA_VISIBLE_DEVICES": "3,GPU-1f"}, ["3", "GPU-1f"]),
+        ({"CUDA_VISIBLE_DEVICES": ""}, []),
+        ({"CUDA_VISIBLE_DEVICES": "-1"}, []),
+        ({"CUDA_VISIBLE_DEVICES": "1,-1,2"}, ["1"]),
+        ({"PATH": ""}, []),
+    ],
+)
+def test_visible_gpus(environment, expected, tmp_path, monkeypatch):
+    script(tmp_path / "nvidia-smi", 'test "$*" = "--query-gpu=index --format=csv,noheader" && printf "0\\n1\\n2\\n"')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for plugin in (None, "jax_cuda12_plugin", "jax_cuda13_plugin"):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, there=plugin: name == there or None)
+        assert visible_gpus() == (expected if plugin else [])
+
+
+def test_visible_gpus_of_a_driver_that_fails(tmp_path, monkeypatch):
+    script(tmp_path / "nvidia-smi", "echo 0; exit 9")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    assert visible_gpus() == []
+
+
+def test_what_has_failed_what_waits_for_it_and_another_try(tmp_path):
+    """And who is finished, or has failed, is not run again."""
+    runs = [
+        python(tmp_path, "good/0", "time.sleep(0.2)\nnote('done')\nprint('step 9', flush=True)"),
+        python(
+            tmp_path,
+            "bad/0",
+            "if (here / 'mended').exists(): sys.exit(0)\n"
+            "print('step 1\\nerror: old\\nerror: no such [thing]\\nlast words', file=sys.stderr)\nsys.exit(2)",
+        ),
+        python(tmp_path, "quiet/0", "sys.exit(3)"),
+        python(tmp_path, "killed/0", "print('step 7 of 9', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"),
+        python(tmp_path, "evaluations/one/0", "assert (here.parents[2] / 'good/0/done').exists()", needs=["good/0"]),
+        python(tmp_path, "evaluations/both/0", "", needs=["good/0", "bad/0"]),
+    ]
+    first = launch(runs, tmp_path, jobs=2)
+    assert {run.name: first.state(run) for run in runs} == {
+        "good/0": "finished",
+        "bad/0": "failed",
+        "quiet/0": "failed",
+        "killed/0": "failed",
+        "evaluations/one/0": "finished",
+        "evaluations/both/0": "waiting",
+    }
+    once = {run.name: 1 for run in runs} | {"evaluations/both/0": 0}
+    assert {run.name: starts(tmp_path, run.name) for run in runs} == once
+    records = {run.name: job.record(tmp_path / run.name) for run in runs}
+    assert records["good/0"]["command"] == list(runs[0].command)
+    assert records["good/0"]["status"] == 0
+    assert records["good/0"]["error"] == records["good/0"]["job"] == ""
+    assert 0.2 <= records["good/0"]["seconds"] < 60
+    assert records["bad/0"]["status"] == 2
+    assert records["bad/0"]["error"] == "error: no such [thing]"
+    assert records["quiet/0"]["error"] == "ended with status 3"
+    assert records["killed/0"]["error"] == "the process was killed by signal 9 (Killed); its last line: step 7 of 9"
+    assert (tmp_path / "good/0/log.txt").read_text() == "step 9\n"
+    assert (tmp_path / "bad/0/log.txt").read_text().splitlines()[-1] == "last words"
+
+    launch(runs, tmp_path)
+    assert {run.name: starts(tmp_path, run.name) for run in runs} == once
+
+    (tmp_path / "bad/0/mended").touch()
+    third = launch(runs[:2] + runs[5:], tmp_path, retry=True)
+    assert {run.name: third.state(run) for run in runs[:2] + runs[5:]} == dict.fromkeys(
+        ("good/0", "bad/0", "evaluations/both/0"), "finished"
+    )
+    assert {run.name: starts(tmp_path, run.name) for run in runs} == once | {"bad/0": 2, "evaluations/both/0": 1}
+    assert job.record(tmp_path / "bad/0")["error"] == ""
+
+
+def test_what_another_command_has_finished_is_run_again(tmp_path):
+    """main.py then says what differs. The time of the other one does not count."""
+    run = python(tmp_path, "a/0", "print('error: it differs')\nsys.exit(2)")
+    job.write(tmp_path / "a/0", {"command": ["main.py"], "state": "finished", "seconds": 1000.0, "error": ""})
+    assert states([run], tmp_path) == {"a/0": "waiting"}
+    assert launch([run], tmp_path).state(run) == "failed"
+    assert job.record(tmp_path / "a/0")["error"] == "error: it differs"
+    assert job.record(tmp_path / "a/0")["seconds"] < 100
+
+
+# ---- Interruption
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_launcher_ends_its_runs_and_the_next_one_goes_on(number, tmp_path, capfd):
+    """One saves its state. The other one dies of SIGTERM, as main.py does in its first second."""
+    saving = python(tmp_path, "a/0", SAVES)
+    dying = python(tmp_path, "b/0", "if (here / 'ready').exists(): sys.exit(0)\nnote('ready')\ntime.sleep(60)")
+    late = python(tmp_path, "c/0", "")
+    runs = [saving, dying, late]
+    jobs = 2 if len(os.sched_getaffinity(0)) > 1 else 1
+    active = runs[:jobs]
+    ready = lambda: all((tmp_path / run.name / "ready").exists() for run in active)  # noqa: E731
+    later(ready, lambda: os.kill(os.getpid(), number))
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        launch(runs, tmp_path, jobs=jobs)
+    assert (tmp_path / "a/0/saved").exists()
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+    assert f"stopping {jobs} runs, each saves its state" in capfd.readouterr().err
+    for run, status in zip(active, (143, -signal.SIGTERM), strict=False):
+        record = job.record(tmp_path / run.name)
+        assert (record["state"], record["status"], record["error"]) == ("interrupted", status, "")
+        assert not job.is_alive(tmp_path / run.name)
+    assert starts(tmp_path, "c/0") == 0
+
+    job.write(tmp_path / "a/0", job.record(tmp_path / "a/0") | {"seconds": 1000.0})
+    again = launch(runs, tmp_path)
+    assert {again.state(run) for run in runs} == {"finished"}
+    assert [starts(tmp_path, run.name) for run in runs] == [2, jobs, 1]
+    assert 1000 < job.record(tmp_path / "a/0")["seconds"] < 1100  # of both starts
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_run_is_being_started(number, tmp_path, monkeypatch):
+    """It is heeded when the launcher knows of the run, which it ends."""
+    submit = submitit.AutoExecutor.submit
+
+    def disturbed(self, function):
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+        submitted = submit(self, function)
+        time.sleep(0.01)
+        return submitted
+
+    monkeypatch.setattr(submitit.AutoExecutor, "submit", disturbed)
+    run = python(tmp_path, "a/0", "time.sleep(60)")
+    one = Launcher([run], tmp_path, "local", 1, 1, {})
+    with pytest.raises(KeyboardInterrupt):
+        one.launch(False, Board([run], tmp_path, 1))
+    assert one._jobs["a/0"].done()
+    assert not family(tmp_path)
+    assert one.state(run) in ("waiting", "interrupted")
+
+
+def process(tmp_path, runs, sweep="interpolation"):
+    """The command in a session of its own, with `runs` in place of the trainings."""
+    code = f"""
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from experiments.sweep import __main__, launcher, plan
+plan.runs_of = lambda *_: {runs!r}
+plan.check = lambda _: None
+launcher._POLL_SECONDS = 0.05
+sys.exit(__main__.main(["experiments/sweeps/{sweep}.py", "--workdir={tmp_path}"]))
+""".replace("Run(", "plan.Run(")
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_ctrl_c_reaches_all_processes_of_the_terminal(tmp_path):
+    """And yet the run can save its state."""
+    run = python(tmp_path, "a/0", SAVES)
+    command = process(tmp_path, [run])
+    until((tmp_path / "a/0/ready").exists)
+    os.killpg(command.pid, signal.SIGINT)
+    _, said = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert said.splitlines()[-2:] == ["stopping 1 runs, each saves its state", "stopped; the same command goes on"]
+    assert (tmp_path / "a/0/saved").exists()
+    assert states([run], tmp_path) == {"a/0": "interrupted"}
+    assert job.record(tmp_path / "a/0")["status"] == 143
+
+
+def test_a_run_outlives_a_launcher_that_is_killed(tmp_path, monkeypatch):
+    """The next launcher does not start it a second time, but waits for it, and starts what needs it."""
+    run = python(tmp_path, "a/0", "note('ready')\nuntil((here / 'go').exists)")
+    other = python(tmp_path, "evaluations/e/0", "", needs=["a/0"])
+    command = process(tmp_path, [run, other])
+    until((tmp_path / "a/0/ready").exists)
+    command.kill()
+    command.wait()
+    assert states([run], tmp_path) == {"a/0": "running"}
+    shown = []
+
+    class Watching(Board):
+        def show(self, states):
+            shown.append(dict(states))
+            if len(shown) == 3:
+                (tmp_path / "a/0/go").touch()
+
+    second = Launcher([run, other], tmp_path, "local", 1, 1, {})
+    second.launch(False, Watching([run, other], tmp_path, 1))
+    assert shown[0] == shown[2] == {"a/0": "running", "evaluations/e/0": "waiting"}
+    assert states([run, other], tmp_path) == {"a/0": "finished", "evaluations/e/0": "finished"}
+    assert starts(tmp_path, "a/0") == 1
+
+
+def test_a_run_that_another_command_has_in_work_comes_after_it(tmp_path):
+    run = python(tmp_path, "a/0", "")
+    job.write(tmp_path / "a/0", {"command": ["main.py"], "state": "running", "seconds": 0.0, "error": ""})
+    with open(tmp_path / "a/0/.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert states([run], tmp_path) == {"a/0": "running"}
+        later(lambda: True, lambda: (time.sleep(0.5), fcntl.flock(lock, fcntl.LOCK_UN)))
+        assert launch([run], tmp_path).state(run) == "finished"
+
+
+def test_everything_of_a_run_is_killed(tmp_path):
+    """Nobody is left to write its state, which the launcher does; other runs go on."""
+    doomed = python(tmp_path, "a/0", "print('step 3', flush=True)\nnote('ready')\ntime.sleep(60)")
+    next_one = python(tmp_path, "b/0", "")
+
+    def kill():
+        for number in family(tmp_path):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+
+    thread = later((tmp_path / "a/0/ready").exists, kill)
+    after = launch([doomed, next_one], tmp_path)
+    thread.join()
+    assert {run.name: after.state(run) for run in (doomed, next_one)} == {"a/0": "failed", "b/0": "finished"}
+    assert "the process was killed" in job.record(tmp_path / "a/0")["error"]
+    assert job.record(tmp_path / "a/0")["error"].endswith("its last line: step 3")
+    assert starts(tmp_path, "a/0") == 1
+
+
+def family(directory):
+    """Ids of the processes whose command line names `directory`: submitit's two and the run, the first one first."""
+    found = []
+    for file in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(directory).encode() in file.read_bytes():
+                found.append(int(file.parent.name))
+    return sorted(found)
+
+
+# ---- The job
+
+
+def test_a_job_that_another_process_has_is_left_alone(tmp_path):
+    run = python(tmp_path, "a/0", "")
+    one = job.Job(tmp_path / "a/0", ROOT, run.command, (), ())
+    with open(tmp_path / "a/0/.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert job.is_alive(tmp_path / "a/0")
+        assert one() == os.EX_TEMPFAIL
+    assert starts(tmp_path, "a/0") == 0
+    assert job.record(tmp_path / "a/0") == {}
+    assert not job.is_alive(tmp_path / "a/0")
+
+
+def test_who_asks_whether_a_run_is_alive_does_not_keep_it_from_starting(tmp_path):
+    run = python(tmp_path, "a/0", "")
+    with open(tmp_path / "a/0/.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        later(lambda: True, lambda: (time.sleep(0.2), fcntl.flock(lock, fcntl.LOCK_UN)))
+        assert job.Job(tmp_path / "a/0", ROOT, run.command, (), ())() == 0
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    run = python(tmp_path, "a/0", "")
+    assert job.Job(tmp_path / "a/0", ROOT, run.command, (), ())() == 0
+    assert not job.is_alive(tmp_path / "a/0")
+
+
+def test_the_lock_lives_as_long_as_the_process(tmp_path):
+    """Not as long as its job."""
+    run = python(tmp_path, "a/0", "note('ready')\nuntil((here / 'go').exists)")
+    code = "import sys\nfrom experiments.sweep.job import Job\nfrom pathlib import Path\n"
+    code += f"Job(Path({str(tmp_path / 'a/0')!r}), Path({str(ROOT)!r}), {run.command!r}, (), ())()"
+    one = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    until((tmp_path / "a/0/ready").exists)
+    one.kill()
+    one.wait()
+    assert job.is_alive(tmp_path / "a/0")
+    assert states([run], tmp_path) == {"a/0": "running"}
+    (tmp_path / "a/0/go").touch()
+    until(lambda: not job.is_alive(tmp_path / "a/0"))
+    assert states([run], tmp_path) == {"a/0": "interrupted"}
+
+
+def test_a_signal_before_there_is_a_process(tmp_path, monkeypatch):
+    """It ends the process as soon as there is one."""
+    run = python(tmp_path, "a/0", "time.sleep(60)")
+    monkeypatch.setattr(job, "write", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    began = time.monotonic()
+    assert job.Job(tmp_path / "a/0", ROOT, run.command, (), ())() == -signal.SIGTERM
+    assert time.monotonic() - began < 50
+
+
+def test_a_second_signal_does_not_disturb_the_process(tmp_path):
+    code = "def end(*_):\n    note('signals')\nsignal.signal(signal.SIGTERM, end)\nnote('ready')\n"
+    run = python(tmp_path, "a/0", f"{code}until((here / 'go').exists)")
+
+    def twice():
+        os.kill(os.getpid(), signal.SIGTERM)
+        until((tmp_path / "a/0/signals").exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+        (tmp_path / "a/0/go").touch()
+
+    later((tmp_path / "a/0/ready").exists, twice)
+    assert job.Job(tmp_path / "a/0", ROOT, run.command, (), ())() == 0
+    assert (tmp_path / "a/0/signals").read_text() == "\n"
+
+
+def test_a_job_has_the_directory_environment_and_output_that_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "77")  # an allocation in which the launcher was started
+    facts = (
+        "print(os.getcwd(), os.environ['CUDA_VISIBLE_DEVICES'], len(sys.stdin.read()), sorted(os.sched_getaffinity(0)))"
+    )
+    run = python(tmp_path, "a/0", facts)
+    core = min(os.sched_getaffinity(0))
+    for cores, gpus in (((), ()), ((core,), ("1", "2"))):
+        assert job.Job(tmp_path / "a/0", tmp_path, run.command, cores, gpus)() == 0
+    first, second = (tmp_path / "a/0/log.txt").read_text().splitlines()
+    assert first.startswith(f"{tmp_path} 5 0 [")
+    assert second == f"{tmp_path} 1,2 0 [{core}]"
+    assert job.record(tmp_path / "a/0")["job"] == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [(0, "finished"), (1, "failed"), (2, "failed"), (130, "interrupted"), (143, "interrupted"), (-15, "interrupted"),
+     (-2, "interrupted"), (-9, "failed"), (-11, "failed"), (75, "failed")],
+)  # fmt: skip
+def test_states(status, state):
+    assert job.state_of(status) == state
+
+
+def test_last_words(tmp_path):
+    log = tmp_path / "log.txt"
+    assert job.last_words(log) == ""
+    log.write_bytes(b"error: of an earlier start\n")
+    start = log.stat().st_size
+    assert job.last_words(log, start) == ""
+    log.write_bytes(log.read_bytes() + b"step 1\rstep 2\r\n\xff" + b"x" * 900 + b"\n  \n")
+    assert job.last_words(log, start) == "�" + "x" * 499
+    assert job.last_words(log) == "error: of an earlier start"
+    log.write_bytes(log.read_bytes() + b"error: a\nerror: b\nmore\n")
+    assert job.last_words(log, start) == "error: b"
+    log.write_bytes(log.read_bytes() + b"line\n" * 10_000)
+    assert job.last_words(log, start) == "line"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "3"])
+def test_a_damaged_record_is_none(text, tmp_path):
+    (tmp_path / "run.json").write_text(text)
+    assert job.record(tmp_path) == {}
+    assert job.record(tmp_path / "nowhere") == {}
+
+
+# ---- SLURM
+
+
+def script(file, text):
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Commands of SLURM. sbatch starts what it is given if there is 'cluster/starts'; the others read files there."""
+    directory = tmp_path / "cluster"
+    directory.mkdir()
+    (directory / "number").write_text("100")
+    script(
+        directory / "sbatch",
+        f"""
+cd {directory}
+number=$(cat number)
+echo $((number + 100)) >number
+cp "$1" submission.$number
+tasks=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$1")
+if [ -e starts ]; then
+    if [ -n "$tasks" ]; then
+        for i in $(seq 0 $tasks); do
+            SLURM_ARRAY_JOB_ID=$number SLURM_ARRAY_TASK_ID=$i SLURM_JOB_ID=$((number + i)) bash "$1" >/dev/null 2>&1 &
+        done
+    else
+        SLURM_JOB_ID=$number bash "$1" >/dev/null 2>&1 &
+    fi
+fi
+echo Submitted batch job $number""",
+    )
+    script(directory / "srun", 'shift; [ $1 = --output ] && [ $3 = --error ] && shift 4; exec "$@"')
+    script(directory / "sacct", f"cd {directory}; echo call >>calls; echo 'JobID|State|NodeList'; cat states")
+    script(directory / "squeue", f'grep "^$2 " {directory}/queue | cut -d" " -f2')
+    script(directory / "scontrol", f'echo "$*" >>{directory}/requeued')
+    (directory / "queue").touch()
+    (directory / "states").touch()
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+    yield directory
+    forget()
+
+
+def forget():
+    """What was asked of SLURM."""
+    submitit.SlurmJob.watcher.clear()
+    launcher._squeue.cache_clear()
+
+
+def slurm(runs, directory, jobs=2, **parameters):
+    return Launcher(runs, directory, "slurm", jobs, 1, {"slurm_partition": "gpu", "timeout_min": 90} | parameters)
+
+
+class Once(Board):
+    """Ctrl-C as soon as something is shown."""
+
+    def show(self, states):
+        self.seen = dict(states)
+        raise KeyboardInterrupt
+
+
+def submissions(cluster):
+    return sorted(file.name for file in cluster.glob("submission.*"))
+
+
+def test_a_sweep_on_a_cluster(tmp_path, cluster):
+    (cluster / "starts").touch()
+    told = "print(os.environ.get('CUDA_VISIBLE_DEVICES', 'none'), flush=True)"
+    runs = [python(tmp_path, f"{name}/0", told) for name in "abc"]
+    runs += [python(tmp_path, "evaluations/e/0", "sys.exit(2)", needs=["a/0", "b/0", "c/0"])]
+    one = slurm(runs, tmp_path, mem_gb=64)
+    assert one.parallel == 2
+    one.launch(False, Board(runs, tmp_path, one.parallel))
+    assert [one.state(run) for run in runs] == ["finished"] * 3 + ["failed"]
+    assert [job.record(tmp_path / run.name)["job"] for run in runs] == ["100_0", "100_1", "100_2", "200"]
+    assert submissions(cluster) == ["submission.100", "submission.200"]
+    lines = (cluster / "submission.100").read_text().splitlines()
+    wanted = {"array=0-2%2", "gpus-per-node=1", "partition=gpu", "time=90", "mem=64GB", f"job-name={tmp_path.name}"}
+    assert {f"#SBATCH --{one}" for one in wanted} <= {*lines}
+    assert [starts(tmp_path, run.name) for run in runs] == [1] * 4
+
+
+def test_all_at_once_on_a_cluster_and_a_parameter_of_ones_own(tmp_path, cluster):
+    runs = [python(tmp_path, f"{name}/0", "") for name in "ab"]
+    for jobs, own, array in ((0, {}, "0-1%2"), (2, {"slurm_array_parallelism": 1}, "0-1%1")):
+        one = slurm(runs, tmp_path / str(jobs), jobs, **own)
+        with pytest.raises(KeyboardInterrupt):
+            one.launch(False, Once(runs, tmp_path, jobs))
+        assert f"#SBATCH --array={array}" in (cluster / submissions(cluster)[-1]).read_text()
+
+
+def test_what_is_in_the_queue_is_not_submitted_again(tmp_path, cluster, capsys):
+    runs = [python(tmp_path, f"{name}/0", "") for name in "abcd"]
+    job.write(
+        tmp_path / "a/0", {"command": list(runs[0].command), "state": "interrupted", "seconds": 50.0, "error": "no"}
+    )
+    with pytest.raises(KeyboardInterrupt):
+        slurm(runs, tmp_path).launch(False, Once(runs, tmp_path, 2))
+    assert "the jobs stay in the queue; the same command follows them" in capsys.readouterr().err
+    assert submissions(cluster) == ["submission.100"]
+    records = [job.record(tmp_path / run.name) for run in runs]
+    assert [(r["state"], r["job"], r["seconds"], r["error"]) for r in records] == [
+        ("queued", "100_0", 50.0, ""), *(("queued", f"100_{i}", 0.0, "") for i in (1, 2, 3))
+    ]  # fmt: skip
+
+    # The accounting knows of the first two. The third is as yet in the queue alone, the fourth nowhere.
+    (cluster / "states").write_text("100_0|PENDING|\n100_1|RUNNING|n1\n100_1.0|RUNNING|n1\n")
+    (cluster / "queue").write_text("--jobs=100_2 PENDING\n")
+    expected = {"a/0": "queued", "b/0": "running", "c/0": "queued", "d/0": "interrupted"}
+    assert states(runs, tmp_path, "slurm") == expected
+    calls = (cluster / "calls").read_text()
+    assert states(runs, tmp_path, "slurm") == expected
+    assert (cluster / "calls").read_text() == calls  # not asked again at once
+
+    again = Once(runs, tmp_path, 2)
+    with pytest.raises(KeyboardInterrupt):
+        slurm(runs, tmp_path).launch(False, again)
+    assert submissions(cluster) == ["submission.100", "submission.200"]
+    assert "--array" not in (cluster / "submission.200").read_text()
+    assert again.seen == expected | {"d/0": "queued"}
+
+    forget()
+    (cluster / "states").write_text("100_0|CANCELLED by 0|\n100_1|COMPLETED|\n100_[2-3]|SUSPENDED|\n200|NODE_FAIL|n1\n")
+    expected = {"a/0": "interrupted", "b/0": "interrupted", "c/0": "running", "d/0": "interrupted"}
+    assert states(runs, tmp_path, "slurm") == expected
+    for name in ("sacct", "squeue"):
+        (cluster / name).unlink()
+        script(cluster / name, "exit 1")
+    forget()
+    assert states(runs, tmp_path, "slurm") == dict.fromkeys(expected, "interrupted")
+
+
+def test_a_job_that_slurm_has_ended(tmp_path, cluster):
+    """It is not begun again at once."""
+    run = python(tmp_path, "a/0", "")
+    (cluster / "states").write_text("100|OUT_OF_MEMORY|n1\n")
+    one = slurm([run], tmp_path)
+    one.launch(False, Board([run], tmp_path, 1))
+    assert job.record(tmp_path / "a/0") | {"command": ...} == {
+        "command": ..., "job": "100", "state": "failed", "seconds": 0.0, "error": "the process was killed"
+    }  # fmt: skip
+    assert submissions(cluster) == ["submission.100"]
+
+
+def test_the_record_of_a_quick_job_stays(tmp_path, cluster):
+    """It may have begun before the launcher comes to write that it is in the queue."""
+    run = python(tmp_path, "a/0", "")
+    record = {"command": list(run.command), "job": "100", "state": "running", "seconds": 1.0, "error": ""}
+    record_file = tmp_path / "record"
+    record_file.write_text(json.dumps(record))
+    batch = cluster / "sbatch"
+    batch.write_text(batch.read_text() + f"\ncp {record_file} {tmp_path}/a/0/run.json\n")
+    board = Once([run], tmp_path, 1)
+    with pytest.raises(KeyboardInterrupt):
+        slurm([run], tmp_path).launch(False, board)
+    assert job.record(tmp_path / "a/0") == record
+    assert board.seen == {"a/0": "running"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "broken", "message"),
+    [
+        ({}, "srun", 'Could not detect "srun", are you indeed on a slurm cluster?'),
+        ({"timeout_min": "1h"}, "", 'Parameter "timeout_min" expected type'),
+        ({"slurm_partitionn": "gpu"}, "", "Unknown argument 'partitionn' for executor 'slurm'"),
+        ({"gpus": 2}, "", "Parameter 'gpus' need to be prefixed by an executor name."),
+    ],
+)
+def test_a_parameter_that_is_none(parameters, broken, message, tmp_path, cluster, monkeypatch):
+    if broken:
+        (cluster / broken).unlink()
+        monkeypatch.setenv("PATH", str(cluster))
+    with pytest.raises(UserError) as error:
+        slurm([python(tmp_path, "a/0", "")], tmp_path, **parameters)
+    assert str(error.value).startswith(f"--cluster=slurm: {message}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_sbatch_does_not_take(there, tmp_path, cluster, monkeypatch):
+    (cluster / "sbatch").unlink()
+    if there:
+        script(cluster / "sbatch", "echo 'sbatch: error: invalid partition\nsbatch: error: no' >&2; exit 1")
+    else:
+        monkeypatch.setenv("PATH", str(cluster))
+    runs = [python(tmp_path, f"{name}/0", "") for name in "ab"]
+    one = slurm(runs, tmp_path)
+    with pytest.raises(UserError, match="^--cluster=slurm: ") as error:
+        one.launch(False, Board(runs, tmp_path, 2))
+    assert "\n" not in str(error.value)
+    assert ("sbatch: error: invalid partition sbatch: error: no" if there else "'sbatch'") in str(error.value)
+    assert set(states(runs, tmp_path).values()) == {"waiting"}
+
+
+def test_a_job_whose_time_is_up_saves_its_state_and_is_put_into_the_queue_again(tmp_path, cluster):
+    """By submitit's own process: its signal handler calls `checkpoint` while `__call__` waits for the run."""
+    run = python(tmp_path, "a/0", SAVES)
+    one = job.Job(tmp_path / "a/0", ROOT, run.command, (), ())
+    folder = tmp_path / "jobs" / "%j"
+    paths = JobPaths(folder, job_id="100_1")
+    paths.folder.mkdir(parents=True)
+    submission = DelayedSubmission(one)
+    submission.set_timeout(60, 3)
+    submission.dump(paths.submitted_pickle)
+    environment = os.environ | {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "123"}
+    environment |= {"SLURM_ARRAY_JOB_ID": "100", "SLURM_ARRAY_TASK_ID": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "submitit.core._submit", str(folder)]
+
+    task = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        until((tmp_path / "a/0/ready").exists)
+        assert job.record(tmp_path / "a/0")["job"] == "100_1"
+        task.send_signal(signal.SIGUSR2)
+        assert task.wait(timeout=30) == 255  # submitit's -1
+    finally:
+        task.kill()
+    assert (tmp_path / "a/0/saved").exists()
+    assert (cluster / "requeued").read_text() == "requeue 100_1\n"
+    record = job.record(tmp_path / "a/0")
+    assert (record["state"], record["job"], record["error"]) == ("queued", "100_1", "")
+    assert 0 < record["seconds"] < 60
+    assert not paths.result_pickle.exists()
+    again = DelayedSubmission.load(paths.submitted_pickle).function
+    assert vars(again) == vars(job.Job(tmp_path / "a/0", ROOT, run.command, (), ()))
+
+    # While it waits there, it is not submitted again. Its next turn goes on.
+    (cluster / "states").write_text("100_1|PENDING|\n")
+    assert states([run], tmp_path, "slurm") == {"a/0": "queued"}
+    assert subprocess.run(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL, timeout=60).returncode == 0
+    assert pickle.loads(paths.result_pickle.read_bytes()) == ("success", 0)
+    assert states([run], tmp_path, "slurm") == {"a/0": "finished"}
+    assert starts(tmp_path, "a/0") == 2
+    assert job.record(tmp_path / "a/0")["seconds"] > record["seconds"]
+
+
+def test_checkpoint_of_a_job_without_a_process(tmp_path):
+    run = python(tmp_path, "a/0", "")
+    one, other = (job.Job(tmp_path / "a/0", ROOT, run.command, (0,), ("1",)) for _ in range(2))
+    again = one.checkpoint().function
+    assert (again.directory, again.root, again.command) == (tmp_path / "a/0", ROOT, run.command)
+    assert (again.cores, again.gpus) == ((0,), ("1",))
+    assert other() == 0  # the process is gone, and waited for
+    assert other.checkpoint().function.command == run.command
