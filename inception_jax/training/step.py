@@ -32,8 +32,9 @@ def make_train_step(
 
     The batch of one device is {'image': uint8 [N, H, W, 3], 'label': int32 [N], 'index': uint32 [N], 'seed': uint32
     [N]}; the seed, of augmentation and dropout, is the same for all, and comes with the batch so that one compiled
-    program serves every seed. The metrics are scalars over all devices: the means 'loss' (with the auxiliary losses, without weight decay), 'top1', 'top5' and
-    for each auxiliary head NAME 'NAME_loss'; 'grad_norm', before clipping; 'learning_rate'.
+    program serves every seed. The metrics are scalars over all devices: the means 'loss' (with the auxiliary losses,
+    without weight decay), 'top1', 'top5' and for each auxiliary head NAME 'NAME_loss'; 'grad_norm', before clipping;
+    'learning_rate'.
 
     Randomness is a function of the seed, the step and the example: the augmentation of an example does not depend on
     how many devices there are; dropout masks do, they are drawn per device.
