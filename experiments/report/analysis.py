@@ -12,7 +12,7 @@ from typing import Any
 
 LEVEL = 0.95  # of the intervals
 INTERVAL = f"{100 * LEVEL:g} % interval"
-MARGIN = 1.0  # points within which two variants count as the same: our choice, no paper's
+MARGIN = 1.0  # points up to which a variant counts as no worse: our choice, no paper's
 # A training step costs a forward pass, and a backward pass of about twice as much: the gradients by the weights and
 # those by the inputs are a product each of the size of the forward one.
 TRAINING_COST = 3
@@ -284,7 +284,7 @@ def _count(pairs: int, wanted: int) -> str:
 
 def _judge(claim: dict, finished: dict, top1: dict, wanted: int) -> Claim:
     better, than = ([one] if isinstance(one, str) else list(one) for one in (claim["better"], claim["than"]))
-    rules = {"top1": _higher, "same": _same, "steps": _faster}
+    rules = {"top1": _higher, "no_worse": _no_worse, "steps": _faster}
     measure = str(claim.get("measure", ""))
     if measure not in rules:
         verdict, words = "inconclusive", f"no such measure: {code(measure)}"
@@ -314,19 +314,16 @@ def _leaning(mean: float) -> str:
     return "the claim's way" if mean > 0 else "against the claim" if mean < 0 else "neither way"
 
 
-def _same(better: Sequence[str], than: Sequence[str], top1: dict, wanted: int) -> tuple[str, str]:
+def _no_worse(better: Sequence[str], than: Sequence[str], top1: dict, wanted: int) -> tuple[str, str]:
     difference = points(top1, better, than)
     words = f"{_listed(better)} against {_listed(than)}: {in_points(difference, wanted)}"
     if difference.pairs < 2:
         return "inconclusive", f"{words}; too few runs"
-    if max(-difference.low, difference.high) <= MARGIN:
-        return "agrees", f"{words}; within ±{MARGIN:g} point"
-    inside = abs(difference.mean) <= MARGIN
-    if difference.sign and not inside:
+    if difference.low >= -MARGIN:
+        return "agrees", f"{words}; not {MARGIN:g} point worse"
+    if difference.sign < 0 and difference.mean < -MARGIN:
         return "disagrees", words
-    higher = _listed(better if difference.mean > 0 else than)
-    side = "within" if inside else "outside"
-    return "inconclusive", f"{words}; the mean is {side} ±{MARGIN:g} point, {higher} the higher"
+    return "inconclusive", f"{words}; {MARGIN:g} point worse is not excluded"
 
 
 def _faster(better: Sequence[str], than: Sequence[str], finished: dict, wanted: int) -> tuple[str, str]:

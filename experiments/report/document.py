@@ -25,11 +25,11 @@ from experiments.report.analysis import (
 MEANING = (
     f"A verdict says what our runs say of a claim. Of accuracies: the claim *agrees* if the {INTERVAL} (Student's, of "
     "the differences seed by seed) lies on its side of 0, *disagrees* if it lies on the other, and is *inconclusive* "
-    "otherwise, as it is with fewer than two pairs. That two variants are the same *agrees* if the whole interval is "
-    f"within ±{MARGIN:g} point, a margin that is our choice, and *disagrees* if the interval excludes 0 and the mean "
-    "is outside the margin. Of speed: the steps to the top-1 that the other variant of the same seed ends with are "
-    "compared by their ratio; a variant that never gets there in any seed disagrees, in some seeds is inconclusive. A "
-    "claim on several variants counts the pairs of all of them."
+    "otherwise, as it is with fewer than two pairs. That a variant is as good *agrees* if the interval begins above "
+    f"-{MARGIN:g} point, a margin that is our choice, and *disagrees* if it lies below 0 and its mean below the "
+    "margin. Of speed: the steps to the top-1 that the other variant of the same seed ends with are compared by their "
+    "ratio; a variant that never gets there in any seed disagrees, in some seeds is inconclusive. A claim on several "
+    "variants counts the pairs of all of them."
 )
 CHANCE = "Of 20 comparisons at 95 % of variants that do not differ, one excludes 0 by chance."
 SMALL = (

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 EVALUATIONS = "evaluations"  # the directory in which they are
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # of variants: they are directories
 _TAKEN = (EVALUATIONS, "sweep.json", "report.html", "report.md")
-_MEASURES = ("top1", "same", "steps")
+_MEASURES = ("top1", "no_worse", "steps")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Claim:
       source: paper and section or table.
       better, than: names of two variants, or evaluations; or as many of one as of the other, which are compared one by
         one and all together, where a sweep has other factors too.
-      measure: "top1": `better` is more accurate at the end; "same": it is as accurate as `than`; "steps": it needs
+      measure: "top1": `better` is more accurate at the end; "no_worse": it is as accurate as `than`; "steps": it needs
         fewer steps to the accuracy with which `than` ends.
     """
 

@@ -24,7 +24,7 @@ def get_sweep(data: str) -> Sweep:
         },
         claims=(
             Claim("auxiliary classifiers help the layers below them to learn", FIRST, "both", "none"),
-            Claim("the lower head can be removed without harm", f"{THIRD}, section 4", "upper", "both", "same"),
+            Claim("the lower head can be removed without harm", f"{THIRD}, section 4", "upper", "both", "no_worse"),
             Claim(
                 "batch normalisation in the heads helps", f"{THIRD}, section 4 and Table 3", "both-normalised", "both"
             ),

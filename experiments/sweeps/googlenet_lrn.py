@@ -22,7 +22,7 @@ def get_sweep(data: str) -> Sweep:
                 "Batch Normalization, section 4.2.1",
                 "batch-no_lrn",
                 "batch-lrn",
-                "same",
+                "no_worse",
             ),
         ),
     )

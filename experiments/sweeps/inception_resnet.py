@@ -22,7 +22,17 @@ def get_sweep(data: str) -> Sweep:
         },
         claims=(
             Claim(
-                "a small factor does not harm the accuracy", f"{PAPER}, section 3.3", "scale_0.1", "scale_1.0", "same"
+                "a small factor does not harm the accuracy",
+                f"{PAPER}, section 3.3",
+                "scale_0.1",
+                "scale_1.0",
+                "no_worse",
+            ),
+            Claim(
+                "residual networks are better than like ones without, by a little",
+                f"{PAPER}, abstract",
+                "scale_0.2",
+                "no_residual",
             ),
             Claim(
                 "residual connections make training faster", f"{PAPER}, section 4", "scale_0.2", "no_residual", "steps"

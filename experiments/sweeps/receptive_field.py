@@ -30,7 +30,7 @@ def get_sweep(data: str) -> Sweep:
         claims=(
             Claim("the large image is better than the small one", PAPER, large, small),
             Claim("the middle one is better than the small one", PAPER, middle, small),
-            Claim("the middle one is nearly as good as the large one", PAPER, middle, large, "same"),
+            Claim("the middle one is nearly as good as the large one", PAPER, middle, large, "no_worse"),
         ),
         printed={large: "76.6", middle: "76.4", small: "75.2"},
         printed_what="top-1 accuracy in %, ImageNet, sides of 299, 151 and 79 (Table 2)",

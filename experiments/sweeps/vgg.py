@@ -16,11 +16,11 @@ def get_sweep(data: str) -> Sweep:
         base=on(data, "vgg_a", "configs/vgg.py:A", small={"model.init": "torchvision"}),
         variants={letter: {"model.name": f"vgg_{letter.lower().replace('-', '_')}"} for letter in ERRORS},
         claims=(
-            Claim("local response normalisation does not help", PAPER, "A", "A-LRN", "same"),
+            Claim("local response normalisation does not help", PAPER, "A", "A-LRN", "no_worse"),
             Claim("13 layers are better than 11", PAPER, "B", "A"),
             Claim("three 1x1 more are better than none", PAPER, "C", "B"),
             Claim("3x3 in their place are better still", PAPER, "D", "C"),
-            Claim("19 layers are as good as 16", PAPER, "E", "D", "same"),
+            Claim("19 layers are as good as 16", PAPER, "E", "D", "no_worse"),
         ),
         printed=ERRORS,
         printed_what="top-1 error in %, ImageNet, dense, trained and tested at one scale of 256 (Table 3)",

@@ -232,7 +232,7 @@ def test_what_the_report_is_told(load, tmp_path):
         ('("e1", "c")', '("f", "c")', ": a claim is of 'f', which is no variant"),
         ('"b.x5", "a", "steps"', '("b.x5", "c"), "a", "steps"', ": the claim 'b is better' compares 2 variants with 1"),
         ('"b.x5", "a", "steps"', '("b.x5", "c"), ("a", "d"), "steps"', ": a claim is of 'd', which is no variant"),
-        ('"a", "steps"', '"a", "epochs"', ": a claim's measure: 'epochs' is not one of top1, same, steps"),
+        ('"a", "steps"', '"a", "epochs"', ": a claim's measure: 'epochs' is not one of top1, no_worse, steps"),
         ('"a": "12.5"', '"d": "12.5"', ": printed is of 'd', which is no variant"),
         ("seeds=2", "baseline='d'", ": the baseline is of 'd', which is no variant"),
         ('("a",), "single"', '("d",), "single"', ": evaluation 'e1' is of 'd', which is no variant"),
@@ -655,7 +655,7 @@ def get_sweep(data):
         text="",
         base=Base({config!r}, {{"train.steps": 300}}),
         variants={{"one": {{}}, "other": {{"log.every": "5 steps"}}}},
-        claims=(Claim("they are the same", "", "one", "other", "same"),),
+        claims=(Claim("one is as good", "", "one", "other", "no_worse"),),
         evaluations={{"both": Evaluation(("one", "other"), "single")}},
         seeds=1,
     )
