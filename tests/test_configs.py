@@ -287,10 +287,14 @@ def test_the_demo_stays_what_it_was():
         "config.model.aux: absent -> True",
         "config.model.aux_dropout: absent -> 0.7",
         "config.model.batch_norm_decay: absent -> 0.9",
+        "config.model.bn_auxiliary: absent -> False",
         "config.model.dropout: absent -> 0.4",
+        "config.model.early_reduction: absent -> 4",
         "config.model.module: absent -> 'reduced'",
         "config.model.norm: absent -> 'batch'",
+        "config.model.reduction_width: absent -> None",
         "config.model.stem: absent -> 'convolution'",
+        "config.model.top: absent -> 'average'",
         "config.model.width: 1.0 -> 0.25",
         "config.optimizer.weight_decay: 0.0 -> 0.001",
         "config.schedule.base_lr: 0.01 -> 0.1",
@@ -437,7 +441,11 @@ def test_every_key_of_the_optimizer_changes_the_update(key, value):
         ("module", "naive"),
         ("stem", "separable"),
         ("norm", "none"),
+        ("early_reduction", 2),
+        ("reduction_width", 0.5),
+        ("top", "fc"),
         ("aux", False),
+        ("bn_auxiliary", True),
         ("dropout", 0.1),
         ("aux_dropout", 0.1),
         ("width", 0.5),
@@ -448,7 +456,8 @@ def test_every_key_of_the_optimizer_changes_the_update(key, value):
 def test_every_option_of_googlenet_changes_it(key, value):
     section = importlib.import_module("configs.googlenet").get_config().model.to_dict() | {"norm": "batch"}
     assert set(section) - {"name"} == {
-        "module", "stem", "norm", "aux", "dropout", "aux_dropout", "width", "batch_norm_decay", "dtype",
+        "module", "stem", "norm", "early_reduction", "reduction_width", "top", "aux", "bn_auxiliary", "dropout",
+        "aux_dropout", "width", "batch_norm_decay", "dtype",
     }  # fmt: skip
     assert program(**section) != program(**section | {key: value})
 

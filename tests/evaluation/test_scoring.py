@@ -135,7 +135,7 @@ def test_every_image_counts_once_however_the_work_is_divided(
     assert store.read("names").tolist() == expected.read("names").tolist()
     np.testing.assert_array_equal(store.read("labels"), expected.read("labels"))
     for field in AGGREGATES.values():
-        np.testing.assert_allclose(store.read(field), expected.read(field), atol=1e-6)
+        np.testing.assert_allclose(store.read(field), expected.read(field), rtol=1e-6, atol=1e-6)
 
 
 def test_what_was_stopped_goes_on(tmp_path, weights, monkeypatch):

@@ -359,15 +359,18 @@ def test_progress_of_a_training(tmp_path):
     write(tmp_path / "metrics.jsonl", rows(trained, evaluated))
     assert progress(tmp_path) == Progress(100, 400, 1.5, 0.25, 150.0)
     # The last line is as yet not written to its end, and so many lines are before that the first one read is cut.
-    later = trained | {"step": 350, "loss": None}
+    later = trained | {"step": 350, "loss": None, "images_per_second": 128.0}
     early = [trained | {"step": step, "top1": 0.0} for step in range(100)]
-    write(tmp_path / "metrics.jsonl", rows(*early, evaluated, later) + '{"step": 400, "split": "val", "to')
+    write(
+        tmp_path / "metrics.jsonl",
+        rows(*early, evaluated | {"top1": 0.5}, evaluated, later) + '{"step": 400, "split": "val", "to',
+    )
     assert (tmp_path / "metrics.jsonl").stat().st_size > 8192
-    assert progress(tmp_path) == Progress(350, 400, None, 0.25, 25.0)
+    assert progress(tmp_path) == Progress(350, 400, None, 0.25, 12.5)
     write(tmp_path / "evaluation.json", {"rows": [{"top1": 1.0}]})  # of the same network, by hand
     assert progress(tmp_path).top1 == 0.25
     write(tmp_path / "metrics.jsonl", rows(*early, evaluated, *early, *early, later))
-    assert progress(tmp_path) == Progress(350, 400, None, None, 25.0)
+    assert progress(tmp_path) == Progress(350, 400, None, None, 12.5)
 
 
 def test_progress_of_an_evaluation(tmp_path):
@@ -375,7 +378,10 @@ def test_progress_of_an_evaluation(tmp_path):
     assert progress(tmp_path) == Progress(top1=0.75)
 
 
-@pytest.mark.parametrize("text", ["", "3", "[]", "{}", '{"rows": 3}', '{"rows": []}', '{"rows": [{"top1": null}]}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "3", "[]", "{}", '{"rows": 3}', '{"rows": []}', '{"rows": [{"top1": null}]}', '{"rows": [{"top1": "x"}]}'],
+)
 def test_progress_of_damaged_files(text, tmp_path):
     write(tmp_path / "evaluation.json", text)
     assert progress(tmp_path) == Progress()
@@ -428,6 +434,8 @@ def test_the_table(shown, tmp_path):
     write(tmp_path / "b/0/config.json", CONFIG | {"network": {"total_steps": 4000}})
     train = {"step": 2000, "split": "train", "loss": 1.2345, "images_per_second": 640.0}
     write(tmp_path / "b/0/metrics.jsonl", rows(train, {"step": 2000, "split": "val", "top1": 0.5}))
+    write(tmp_path / "w0/0/config.json", CONFIG)
+    write(tmp_path / "w0/0/metrics.jsonl", rows(train | {"step": 5}))
     write(tmp_path / "c/0/run.json", {"seconds": 1.0, "error": f"[bold]no[/bold] :100: {'x' * 99}"})
     write(tmp_path / "d/0/run.json", {"seconds": 10.0})
     one.show(dict(zip(names, ["waiting", "running", "failed", "finished", *["queued"] * 6], strict=True)))
@@ -439,10 +447,23 @@ def test_the_table(shown, tmp_path):
         "b/0 running 2,000/4,000 1.234 50.00% 1 min 40 s",
         f"c/0 failed [bold]no[/bold] :100: {'x' * 38}",
     ]
+    assert lines[2] == "w0/0 queued 5/400 1.234"  # it is not on the way
     assert [line.split()[0] for line in lines[2:-1]] == [f"w{i}/0" for i in range(6)]
     assert lines[-1] == "1 running, 1 failed, 6 queued, 1 finished, 1 waiting; about 8 s left"  # 7.5 times 10 s by ten
     assert len(one.table(3).rows) == 5
     assert len(one.table(99).rows) == 10
+
+
+def test_only_what_may_have_changed_is_read(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(board, "progress", lambda directory: read.append(directory.parent.name) or Progress())
+    monkeypatch.setattr(board, "_REFRESH_SECONDS", 0.0)
+    one = Board([Run(name, 0, ()) for name in NAMES], tmp_path, 2)
+    for states, expected in (("www", "abcd"), ("rww", "a"), ("rww", "a"), ("frw", "ab"), ("frw", "b")):
+        names = {"w": "waiting", "r": "running", "f": "finished"}
+        one.show(dict(zip(NAMES, [*map(names.get, states), "failed"], strict=True)))
+        assert "".join(read) == expected
+        read.clear()
 
 
 class Terminal(io.StringIO):
@@ -547,8 +568,9 @@ def test_a_wrong_command_line(arguments, message, file, capsys):
         (["--list", "--where=top1"], "--where='top1' is not KEY OP VALUE"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments, message, file, tmp_path, capsys):
+def test_what_is_wrong_is_one_line(arguments, message, file, tmp_path, capsys, monkeypatch):
     """And nothing is started, or made."""
+    monkeypatch.setattr(launcher.Launcher, "launch", None)
     write(tmp_path / "other/sweep.json", {"name": "vgg:cifar10"})
     (tmp_path / "w").mkdir()
     words = {"FILE": str(file), "NONE": f"{file}x", "OTHER": str(tmp_path / "other")}
@@ -594,7 +616,8 @@ def test_they_arrive(file, tmp_path, monkeypatch):
     assert given == [15, tmp_path / "w", "slurm", 3, 2, {"mem_gb": 64, "slurm_qos": "x"}]
 
 
-def test_a_dry_run_starts_nothing(file, tmp_path, capsys):
+def test_a_dry_run_starts_nothing(file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(launcher.Launcher, "launch", None)
     setting = "--config.log.every=7 steps"
     assert run(file, f"--workdir={tmp_path / 'w'}", "--dry-run", "--filter=e1/1", setting) == 0
     lines = capsys.readouterr().out.splitlines()

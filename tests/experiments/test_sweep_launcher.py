@@ -63,6 +63,7 @@ def _restored(monkeypatch):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background does not have
     yield
     os.sched_setaffinity(0, cores)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for number, handler in zip(numbers, handlers, strict=True):
         signal.signal(number, handler)
 
@@ -209,10 +210,13 @@ def test_visible_gpus_of_a_driver_that_fails(tmp_path, monkeypatch):
     assert visible_gpus() == []
 
 
+PATIENT = "assert int(os.environ['SUBMITIT_LOCAL_TIMEOUT_S']) > 30 * 86400\n"
+
+
 def test_what_has_failed_what_waits_for_it_and_another_try(tmp_path):
     """And who is finished, or has failed, is not run again."""
     runs = [
-        python(tmp_path, "good/0", "time.sleep(0.2)\nnote('done')\nprint('step 9', flush=True)"),
+        python(tmp_path, "good/0", f"{PATIENT}time.sleep(0.2)\nnote('done')\nprint('step 9', flush=True)"),
         python(
             tmp_path,
             "bad/0",
@@ -492,17 +496,32 @@ def test_a_second_signal_does_not_disturb_the_process(tmp_path):
     assert (tmp_path / "a/0/signals").read_text() == "\n"
 
 
+@contextlib.contextmanager
+def input_from(file):
+    """Standard input of the processes that are started now."""
+    kept = os.dup(0)
+    os.dup2(file.fileno(), 0)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
 def test_a_job_has_the_directory_environment_and_output_that_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
     monkeypatch.setenv("SLURM_JOB_ID", "77")  # an allocation in which the launcher was started
-    facts = (
-        "print(os.getcwd(), os.environ['CUDA_VISIBLE_DEVICES'], len(sys.stdin.read()), sorted(os.sched_getaffinity(0)))"
-    )
-    run = python(tmp_path, "a/0", facts)
+    code = "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+    code += "assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()\n"
+    facts = "os.getcwd(), os.environ['CUDA_VISIBLE_DEVICES'], len(sys.stdin.read()), sorted(os.sched_getaffinity(0))"
+    run = python(tmp_path, "a/0", f"{code}print({facts})")
     core = min(os.sched_getaffinity(0))
-    for cores, gpus in (((), ()), ((core,), ("1", "2"))):
-        assert job.Job(tmp_path / "a/0", tmp_path, run.command, cores, gpus)() == 0
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as the launcher does
+    (tmp_path / "typed").write_text("y\n")
+    with open(tmp_path / "typed") as typed, input_from(typed):
+        for cores, gpus in (((), ()), ((core,), ("1", "2"))):
+            assert job.Job(tmp_path / "a/0", tmp_path, run.command, cores, gpus)() == 0
     first, second = (tmp_path / "a/0/log.txt").read_text().splitlines()
     assert first.startswith(f"{tmp_path} 5 0 [")
     assert second == f"{tmp_path} 1,2 0 [{core}]"
@@ -516,6 +535,16 @@ def test_a_job_has_the_directory_environment_and_output_that_it_is_told(tmp_path
 )  # fmt: skip
 def test_states(status, state):
     assert job.state_of(status) == state
+
+
+def test_the_error_is_of_the_last_start(tmp_path):
+    code = "if (here / 'again').exists(): sys.exit(3)\nnote('again')\nprint('error: no room')\nsys.exit(2)"
+    command = python(tmp_path, "a/0", code).command
+    errors = []
+    for _ in range(2):
+        job.Job(tmp_path / "a/0", ROOT, command, (), ())()
+        errors.append(job.record(tmp_path / "a/0")["error"])
+    assert errors == ["error: no room", "ended with status 3"]
 
 
 def test_last_words(tmp_path):

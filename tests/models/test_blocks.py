@@ -46,7 +46,7 @@ BLOCKS = {
     "googlenet reduced": (googlenet.reduced_module(GOOGLENET), (5, 5)),
     "googlenet reduced, 3x3 in the third path": (googlenet.reduced_module(GOOGLENET, large=3), (3, 3)),
     "googlenet naive": (googlenet.naive_module(GOOGLENET), (5, 5)),
-    "googlenet separable stem": (googlenet.STEMS["separable"], (7, 7)),
+    "googlenet separable stem": (googlenet.stem_unit("separable"), (7, 7)),
     "bn-inception": (bn_inception.module(BN), (5, 5)),
     "bn-inception, max": (bn_inception.module(BN._replace(pool="max")), (5, 5)),
     "bn-inception, stride 2": (bn_inception.module(BN._replace(pool="max", stride=2)), (5, 5)),

@@ -409,7 +409,8 @@ OTHER = {
     "overlapping_pools": False, "dropout": 0.11, "input_dropout": 0.11, "aux_dropout": 0.11, "init": "normal",
     "dense_window": 7, "batch_norm_decay": 0.11, "module": "naive", "stem": "separable", "norm": "none",
     "factorized_7x7": {"inception_v2": True, "inception_v3": False},
-    "bn_auxiliary": {"inception_v2": True, "inception_v3": False},
+    "bn_auxiliary": {"inception_v2": True, "inception_v3": False, "googlenet": True},
+    "early_reduction": 2, "reduction_width": 0.5, "top": "fc", "residual": False, "mlpconv": False,
     "batch_norm_scale": False, "count_include_pad": True, "order": "figures", "residual_scale": 0.3,
     "variant": "paper", "downsample": "conv3x3", "blocks": 2,
 }  # fmt: skip
@@ -422,7 +423,8 @@ def test_every_option_changes_the_network(name):
     assert hash(inception_jax.create_model(name)) == hash(model)
     for option in models.options_of(name):
         value = OTHER[option][name] if isinstance(OTHER[option], dict) else OTHER[option]
-        options = {"norm": "batch"} if (name, option) == ("googlenet", "batch_norm_decay") else {}
+        normalised = name == "googlenet" and option in ("batch_norm_decay", "bn_auxiliary")
+        options = {"norm": "batch"} if normalised else {}
         changed = inception_jax.create_model(name, **options | {option: value})
         unchanged = inception_jax.create_model(name, **options)
         # The only option without effect: there is no batch normalisation whose decay it could be.

@@ -269,7 +269,7 @@ def test_smaller_images_are_refused():
         ({"aux": "false"}, "aux='false' must be True or False"),
         ({"num_classes": 0}, "num_classes=0 must be a whole number above 0"),
         ({"dtype": "int8"}, "dtype='int8' is not one of float32, bfloat16"),
-        ({"axu": True}, "no option 'axu'; it has module, stem, norm, aux"),
+        ({"axu": True}, "no option 'axu'; it has module, stem, norm, early_reduction"),
     ],
 )
 def test_wrong_options_are_named(options, message):
