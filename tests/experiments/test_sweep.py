@@ -629,11 +629,15 @@ def test_a_dry_run_starts_nothing(file, tmp_path, capsys, monkeypatch):
 
 
 def test_the_exit_status_says_whether_all_is_finished(file, tmp_path, quick, capsys):
-    quick(a="", b="import sys; print('error: of b'); sys.exit(1)")
+    quick(a="", b=f"import sys; open({str(tmp_path / 'tries')!r}, 'a').write('.'); print('error: of b'); sys.exit(1)")
     assert run(file, f"--workdir={tmp_path / 'w'}") == 1
     lines = capsys.readouterr().err.splitlines()
     assert f"[1/2] b/0 failed: error: of b, see {tmp_path}/w/b/0/log.txt" in lines
     assert "failed, --retry runs them again: b/0" in lines
+    for option, tries in (("--jobs=1", "."), ("--retry", "..")):
+        assert run(file, f"--workdir={tmp_path / 'w'}", option) == 1
+        assert (tmp_path / "tries").read_text() == tries
+    capsys.readouterr()
     assert (tmp_path / "w/report.html").exists()
     assert json.loads((tmp_path / "w/sweep.json").read_text())["name"] == "mine"
     assert run(f"{file}:cifar10", f"--workdir={tmp_path / 'w'}") == 2
