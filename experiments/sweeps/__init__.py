@@ -41,7 +41,7 @@ _REDUCED = {
     "alexnet": {"train.steps": 600, "schedule.base_lr": 3e-4, **_GLYPHS},
     "vgg_a": {"train.steps": 800, "schedule.base_lr": 1e-3, **_GLYPHS},
     "all_cnn_c": {"train.steps": 500, **_SMALLER, **_GLYPHS},
-    "googlenet": {"train.steps": 500, "schedule.base_lr": 3e-3, **_GLYPHS},
+    "googlenet": {"train.steps": 350, "schedule.base_lr": 3e-3, **_GLYPHS},
     "inception_resnet_v1": {"train.steps": 400, "schedule.base_lr": 3e-3, **_GLYPHS},
     "inception": {"train.steps": 300, "schedule.base_lr": 0.003, "optimizer.name": "sgd"},
     "nin_cifar10": {"train.steps": 500, "model.width": 0.25},
