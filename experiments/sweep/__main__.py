@@ -114,9 +114,10 @@ def _parameter(text: str) -> tuple[str, object]:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from experiments.sweep import index, job
+    from experiments.sweep import index
+    from experiments.sweep.launcher import state_in
 
-    connection = index.refresh(arguments.workdir, job.is_alive)
+    connection = index.refresh(arguments.workdir, state_in)
     header, rows = index.select(
         connection, arguments.where, arguments.sort, arguments.columns.split(",") if arguments.columns else ()
     )
@@ -147,7 +148,8 @@ def _parser() -> argparse.ArgumentParser:
     where("--cluster", default="local", choices=("local", "slurm"))
     where("--jobs", type=_count, default=0, metavar="N", help="runs at once, each with its share of the cores and "
           "GPUs (default: one for each GPU, or one; with slurm: all)")  # fmt: skip
-    where("--gpus", type=_count, default=1, help="GPUs for each run, where there are any (default: %(default)s)")
+    where("--gpus", type=_count, default=1, help="GPUs for each run, where there are any (default: %(default)s); "
+          "a cluster without: --slurm=gpus_per_node=0")  # fmt: skip
     where("--slurm", action="append", default=[], metavar="NAME=VALUE", help="parameter of submitit's executor: "
           "timeout_min, mem_gb, cpus_per_task, slurm_partition, ...; repeatable")  # fmt: skip
     listing = parser.add_argument_group("list").add_argument

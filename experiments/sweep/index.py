@@ -6,7 +6,7 @@ read it, for instance `sqlite3 DIR/index.sqlite "SELECT path, top1 FROM runs ORD
   runs     one row a run; its columns are those of `COLUMNS`.
   config   path, key, value: the resolved config, keys such as 'model.width', values as JSON.
   metrics  path, split, key, step, value: the numbers of metrics.jsonl; NULL where one was not finite.
-  files    path, fingerprint, running: the index's own, from which it knows what has changed.
+  files    path, fingerprint, recorded: the index's own, from which it knows what may have changed.
 
 `path` is the run's directory relative to DIR, '.' for DIR itself.
 """
@@ -31,7 +31,7 @@ from typing import Any
 from inception_jax.errors import UserError
 
 FILE = "index.sqlite"
-_VERSION = 1  # of the tables; a file of another one is built again
+_VERSION = 2  # of the tables; a file of another one is built again
 _PATIENCE = 60.0  # seconds to wait for another process that refreshes the same index
 
 # Of the table `runs`. All but the first are NULL where the run does not say, sweep and variant of single runs ''.
@@ -40,7 +40,7 @@ COLUMNS = {
     "sweep": "TEXT",  # name in its sweep.json
     "variant": "TEXT",
     "seed": "INTEGER",
-    "state": "TEXT",  # 'running', 'interrupted', 'finished', 'failed', 'unfinished' or 'damaged'
+    "state": "TEXT",  # 'queued', 'running', 'interrupted', 'finished', 'failed', 'unfinished' or 'damaged'
     "error": "TEXT",  # why it failed, or what is damaged
     "network": "TEXT",  # model.name
     "data": "TEXT",  # data.name
@@ -66,7 +66,7 @@ _TABLES = {
     "runs": f"{', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())}, PRIMARY KEY (path)",
     "config": "path TEXT, key TEXT, value TEXT, PRIMARY KEY (path, key)",
     "metrics": "path TEXT, split TEXT, key TEXT, step INTEGER, value REAL, PRIMARY KEY (path, split, key, step)",
-    "files": "path TEXT, fingerprint TEXT, running INTEGER, PRIMARY KEY (path)",
+    "files": "path TEXT, fingerprint TEXT, recorded TEXT, PRIMARY KEY (path)",
 }
 
 # Where in a run's files a column of `runs` comes from.
@@ -99,7 +99,7 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _LACK = sqlite3.SQLITE_ERROR  # a table or column is not there
 
 
-def refresh(directory: str | os.PathLike, is_alive: Callable[[Path], bool] | None = None) -> sqlite3.Connection:
+def refresh(directory: str | os.PathLike, state_in: Callable[[Path], str] | None = None) -> sqlite3.Connection:
     """Brings the index of `directory` up to date and opens it.
 
     A run is a directory with a config.json, or with a run.json, as one has that failed before it wrote its config. What
@@ -109,8 +109,8 @@ def refresh(directory: str | os.PathLike, is_alive: Callable[[Path], bool] | Non
 
     Args:
       directory: of the runs. Where it cannot be written, the index is built in memory.
-      is_alive: tells of a run's directory whether its process is there; a run that is 'running' by its run.json, but
-        not alive, is 'interrupted'. Without it run.json is believed.
+      state_in: tells the state of the run in a directory; asked of those that by their run.json are 'queued' or
+        'running', which may have been killed since. Without it run.json is believed.
 
     Raises:
       UserError: the directory is not there, or cannot be read.
@@ -121,19 +121,19 @@ def refresh(directory: str | os.PathLike, is_alive: Callable[[Path], bool] | Non
     file = os.path.join(root, FILE)
     for _ in range(2):
         try:
-            return _refreshed(file, root, is_alive)
+            return _refreshed(file, root, state_in)
         except sqlite3.DatabaseError as error:
             if _code(error) not in (*_DAMAGE, _LACK) or not _removed(file):
                 break
-    return _refreshed(":memory:", root, is_alive)
+    return _refreshed(":memory:", root, state_in)
 
 
-def _refreshed(file: str, root: str, is_alive: Callable[[Path], bool] | None) -> sqlite3.Connection:
+def _refreshed(file: str, root: str, state_in: Callable[[Path], str] | None) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=_PATIENCE, isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")  # before the walk, so that none puts what it saw over newer things
         _make_tables(connection)
-        _update(connection, {run.path: run for run in _walk(root)}, is_alive)
+        _update(connection, {run.path: run for run in _walk(root)}, state_in)
         connection.execute("COMMIT")
     except BaseException:
         connection.close()  # and rolls back
@@ -163,7 +163,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
-def _update(connection: sqlite3.Connection, runs: dict[str, "_Run"], is_alive: Callable[[Path], bool] | None) -> None:
+def _update(connection: sqlite3.Connection, runs: dict[str, "_Run"], state_in: Callable[[Path], str] | None) -> None:
     known = dict(connection.execute("SELECT path, fingerprint FROM files"))
     changed = [path for path, run in runs.items() if known.get(path) != run.fingerprint]
     for path in (*changed, *(known.keys() - runs.keys())):
@@ -171,8 +171,8 @@ def _update(connection: sqlite3.Connection, runs: dict[str, "_Run"], is_alive: C
             connection.execute(f"DELETE FROM {table} WHERE path = ?", (path,))
     for path in sorted(changed):
         _insert(connection, runs[path])
-    for (path,) in connection.execute("SELECT path FROM files WHERE running").fetchall():
-        state = "running" if is_alive is None or is_alive(Path(runs[path].directory)) else "interrupted"
+    for path, recorded in connection.execute("SELECT path, recorded FROM files WHERE recorded NOT NULL").fetchall():
+        state = recorded if state_in is None else state_in(Path(runs[path].directory))
         connection.execute("UPDATE runs SET state = ? WHERE path = ?", (state, path))
 
 
@@ -190,7 +190,8 @@ def _insert(connection: sqlite3.Connection, run: "_Run") -> None:
     insert(f"INSERT INTO runs VALUES ({', '.join('?' * len(COLUMNS))})", [[content.row[name] for name in COLUMNS]])
     insert("INSERT INTO config VALUES (?, ?, ?)", ((path, key, value) for key, value in content.config.items()))
     insert("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?, ?)", metrics)
-    insert("INSERT INTO files VALUES (?, ?, ?)", [(path, fingerprint, content.row["state"] == "running")])
+    recorded = content.row["state"] if content.row["state"] in ("queued", "running") else None
+    insert("INSERT INTO files VALUES (?, ?, ?)", [(path, fingerprint, recorded)])
 
 
 @dataclasses.dataclass

@@ -88,14 +88,9 @@ class Launcher:
         What was finished with another command counts as waiting: main.py says what differs.
         """
         directory = self.directory / run.name
-        known = job.record(directory)
-        if known.get("command") != list(run.command):
+        if job.record(directory).get("command") != list(run.command):
             return "running" if job.is_alive(directory) else "waiting"
-        if known["state"] not in ("running", "queued"):
-            return known["state"]
-        if known.get("job"):  # of SLURM's
-            return _STATES.get(_slurm_state(self.directory, known["job"]), "interrupted")
-        return "running" if job.is_alive(directory) else "interrupted"
+        return state_in(directory)
 
     def launch(self, retry: bool, board: Board) -> None:
         """Runs all that is not finished, and returns when nothing is left to do or to wait for.
@@ -204,6 +199,16 @@ class Launcher:
             time.sleep(_POLL_SECONDS)
 
 
+def state_in(directory: Path) -> str:
+    """The state of the run in `directory`, whatever its command: as its run.json says, if that is still true."""
+    known = job.record(directory)
+    if known.get("state", "waiting") not in ("running", "queued"):
+        return known.get("state", "waiting")
+    if known.get("job"):  # of SLURM's
+        return _STATES.get(_slurm_state(directory, known["job"]), "interrupted")
+    return "running" if job.is_alive(directory) else "interrupted"
+
+
 def shares(jobs: int, gpus: int) -> list[tuple[tuple[int, ...], tuple[str, ...]]]:
     """What each of the runs at once may use: cores of the CPU (none: all) and GPUs, none of which is in two shares.
 
@@ -251,7 +256,7 @@ def _slurm_state(directory: Path, number: str) -> str:
 
 @functools.cache  # each new one would ask the accounting at once, those that are there ask together and now and then
 def _slurm_job(directory: Path, number: str) -> submitit.SlurmJob:
-    return submitit.SlurmJob(directory / _JOBS / "%j", number)
+    return submitit.SlurmJob(directory, number)  # of which nothing but its state is asked
 
 
 @functools.lru_cache(maxsize=4096)

@@ -242,24 +242,25 @@ def test_the_step_is_the_last_that_is_told_of(tmp_path):
     assert found == [("ahead", 20, 10), ("behind", 10, 10), ("late", 0, None), ("new", None, None)]
 
 
-def test_a_run_that_is_not_alive_is_interrupted(tmp_path):
-    for name in ("x", "y"):
-        make_run(tmp_path / name, run={"state": "running"})
-    make_run(tmp_path / "z", run={"state": "finished"})
+def test_the_state_of_a_run_that_may_have_ended_is_asked_for(tmp_path):
+    for name, state in {"w": "queued", "x": "running", "y": "running", "z": "finished"}.items():
+        make_run(tmp_path / name, run={"state": state})
     asked = []
 
-    def is_alive(path):
+    def state_in(path):
         asked.append(path)
-        return path.name == "x"
+        return {"w": "running", "x": "running", "y": "interrupted"}[path.name]
 
     def states(*arguments):
         return [row["state"] for row in rows(refresh(tmp_path, *arguments))]
 
-    assert states(is_alive) == ["running", "interrupted", "finished"]
-    assert sorted(asked) == [tmp_path / "x", tmp_path / "y"]
+    assert states(state_in) == ["running", "running", "interrupted", "finished"]
+    assert sorted(asked) == [tmp_path / name for name in "wxy"]
     # No file has changed, but the processes have.
-    assert states(lambda path: path.name == "y") == ["interrupted", "running", "finished"]
-    assert states() == ["running", "running", "finished"]
+    assert states(lambda path: "running" if path.name == "y" else "interrupted") == [
+        *("interrupted", "interrupted", "running", "finished")
+    ]
+    assert states() == ["queued", "running", "running", "finished"]
 
 
 def test_a_run_that_failed_before_it_had_a_config_is_listed(tmp_path):

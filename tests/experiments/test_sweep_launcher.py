@@ -18,7 +18,7 @@ import pytest
 import submitit
 from submitit.core.utils import DelayedSubmission, JobPaths
 
-from experiments.sweep import job, launcher
+from experiments.sweep import index, job, launcher
 from experiments.sweep.board import Board
 from experiments.sweep.launcher import Launcher, shares, visible_gpus
 from experiments.sweep.plan import ROOT, Run
@@ -399,9 +399,9 @@ def test_everything_of_a_run_is_killed(tmp_path):
     next_one = python(tmp_path, "b/0", "")
 
     def kill():
-        for number in family(tmp_path):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
+        for what in (signal.SIGSTOP, signal.SIGKILL):  # none sees another's end
+            for number in family(tmp_path):
+                os.kill(number, what)
 
     thread = later((tmp_path / "a/0/ready").exists, kill)
     after = launch([doomed, next_one], tmp_path)
@@ -413,13 +413,13 @@ def test_everything_of_a_run_is_killed(tmp_path):
 
 
 def family(directory):
-    """Ids of the processes whose command line names `directory`: submitit's two and the run, the first one first."""
+    """Ids of the processes whose command line names `directory`: the run and submitit's two, the last started first."""
     found = []
     for file in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             if str(directory).encode() in file.read_bytes():
                 found.append(int(file.parent.name))
-    return sorted(found)
+    return sorted(found, reverse=True)
 
 
 # ---- The job
@@ -680,6 +680,7 @@ def test_what_is_in_the_queue_is_not_submitted_again(tmp_path, cluster, capsys):
     (cluster / "queue").write_text("--jobs=100_2 PENDING\n")
     expected = {"a/0": "queued", "b/0": "running", "c/0": "queued", "d/0": "interrupted"}
     assert states(runs, tmp_path, "slurm") == expected
+    assert dict(index.refresh(tmp_path, launcher.state_in).execute("SELECT path, state FROM runs")) == expected
     calls = (cluster / "calls").read_text()
     assert states(runs, tmp_path, "slurm") == expected
     assert (cluster / "calls").read_text() == calls  # not asked again at once
