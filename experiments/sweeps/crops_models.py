@@ -15,10 +15,14 @@ def get_sweep(data: str) -> Sweep:
         f"{count}x{protocol}": Evaluation(members[:count], protocol) for count in (1, MODELS) for protocol in PROTOCOLS
     }
     one, all_ = "1xsingle", f"{MODELS}xsingle"
+    unseen = (
+        " The glyphs fill their images, and are trained on without flips, by crops of at least 0.9 of the area: what "
+        "the crops of these protocols show, cut and mirrored ones, no network here was trained on."
+    )
     return Sweep(
         title="GoogLeNet: crops times models",
         text=f"Ensembles of {MODELS}, the paper's of 7. Its networks had the same initial weights and other samples of "
-        "images; ours differ in both.",
+        "images; ours differ in both." + unseen * (data == "embedded"),
         base=on(data, "googlenet", "configs/googlenet.py"),
         # The members of an ensemble differ in their seed, and no two ensembles share one.
         variants={member: {"seed": 100 * i} for i, member in enumerate(members)},
