@@ -78,8 +78,8 @@ def _sweep(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     launcher.launch(arguments.retry, board)
     states = {run.name: launcher.state(run) for run in runs}
     failed = [name for name, state in states.items() if state == "failed"]
-    board.say(board.summary())
     if failed:
+        board.say(board.summary())
         board.say(f"failed, --retry runs them again: {', '.join(failed)}")
     if "finished" in states.values():
         from experiments.report.__main__ import main as report
