@@ -77,15 +77,17 @@ def _sweep(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     board = Board(runs, directory, launcher.parallel)
     launcher.launch(arguments.retry, board)
     states = {run.name: launcher.state(run) for run in runs}
+    is_done = all(state == "finished" for state in states.values())
     failed = [name for name, state in states.items() if state == "failed"]
-    if failed:
+    if not is_done:
         board.say(board.summary())
+    if failed:
         board.say(f"failed, --retry runs them again: {', '.join(failed)}")
     if "finished" in states.values():
         from experiments.report.__main__ import main as report
 
         report([str(directory)])
-    return 0 if all(state == "finished" for state in states.values()) else 1
+    return 0 if is_done else 1
 
 
 def _check_directory(directory: Path, name: str) -> None:

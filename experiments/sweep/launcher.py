@@ -172,11 +172,12 @@ class Launcher:
         submitted = self._jobs.get(run.name)
         if submitted is None:
             return self.state(run)
-        if not submitted.done():
-            return "running" if job.record(self.directory / run.name).get("state") == "running" else "queued"
+        directory = self.directory / run.name
+        if not submitted.done() or job.is_alive(directory):  # submitit's process may be killed, and the run go on
+            return "running" if job.record(directory).get("state") == "running" else "queued"
         self._slots.pop(run.name, None)
         del self._jobs[run.name]
-        state, directory = self.state(run), self.directory / run.name
+        state = self.state(run)
         known = job.record(directory)
         if state == "waiting" or (state == "interrupted" and known["state"] != "interrupted"):
             # Killed, for instance for want of memory; not begun again at once.

@@ -412,8 +412,23 @@ def test_everything_of_a_run_is_killed(tmp_path):
     assert starts(tmp_path, "a/0") == 1
 
 
+def test_a_run_that_outlives_submitits_process_keeps_its_place(tmp_path):
+    first = python(tmp_path, "a/0", "note('ready')\nuntil((here / 'killed').exists)\ntime.sleep(0.5)\nnote('end')")
+    second = python(tmp_path, "b/0", "sys.exit(not (here.parent.parent / 'a/0/end').exists())")
+
+    def kill():
+        os.kill(family(tmp_path)[-1], signal.SIGKILL)
+        (tmp_path / "a/0/killed").touch()
+
+    thread = later((tmp_path / "a/0/ready").exists, kill)
+    after = launch([first, second], tmp_path)
+    thread.join()
+    assert {run.name: after.state(run) for run in (first, second)} == {"a/0": "finished", "b/0": "finished"}
+    assert [starts(tmp_path, name) for name in ("a/0", "b/0")] == [1, 1]
+
+
 def family(directory):
-    """Ids of the processes whose command line names `directory`: the run and submitit's two, the last started first."""
+    """Ids of the processes whose command line names `directory`, the last started first: the run, submitit's two."""
     found = []
     for file in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
