@@ -35,8 +35,8 @@ _EMBEDDED = {
 }
 _GLYPHS = {"data.name": GLYPHS, "eval.batch_size": 250}
 _SMALLER = {"model.width": 0.25, "data.image_size": 24, "data.resize": 24}
-# And of each network: a number of steps and a rate at which, in trials with seed 0, the baseline had begun to learn and
-# had not yet learnt everything, within about a minute of one core.
+# And of each network: a number of steps and a rate at which, in trials with seed 0 (GoogLeNet: 0 and 1), the baseline
+# had begun to learn and had not yet learnt everything, within about a minute of one core.
 _REDUCED = {
     "alexnet": {"train.steps": 600, "schedule.base_lr": 3e-4, **_GLYPHS},
     "vgg_a": {"train.steps": 800, "schedule.base_lr": 1e-3, **_GLYPHS},
