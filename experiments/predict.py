@@ -113,6 +113,7 @@ def _positive(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from experiments.console import warn
     from inception_jax.errors import UserError, choose
     from inception_jax.evaluation.page import plural
     from inception_jax.runtime import configure
@@ -122,7 +123,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for file in filter(None, (arguments.out, arguments.features_out, arguments.contact_sheet)):
         if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
             raise UserError(f"{file} cannot be written")
-    classifier = load(arguments.workdir, arguments.checkpoint, arguments.weights)
+    classifier = load(arguments.workdir, arguments.checkpoint, arguments.weights, warn)
     if arguments.features:
         choose("--features", arguments.features, dict.fromkeys(classifier.end_points))
     predictions = _Predictions(classifier, arguments)
@@ -159,6 +160,7 @@ class _Predictions:
         """Fills in the classes of up to `size` images, for which number the network is compiled."""
         from inception_jax.evaluation.analysis import ranking
         from inception_jax.evaluation.classifier import softmax
+        from inception_jax.names import text_of
         from inception_jax.training.pictures import Picture
 
         classifier, arguments = self._classifier, self._arguments
@@ -172,7 +174,7 @@ class _Predictions:
             if arguments.contact_sheet and len(self._pictures) < _PICTURES:
                 self._pictures.append(Picture(image.crop, "{0} {2:.0%}".format(*image.best[0])))
         if features:
-            self._paths += [image.path for image in images]
+            self._paths += [text_of(image.path) for image in images]
             self._features.append(features[0][: len(images)])
 
     def save(self) -> None:
@@ -229,7 +231,7 @@ def _decoded(image: _Image, classifier) -> _Image:
 
     if not image.error:
         try:
-            image.crop = classifier.crop(read_picture(image.path))
+            image.crop = classifier.crop(read_picture(image.path, classifier.geometry.max_pixels, image.path))
         except DamagedImage as damaged:
             image.error = damaged.reason
     return image
@@ -262,15 +264,11 @@ def _named(path: str, is_pattern: bool = False) -> list[_Image]:
 
 
 def _below(folder: str) -> list[_Image]:
-    found: list[_Image] = []
+    from inception_jax.data.sources import image_files
 
-    def fail(error: OSError):  # os.walk would pass over a folder that it cannot read
-        found.append(_Image(error.filename, error.strerror))
-
-    for parent, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [_Image(os.path.join(parent, name)) for name in names if _is_image(name)]
-    return sorted(found, key=lambda image: image.path)
+    unread: list[_Image] = []
+    paths = image_files(folder, lambda error: unread.append(_Image(error.filename, error.strerror)))
+    return sorted([*unread, *map(_Image, paths)], key=lambda image: image.path)
 
 
 def _is_image(path: str) -> bool:
@@ -280,16 +278,17 @@ def _is_image(path: str) -> bool:
 
 
 def _opened(file: Path | None):
-    """A context with the file for predictions. File names that are no text are written as the bytes that they are."""
+    """A context with the file for predictions, to which file names are written as the bytes that they are."""
     if file:
-        return open(file, "w", newline="", encoding="utf-8", errors="surrogateescape")
-    with contextlib.suppress(AttributeError):  # a caller's own
-        sys.stdout.reconfigure(errors="surrogateescape")
+        return open(file, "w", newline="", encoding="utf-8", errors="inception_jax")
     return contextlib.nullcontext(sys.stdout)
 
 
 def _write(images: Iterable[_Image], kind: str, classes: int, file: TextIO) -> None:
     """Writes the images with their classes, each at once."""
+    from inception_jax.names import text_of
+
+    as_bytes = file is sys.stdout and kind in ("text", "csv")
     table = csv.writer(file, lineterminator="\n")
     columns = [column for i in range(1, classes + 1) for column in (f"class_{i}", f"probability_{i}")]
     if kind == "csv":
@@ -297,6 +296,7 @@ def _write(images: Iterable[_Image], kind: str, classes: int, file: TextIO) -> N
     separator = "[\n"
     try:
         for image in images:
+            image = image if as_bytes else dataclasses.replace(image, path=text_of(image.path))
             if kind == "csv":
                 best = [value for name, _, probability in image.best for value in (name, probability)]
                 table.writerow([image.path, *(best or [""] * len(columns)), image.error])

@@ -30,13 +30,15 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from PIL import ExifTags, Image
 from tqdm import tqdm
 
-from inception_jax.data.decoding import FORMATS, DamagedImage, decode_image
+from inception_jax.data.decoding import MAX_PIXELS, DamagedImage, decode_image
 from inception_jax.data.sources import Source, check_same_classes, open_source
+from inception_jax.data.tfds_directory import expanded
 from inception_jax.errors import UserError
+from inception_jax.names import check_utf8, text_of
 from inception_jax.runtime import available_cores
 
 
-def small_copy(data: bytes, name: str, short_side: int, quality: int) -> bytes:
+def small_copy(data: bytes, name: str, short_side: int, quality: int, max_pixels: int = MAX_PIXELS) -> bytes:
     """Returns an image file whose shorter side is at most `short_side` pixels.
 
     A larger image is reduced, the longer side to floor(short_side * longer / shorter) as in evaluation, and written as
@@ -53,11 +55,12 @@ def small_copy(data: bytes, name: str, short_side: int, quality: int) -> bytes:
       name: what to call the image in an error.
       short_side: length of the shorter side in pixels.
       quality: of the JPEG, 1 to 100.
+      max_pixels: an image of more counts as damaged.
 
     Raises:
       DamagedImage: the image cannot be decoded.
     """
-    pixels = decode_image(data, name)
+    pixels = decode_image(data, name, max_pixels)
     height, width = pixels.shape[:2]
     shorter = min(height, width)
     file = io.BytesIO()
@@ -73,13 +76,11 @@ def small_copy(data: bytes, name: str, short_side: int, quality: int) -> bytes:
 
 
 def _is_plain(data: bytes) -> bool:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        if image.format not in ("JPEG", "PNG") or image.mode not in ("L", "RGB"):
-            return False
-        try:
-            return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-        except Exception:  # a broken EXIF block: SyntaxError, struct.error, ...
-            return False
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+            return image.mode in ("L", "RGB") and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    except Exception:  # other formats; odd metadata: SyntaxError, struct.error, ...
+        return False
 
 
 def _features(class_names: tuple[str, ...]) -> tfds.features.FeaturesDict:
@@ -104,6 +105,7 @@ class _Job:
     sources: dict[str, Source]
     short_side: int
     quality: int
+    max_pixels: int
     seen: Any
     stop: Any
 
@@ -133,7 +135,7 @@ def _write(shard: _Shard) -> dict:
                 _job.seen.value += 1
             try:
                 data, label = source.encoded(index)
-                small = small_copy(data, source.name(index), _job.short_side, _job.quality)
+                small = small_copy(data, source.name(index), _job.short_side, _job.quality, _job.max_pixels)
             except DamagedImage as damaged:
                 entry["damaged"][damaged.name] = damaged.reason
                 continue
@@ -180,6 +182,7 @@ def prepare(
     quality: int = 95,
     shards: int | None = None,
     processes: int = 1,
+    max_pixels: int = MAX_PIXELS,
     **origin: str,
 ) -> dict[str, dict]:
     """Writes a TFDS data set, or what is missing of it.
@@ -194,6 +197,7 @@ def prepare(
       quality: see `small_copy`.
       shards: files of a split; by default one for 5,000 images (some 200 MB at 256 pixels), but at least 8.
       processes: that work at once.
+      max_pixels: see `small_copy`; with another number those images are tried again that were damaged.
       **origin: what else the images depend on; noted, and compared when the command is started again.
 
     Returns:
@@ -207,7 +211,7 @@ def prepare(
     from inception_jax.data.loader import DamageReport  # brings in JAX, which the workers need not import
 
     names = {split: "\n".join(map(source.name, range(len(source)))) for split, source in sources.items()}
-    hashes = {split: hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest() for split, text in names.items()}
+    hashes = {split: hashlib.sha256(text.encode()).hexdigest() for split, text in names.items()}
     options = {"short_side": short_side, "quality": quality, "shards": shards, **origin, "files": hashes}
     record = directory / "prepare.json"
     entries = _entries(record, options)
@@ -239,7 +243,7 @@ def prepare(
         context = multiprocessing.get_context("spawn")
         total = sum(map(len, sources.values()))
         seen = total - sum(shard.end - shard.first for shard in missing)
-        job = _Job(sources, short_side, quality, context.Value("q", seen), context.Event())
+        job = _Job(sources, short_side, quality, max_pixels, context.Value("q", seen), context.Event())
         with tqdm(total=total, initial=seen, unit=" images", disable=None) as bar:  # None: on a terminal only
             _write_all(missing, job, processes, finish, bar)
 
@@ -270,7 +274,7 @@ def _entries(record: Path, options: dict) -> dict[str, dict]:
         if record.parent.exists() and any(record.parent.iterdir()):
             raise UserError(f"{record.parent} was not written by this command: choose another --out-name")
         return {}
-    begun = json.loads(record.read_text())
+    begun = json.loads(record.read_text(encoding="utf-8"))
     for key, value in options.items():
         before = begun["options"].get(key)
         if before != value:
@@ -281,7 +285,7 @@ def _entries(record: Path, options: dict) -> dict[str, dict]:
 
 def _save(record: Path, options: dict, entries: dict) -> None:
     temporary = record.with_name(f"{record.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"options": options, "entries": entries}, indent=1) + "\n")
+    temporary.write_text(json.dumps({"options": options, "entries": entries}, indent=1) + "\n", encoding="utf-8")
     temporary.replace(record)
 
 
@@ -293,7 +297,7 @@ def _checked_length(path: Path, images: int) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> dict:
-    name, data_dir = arguments.name, arguments.dir and os.path.abspath(os.path.expanduser(arguments.dir))
+    name, data_dir = arguments.name, arguments.dir and os.path.abspath(expanded(arguments.dir))
     if name == "synthetic":
         raise UserError("'synthetic' has no image files")
     for split in arguments.split:
@@ -307,9 +311,10 @@ def _run(arguments: argparse.Namespace) -> dict:
     sources = {split: open_source(name, split, data_dir) for split in arguments.split}
     for other in sources.values():
         check_same_classes(sources[arguments.split[0]], other)
-    directory = Path(arguments.out).expanduser() / out_name / "1.0.0"
-    options = {key: getattr(arguments, key) for key in ("short_side", "quality", "shards", "processes")}
-    splits = prepare(sources, directory, **options, name=name, dir=data_dir)
+    directory = Path(expanded(arguments.out)) / out_name / "1.0.0"
+    check_utf8(directory)
+    options = {key: getattr(arguments, key) for key in ("short_side", "quality", "shards", "processes", "max_pixels")}
+    splits = prepare(sources, directory, **options, name=name, dir=text_of(data_dir))
     return {"name": out_name, "dir": str(directory.parents[1]), "splits": splits}
 
 
@@ -334,12 +339,14 @@ def main() -> int:
     parser.add_argument("--quality", type=_integer(100), default=95, help="of JPEGs, 1 to 100 (default: 95)")
     parser.add_argument("--shards", type=_integer(99_999), help="files of each split (default: 8, or n / 5000)")
     parser.add_argument("--processes", type=_integer(99_999), default=available_cores(), help="(default: one a core)")
+    parser.add_argument("--max-pixels", type=_integer(math.inf), default=MAX_PIXELS, help="larger images count as "
+        "damaged (default: %(default)s)")  # fmt: skip
     parser.add_argument("--json", type=Path, help="file to write the summary to")
     arguments = parser.parse_args()
     try:
         summary = _run(arguments)
         if arguments.json:
-            arguments.json.write_text(json.dumps(summary, indent=2) + "\n")
+            arguments.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,29 +1,57 @@
-"""From the bytes of an image file to 8-bit RGB pixels."""
+"""From the bytes of an image file, an array or a PIL image to 8-bit RGB pixels."""
 
 import contextlib
+import dataclasses
 import io
+import math
+import os
+import re
+import stat
 import struct
+import warnings
 
 import numpy as np
 import simplejpeg
+from PIL import ExifTags, Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
-# Imported by name, so that `Image.open` finds every format of FORMATS registered and no thread has to load a plugin.
-from PIL import (
-    BmpImagePlugin,  # noqa: F401
-    ExifTags,
-    GifImagePlugin,  # noqa: F401
-    Image,
-    ImageOps,
-    JpegImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
-    UnidentifiedImageError,
-    WebPImagePlugin,  # noqa: F401
-)
+from inception_jax.errors import UserError
 
-# A closed list: Pillow knows formats that have no business among training images (EPS would start Ghostscript).
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+# What Pillow's readers say of odd metadata and sizes, a line for each image, nobody can act upon. `Image.open`, where
+# somebody uses it beside this library, still warns.
+warnings.filterwarnings("ignore", module=r"PIL\.\w+Plugin$")
+
+# A closed list: Pillow knows formats that have no business among training images (EPS would start Ghostscript). Its
+# readers are called directly, because `Image.open` has a limit and a warning of its own for large images.
+_READERS = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+    "TIFF": TiffImageFile,
+}
+FORMATS = tuple(_READERS)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MAX_PIXELS = 2**26  # 8192 x 8192 (our choice)
+# What a file of few bytes may cost: an image of one colour can be written in a hundred (our choice).
+_PIXELS_OF_ANY_FILE, _PIXELS_OF_A_BYTE = 2**24, 2**13
+_NO_WHITE = "floating-point pixels have no defined white"
+_BAND = 2**20  # pixels that are converted at once
+_TURNS = {  # that make an image upright, by the value of the EXIF tag
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class DamagedImage(Exception):
@@ -38,52 +66,166 @@ class DamagedImage(Exception):
         return f"{self.name}: {self.reason}"
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
+def read_file(path: str | os.PathLike, name: str) -> bytes:
+    """The content of an image file; `name` is what to call it in an error.
+
+    Raises:
+      DamagedImage: there is no such file, or it cannot be read, or it is no regular file: a pipe may never end.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise DamagedImage(name, "not a regular file")
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:  # a broken link, no permission
+        raise DamagedImage(name, error.strerror or str(error)) from None
+
+
+def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes an image file.
 
-    Everything becomes upright 8-bit RGB: greyscale is repeated over the channels, palettes are looked up, CMYK and YCCK
-    are converted (Adobe's inverted inks included), alpha is dropped without compositing (as TensorFlow and torchvision
-    do), 16-bit greyscale is scaled by 1/257 and rounded, the EXIF orientation is applied, and of an animation the
-    first frame is taken. Safe to call from many threads.
+    Everything becomes upright 8-bit RGB, see `to_rgb`; CMYK and YCCK are converted (Adobe's inverted inks included),
+    and of an animation the first frame is taken. Safe to call from many threads.
 
     Args:
       data: the content of a JPEG, PNG, WebP, BMP, GIF or TIFF file, whatever its suffix says.
+      name: what to call the image in an error.
+      max_pixels: an image of more pixels counts as damaged.
+
+    Returns:
+      uint8 [H, W, 3].
+
+    Raises:
+      DamagedImage: the data are empty, truncated, not an image, or of too many pixels.
+    """
+    image = open_image(data, name, max_pixels)
+    return image.decode()[0] if isinstance(image, PlainJpeg) else image
+
+
+def open_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> "PlainJpeg | np.ndarray":
+    """Reads the header of a plain JPEG, decodes any other image at once; arguments and errors as `decode_image`."""
+    if not data:
+        raise DamagedImage(name, "empty file")
+    header = _read_header(data)
+    if header is None:
+        return _decode_by_pillow(data, name, max_pixels)
+    _check_size(header.width, header.height, name, max_pixels, len(data), header.pixels_at_most)
+    if header.is_plain:
+        return PlainJpeg(data, name, header)
+    return _decode_by_pillow(header.without_metadata(data), name, max_pixels)
+
+
+def to_rgb(image: Image.Image, name: str) -> np.ndarray:
+    """Converts a PIL image to upright 8-bit RGB.
+
+    Greyscale is repeated over the channels, palettes are looked up, alpha is dropped without compositing (as TensorFlow
+    and torchvision do), the EXIF orientation is applied. 16-bit greyscale is scaled by 1/257 and rounded; of 16-bit
+    colour, in files and arrays, the high byte is taken, as Pillow does. The image stays as it is.
+
+    Returns:
+      uint8 [H, W, 3].
+
+    Raises:
+      DamagedImage: it cannot be decoded, or its pixels have no defined white, as floating-point ones.
+    """
+    try:
+        image.load()
+        if image.mode == "F":
+            raise ValueError(_NO_WHITE)
+        turn = None
+        with contextlib.suppress(Exception):  # a broken EXIF block is no reason to lose the pixels
+            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        if turn is not None:
+            image = image.transpose(turn)
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        rows = max(1, _BAND // image.width)
+        for top in range(0, image.height, rows):
+            box = 0, top, image.width, min(top + rows, image.height)
+            pixels[top : top + rows] = _convert(image.crop(box))
+        return pixels
+    except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, ValueError, struct.error, ...
+        raise DamagedImage(name, str(error) or type(error).__name__) from error
+
+
+def array_to_rgb(array: np.ndarray, name: str) -> np.ndarray:
+    """Converts an array to 8-bit RGB, as `to_rgb` and `decode_image` do an image of the same pixels.
+
+    Args:
+      array: uint8, uint16 or bool; [H, W] or [H, W, C] with 1 to 4 channels: grey, grey and alpha, RGB, RGB and alpha.
       name: what to call the image in an error.
 
     Returns:
       uint8 [H, W, 3].
 
     Raises:
-      DamagedImage: the data are empty, truncated, not an image, or so large that they look like a decompression bomb.
+      UserError: it is no such array.
+      DamagedImage: its pixels are floating-point.
     """
-    if not data:
-        raise DamagedImage(name, "empty file")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            image.load()
-            # The pixels are good by now; a broken EXIF block is no reason to lose them.
-            with contextlib.suppress(Exception):
-                ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
-    except UnidentifiedImageError:
-        raise DamagedImage(name, f"not an image in any of the formats {', '.join(FORMATS)}") from None
-    except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, ValueError, struct.error, ...
-        raise DamagedImage(name, str(error) or type(error).__name__) from error
+    if array.dtype.kind == "f":
+        raise DamagedImage(name, _NO_WHITE)
+    kind = array.dtype.newbyteorder("=")
+    if kind not in (np.uint8, np.uint16, bool) or array.ndim not in (2, 3) or array.shape[2:] > (4,) or not array.size:
+        raise UserError(
+            f"{name} must be an array of uint8, uint16 or bool and of shape [H, W] or [H, W, 1 to 4], "
+            f"not {array.dtype} {list(array.shape)}"
+        )
+    array = np.atleast_3d(array)
+    is_grey = array.shape[2] < 3
+    if kind == np.uint16:
+        array = _eight_of_sixteen_bits(array) if is_grey else (array >> 8).astype(np.uint8)
+    elif kind.kind == "b":
+        array = array.astype(np.uint8) * 255
+    return np.repeat(array[..., :1], 3, axis=2) if is_grey else array[..., :3]
+
+
+def _eight_of_sixteen_bits(grey: np.ndarray) -> np.ndarray:
+    """Divides by 257, which is 65535 / 255, and rounds."""
+    return ((grey.astype(np.int32) + 128) // 257).astype(np.uint8)
+
+
+def _convert(image: Image.Image) -> np.ndarray:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Image.convert would clip all above 255 to white.
+        return _eight_of_sixteen_bits(np.clip(np.asarray(image), 0, 65535))[..., None]
+    image.info.pop("transparency", None)  # Image.convert warns of a palette with alpha when it drops it
+    return np.asarray(image.convert("RGB"))
+
+
+def _check_size(
+    width: int, height: int, name: str, max_pixels: int, file_bytes: int, pixels_at_most: float = math.inf
+) -> None:
+    if width * height > max_pixels:
+        raise DamagedImage(name, f"{width} x {height} pixels are more than {max_pixels:,}")
+    if width * height > min(pixels_at_most, max(_PIXELS_OF_ANY_FILE, _PIXELS_OF_A_BYTE * file_bytes)):
+        raise DamagedImage(name, f"{file_bytes} bytes are too few for {width} x {height} pixels")
+
+
+def _decode_by_pillow(data: bytes, name: str, max_pixels: int) -> np.ndarray:
+    for read in _READERS.values():
+        try:
+            image = read(io.BytesIO(data))
+            break
+        except Exception:  # SyntaxError: another format; OSError, ValueError, ...: a damaged header
+            continue
+    else:
+        raise DamagedImage(name, f"not an image in any of the formats {', '.join(FORMATS)}")
+    with image:
+        _check_size(image.width, image.height, name, max_pixels, len(data))
+        return to_rgb(image, name)
 
 
 class PlainJpeg:
     """A JPEG file whose header has been read and whose pixels have not, so that they are decoded only as needed.
 
-    It is 8-bit RGB or greyscale, upright and not cut off; `open_image` makes one of such files alone. Its pixels are
-    those of `decode_image`, bit by bit; but what is wrong below the rows that are decoded goes unnoticed.
+    It is 8-bit RGB or greyscale, upright and not cut off; `open_image` makes one of such files alone.
 
     Attributes:
       shape: height and width in pixels.
     """
 
-    def __init__(self, data: bytes, name: str, shape: tuple[int, int], height_at: int | None, shrinks: bool):
-        self._data, self._name, self._height_at, self._shrinks = data, name, height_at, shrinks
-        self.shape = shape
+    def __init__(self, data: bytes, name: str, header: "_Header"):
+        self._data, self._name, self._header = data, name, header
+        self.shape = header.height, header.width
 
     def decode(self, bottom: int | None = None, factor: int = 1) -> tuple[np.ndarray, int]:
         """Decodes the rows above `bottom`, shrunk by `factor`. Releases the GIL.
@@ -99,86 +241,152 @@ class PlainJpeg:
         Raises:
           DamagedImage: as `decode_image`.
         """
-        data, (height, width) = self._data, self.shape
-        factor = factor if self._shrinks else 1
-        if bottom is not None and self._height_at is not None:
+        data, height, header = self._data, self.shape[0], self._header
+        factor = factor if header.shrinks else 1
+        if bottom is not None and header.rows_in_order:
             # A JPEG is stored from top to bottom: with a smaller height in its header the decoder stops there. Two
             # rows more, because colour, which is stored at half the resolution, is interpolated between rows.
             height = min(height, bottom + 2 * factor)
-            at = self._height_at
+            at = header.height_at
             data = b"".join((memoryview(data)[:at], struct.pack(">H", height), memoryview(data)[at + 2 :]))
-        smallest = {} if factor == 1 else {"min_height": -(-height // factor), "min_width": -(-width // factor)}
-        try:
-            # What follows the last row is superfluous to the decoder: not an error here.
-            strict = height == self.shape[0]
-            pixels = simplejpeg.decode_jpeg(data, min_factor=factor, strict=strict, **smallest)
-        except ValueError:  # Pillow is the judge of what is damaged
-            return decode_image(self._data, self._name), 1
-        return pixels, factor
+        pixels = np.empty((-(-height // factor), -(-self.shape[1] // factor), 3), np.uint8)
+        if _fill(pixels, data, factor):
+            return pixels, factor
+        if header.rows_in_order:  # an error behind the scan is none of the pixels, whichever rows are wanted
+            end = _MARKER_IN_SCAN.search(data, header.scan_at).start()
+            if _fill(pixels, data[:end] + b"\xff\xd9", factor):
+                return pixels, factor
+        # Pillow reads unusual samplings too, or says what is wrong.
+        return _decode_by_pillow(header.without_metadata(self._data), self._name, math.prod(self.shape)), 1
 
 
-def open_image(data: bytes, name: str) -> PlainJpeg | np.ndarray:
-    """Reads the header of a plain JPEG, decodes every other image at once; arguments and errors as `decode_image`."""
+def _fill(pixels: np.ndarray, data: bytes, factor: int) -> bool:
+    """Decodes a JPEG, shrunk by `factor`, into `pixels`; returns whether all rows were decoded."""
+    unwritten = _UNWRITTEN[: 3 * pixels.shape[1]]
+    pixels[-1] = unwritten.reshape(-1, 3)
+    smallest = {} if factor == 1 else {"min_height": pixels.shape[0], "min_width": pixels.shape[1]}
     try:
-        plain = _plain_jpeg(data, name)
-    except (struct.error, IndexError):
-        plain = None
-    return decode_image(data, name) if plain is None else plain
+        # Strict, it would refuse what follows the last row. Not strict, it goes on after a corrupt block, as Pillow
+        # does; but of an error it says nothing, and leaves the rows as they are.
+        simplejpeg.decode_jpeg(data, min_factor=factor, strict=False, buffer=pixels, **smallest)
+    except ValueError:
+        return False
+    return not np.array_equal(pixels[-1].reshape(-1), unwritten)
 
 
 # Markers of ITU-T T.81, table B.1.
 _START_OF_FRAME = range(0xFFC0, 0xFFD0)  # but for the three that are no frames
 _NO_FRAME = (0xFFC4, 0xFFC8, 0xFFCC)
+# By the frame's marker the least bits of a block of 8 x 8 pixels: a code is at least a bit long, and a block has
+# one for its first coefficient and, in a sequential scan, at least one for the others.
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xFFC0, 0xFFC1, 0xFFC2
-_END_OF_IMAGE, _START_OF_SCAN, _APP1 = 0xFFD9, 0xFFDA, 0xFFE1
+_BLOCK_BITS = {_BASELINE: 2, _EXTENDED: 2, _PROGRESSIVE: 1}
+_START_OF_SCAN, _APP0, _APP1, _APP14, _APP15, _COMMENT = 0xFFDA, 0xFFE0, 0xFFE1, 0xFFEE, 0xFFEF, 0xFFFE
+_FILL = 0xFFFF
+_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not a byte 0xFF, a restart or filling
+_LONGEST_SIDE = 65500  # JPEG_MAX_DIMENSION of libjpeg (jmorecfg.h)
+_UNWRITTEN = np.random.default_rng(0).integers(0, 256, 3 * _LONGEST_SIDE, np.uint8)  # of a row
+_USUAL_SCANS = 64  # at the most (our choice; jpegtran's progressive files have 10)
 
 
-def _plain_jpeg(data: bytes, name: str) -> PlainJpeg | None:
-    """Walks through the segments of a JPEG's header; None for whatever is not plain or not understood."""
+@dataclasses.dataclass
+class _Header:
+    """What stands before the pixels of a JPEG.
+
+    Attributes:
+      height: in pixels.
+      width: in pixels.
+      height_at: where the height stands.
+      pixels_at_most: that so long a file can hold.
+      is_plain: whether it is what `PlainJpeg` says.
+      shrinks: whether all colour is stored at the same resolution, or at half of it in both directions.
+      rows_in_order: whether rows are stored once, one after another.
+      scan_at: where the data of the first scan begin.
+      metadata: where segments begin and end that do not bear upon the pixels.
+    """
+
+    height: int
+    width: int
+    height_at: int
+    pixels_at_most: int
+    is_plain: bool
+    shrinks: bool
+    rows_in_order: bool
+    scan_at: int
+    metadata: list[tuple[int, int]]
+
+    def without_metadata(self, data: bytes) -> bytes:
+        """The file without `metadata`, for which, where they are odd, Pillow refuses it."""
+        kept, start = [], 0
+        for begin, end in self.metadata:
+            kept.append(data[start:begin])
+            start = end
+        return b"".join([*kept, data[start:]]) if kept else data
+
+
+def _read_header(data: bytes) -> _Header | None:
+    """Walks through the segments of a JPEG's header; None of another file, and of a header that is not understood."""
     if data[:2] != b"\xff\xd8":
         return None
-    at, frame = 2, None
-    while True:
-        marker, length = struct.unpack_from(">HH", data, at)
-        if marker in _START_OF_FRAME and marker not in _NO_FRAME:
-            precision, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
-            if marker not in (_BASELINE, _EXTENDED, _PROGRESSIVE) or precision != 8 or components not in (1, 3):
-                return None
-            # Pillow has the last word on bombs; a height of 0 is given after the first scan.
-            if not 0 < height * width <= Image.MAX_IMAGE_PIXELS:
-                return None
-            # Colour that is stored at half the width alone (4:2:2) would be shrunk twice.
-            shrinks = components == 1 or data[at + 11] in (0x11, 0x22)
-            frame = marker, at + 5, components, shrinks
-        elif marker == _START_OF_SCAN:
-            break
-        elif marker < 0xFFC0 or (marker == _APP1 and not _is_upright(data)):
-            return None
-        at += 2 + length
-    # Within a scan no other bytes look like the end of the image, so a truncated file does not have it.
-    if frame is None or data.rfind(b"\xff\xd9", at) < 0:
-        return None
-    kind, height_at, components, shrinks = frame
-    # Rows can be left out where they are stored once, one after another: in a single scan of all components.
-    in_order = kind != _PROGRESSIVE and data[at + 4] == components
-    return PlainJpeg(data, name, (height, width), height_at if in_order else None, shrinks)
-
-
-def _is_upright(data: bytes) -> bool:
-    """Whether EXIF and XMP tell no orientation but the usual one."""
+    at, frame, upright, metadata = 2, None, True, []
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-    except Exception:  # on damaged files Pillow raises OSError, SyntaxError, ValueError, struct.error, ...
-        return False
+        while True:
+            marker, length = struct.unpack_from(">HH", data, at)
+            body = data[at + 4 : at + 2 + length]
+            if marker == _FILL:
+                length = -1
+            elif marker == _START_OF_SCAN:
+                break
+            elif marker in _START_OF_FRAME and marker not in _NO_FRAME:
+                frame, frame_at = (marker, *struct.unpack_from(">BHHB", body)), at
+                # Colour that is stored at half the width alone (4:2:2) would be shrunk twice.
+                shrinks = frame[4] == 1 or body[7] in (0x11, 0x22)
+            elif marker == _APP1:
+                upright = upright and _is_upright(body)
+            elif _APP0 <= marker <= _APP15 or marker == _COMMENT:
+                # libjpeg reads no others, and these two from that length on (jdmarker.c).
+                if not (marker == _APP0 and body[:5] == b"JFIF\0" and len(body) >= 14) and not (
+                    marker == _APP14 and body[:5] == b"Adobe" and len(body) >= 12
+                ):
+                    metadata.append((at, at + 2 + length))
+            elif marker < _START_OF_FRAME.start:
+                return None
+            at += 2 + length
+        kind, precision, height, width, components = frame
+        in_one_scan = data[at + 4] == components
+    except (struct.error, IndexError, TypeError):  # cut off, or without a frame
+        return None
+    if kind not in _BLOCK_BITS or not (height and width):  # a height of 0 is given after the first scan
+        return None
+    # Progressive files have all rows in each scan, others may have a scan for each colour.
+    rows_in_order = kind != _PROGRESSIVE and in_one_scan
+    # Each scan goes over all pixels, however few bytes it has: more scans than are usual count as more pixels.
+    passes = 1 if rows_in_order else max(1, data.count(b"\xff\xda", at) / _USUAL_SCANS)
+    return _Header(
+        height=height,
+        width=width,
+        height_at=frame_at + 5,
+        pixels_at_most=int(64 * 8 * len(data) / _BLOCK_BITS[kind] / passes),
+        is_plain=precision == 8
+        and components in (1, 3)
+        and max(height, width) <= _LONGEST_SIDE
+        and upright
+        # Within a scan no other bytes look like the end of the image, so a truncated file does not have it.
+        and data.rfind(b"\xff\xd9", at + 2 + length) >= 0,
+        shrinks=shrinks,
+        rows_in_order=rows_in_order,
+        scan_at=at + 2 + length,
+        metadata=metadata,
+    )
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined white")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Image.convert would clip all above 255 to white. 65535 / 257 = 255 exactly; adding 128 rounds to nearest.
-        grey = np.clip(np.asarray(image), 0, 65535).astype(np.int32)
-        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
-    image.info.pop("transparency", None)  # Image.convert warns of a palette with alpha when it drops it
-    return np.array(image.convert("RGB"))
+def _is_upright(segment: bytes) -> bool:
+    """Whether EXIF or XMP, the content of an APP1 segment, tells no orientation but the usual one."""
+    if segment.startswith(b"Exif\0\0"):
+        exif = Image.Exif()
+        try:
+            exif.load(segment)
+            return exif.get(ExifTags.Base.Orientation, 1) == 1
+        except Exception:  # on damaged blocks Pillow raises SyntaxError, ValueError, struct.error, ...
+            return False
+    return re.search(rb'tiff:Orientation(="|>)[02-9]', segment) is None

@@ -20,11 +20,12 @@ import numpy as np
 from absl import flags
 
 from inception_jax.data import crops
-from inception_jax.data.decoding import DamagedImage, PlainJpeg, open_image
+from inception_jax.data.decoding import MAX_PIXELS, DamagedImage, PlainJpeg, open_image
 from inception_jax.errors import UserError, choose
 from inception_jax.runtime import available_cores
 
 Batch = dict[str, np.ndarray]
+_PATIENCE = 3.0  # seconds that what is being decoded may still take once nobody waits for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Geometry:
         'square': the same within the central square (AlexNet); 'central': that of evaluation.
       scale: length of the shorter side before a training crop 'scale' or 'square', (least, most).
       interpolation: of random training crops: 'bilinear', or 'mixed': one of `crops.METHODS` for each image.
+      max_pixels: an image of more counts as damaged.
 
     Raises:
       UserError: there is no such crop or interpolation, or a window of `size` does not fit into the least scale.
@@ -52,6 +54,7 @@ class Geometry:
     crop: str = "area"
     scale: tuple[int, int] = (256, 256)
     interpolation: str = "bilinear"
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self):
         choose("crop", self.crop, dict.fromkeys(("area", "scale", "square", "central")))
@@ -177,7 +180,7 @@ def train_batches(
             index = int(_order(len(source), seed, epoch)[place])
             while True:
                 try:
-                    image, labels[slot] = read_image(source, index)
+                    image, labels[slot] = read_image(source, index, geometry.max_pixels)
                     geometry.train_crop(image, rng, images[slot])
                     break
                 except DamagedImage as error:
@@ -214,7 +217,7 @@ def eval_batches(
         mask = real.copy()
         for slot in np.flatnonzero(real):
             try:
-                image, labels[slot] = read_image(source, int(places[slot]))
+                image, labels[slot] = read_image(source, int(places[slot]), geometry.max_pixels)
                 geometry.eval_crop(image, images[slot])
             except DamagedImage as error:
                 damaged.append(error)
@@ -262,12 +265,21 @@ def _order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(np.arange(count, dtype=np.uint32))
 
 
-def read_image(source, index: int) -> tuple[np.ndarray | PlainJpeg, int]:
+def read_image(source, index: int, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray | PlainJpeg, int]:
     """Returns an image, decoded no further than needed, and its label; or raises DamagedImage."""
     if not hasattr(source, "encoded"):
         return source[index]
     data, label = source.encoded(index)
-    return open_image(data, source.name(index)), label
+    return open_image(data, source.name(index), max_pixels), label
+
+
+def whole_image(source, index: int, max_pixels: int) -> np.ndarray | None:
+    """Returns an image for a person to see, uint8 [H, W, 3]; None if it is damaged."""
+    try:
+        image, _ = read_image(source, index, max_pixels)
+        return image.decode()[0] if isinstance(image, PlainJpeg) else image
+    except DamagedImage:
+        return None
 
 
 def in_order(
@@ -298,7 +310,10 @@ def in_order(
                 damage.add(image)
             yield batch
     finally:
-        batches.close()
+        # Not without end: a thread may be reading what never comes, from a file system that hangs.
+        closing = threading.Thread(target=batches.close, daemon=True)
+        closing.start()
+        closing.join(_PATIENCE)
 
 
 def _leave_shared_memory(loaded: tuple[Batch, list[DamagedImage]]) -> tuple[Batch, list[DamagedImage]]:

@@ -5,16 +5,21 @@ import os
 import re
 import textwrap
 import zlib
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
-from inception_jax.data.decoding import IMAGE_SUFFIXES, DamagedImage, decode_image
+from inception_jax.data.decoding import IMAGE_SUFFIXES, decode_image, read_file
+from inception_jax.data.tfds_directory import default_directory, expanded
 from inception_jax.errors import UserError
+from inception_jax.names import check_utf8, readable, text_of
 
 
 class Source(Protocol):
     """Labelled images by index: what `open_source` returns. Safe to read from many threads, and picklable.
+
+    Names, of classes and of images, are texts of `names.readable`: the same in every locale.
 
     A source whose images are files has another method, `encoded(index) -> (bytes, label)`, which returns the content of
     the file or raises DamagedImage. Where it is there the loader takes it, so as to decode no more than it needs.
@@ -106,8 +111,9 @@ class Subset:
 class FolderSource:
     """The images in ROOT/SPLIT/CLASS/, at any depth.
 
-    A label is the index of the class directory among the sorted names of all. Images are those files whose suffix is in
-    IMAGE_SUFFIXES (in any case), sorted by class and path; hidden files and directories are ignored.
+    A label is the index of the class directory among the sorted names of all, see `names.readable`. Images are those
+    files whose suffix is in IMAGE_SUFFIXES (in any case), sorted by class and path; hidden files and directories are
+    ignored.
     """
 
     def __init__(self, root: str, split: str):
@@ -123,8 +129,9 @@ class FolderSource:
                 f"{self._root} has no directory for the split {split!r}; the directories there are: {splits}"
             )
 
-        self.class_names = tuple(_directories(directory))
-        images = [_images_below(os.path.join(directory, name)) for name in self.class_names]
+        classes = _classes(directory)
+        self.class_names = tuple(classes)
+        images = [image_files(os.path.join(directory, name), _raise) for name in classes.values()]
         if not any(images):
             raise UserError(
                 f"{directory} has no images: they are looked for in {os.path.join(directory, 'CLASS', '*.jpg')}"
@@ -149,20 +156,16 @@ class FolderSource:
 
     def encoded(self, index: int) -> tuple[bytes, int]:
         """Returns the content of the image's file, and its label; raises DamagedImage if it cannot be read."""
-        try:
-            with open(os.path.join(self._root, self._paths[index]), "rb") as file:
-                data = file.read()
-        except OSError as error:  # a broken link, no permission
-            raise DamagedImage(self.name(index), error.strerror or str(error)) from None
+        data = read_file(os.path.join(self._root, self._paths[index]), self.name(index))
         return data, int(self._labels[index])
 
     def name(self, index: int) -> str:
         """The image's path below the root."""
-        return self._paths[index]
+        return readable(text_of(self._paths[index]))
 
     def file_name(self, index: int) -> str:
         """The last part of the path."""
-        return os.path.basename(self._paths[index])
+        return os.path.basename(self.name(index))
 
     @property
     def fingerprint(self) -> str:
@@ -174,7 +177,7 @@ class FolderSource:
             except OSError:  # a broken link
                 status = None
             known = status and (status.st_size, status.st_mtime_ns)
-            checksum = zlib.crc32(repr((path, known)).encode(), checksum)
+            checksum = zlib.crc32(repr((text_of(path), known)).encode(), checksum)
         return f"folder of {len(self)}, {checksum:08x}"
 
 
@@ -222,7 +225,7 @@ class TFDSSource:
             )
         if not isinstance(label, tfds.features.ClassLabel):
             raise UserError(f"dataset {name!r} cannot be used: it has no feature 'label' that holds a class")
-        self.class_names = tuple(label.names)
+        self.class_names = tuple(map(readable, label.names))
 
         # Raw bytes: decode_image is thread-safe, treats every source alike, and says which image is damaged.
         skip = {
@@ -278,13 +281,15 @@ def _tfds_builder(name: str, data_dir: str):
         from inception_jax.data.glyphs import prepared_glyphs
 
         return prepared_glyphs(glyphs[1], data_dir)
+    root = expanded(data_dir or default_directory()).rstrip("/")
+    check_utf8(root)
     import tensorflow_datasets as tfds
 
     try:
         # NAME[/CONFIG][:VERSION] only: community namespaces (kubric:movi_a) are looked up on the network.
         if not re.fullmatch(r"\w+(/[^:]+)?(:[\d.*]+)?", name):
             raise tfds.core.DatasetNotFoundError
-        builder = tfds.builder(name, data_dir=data_dir or None)
+        builder = tfds.builder(name, data_dir=root)
     except tfds.core.DatasetNotFoundError:
         known = {"folder", "synthetic", "digits", "glyphs", *tfds.list_builders(with_community_datasets=False)}
         nearest = difflib.get_close_matches(re.split("[/:]", name)[0].lower(), known)
@@ -295,7 +300,6 @@ def _tfds_builder(name: str, data_dir: str):
         reason = textwrap.shorten(str(error).rpartition('": ')[2], 300)  # without "Failed to construct ..."
         raise UserError(f"TFDS cannot open {name!r}: {reason}") from None
 
-    root = os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR).rstrip("/")
     if not (builder.data_path / "dataset_info.json").exists():
         manual = ""
         if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
@@ -321,23 +325,51 @@ def _prepare_command(name: str, data_dir: str) -> str:
     )
 
 
+def _classes(parent: str) -> dict[str, str]:
+    """The class directories by their classes' names, in the order of the names."""
+    classes: dict[str, str] = {}
+    for directory in _directories(parent):
+        name = readable(text_of(directory))
+        if name in classes:  # as macOS and Linux write it; merged, images that were copied twice would go unnoticed
+            both = " and ".join(sorted(ascii(text_of(one)) for one in (classes[name], directory)))
+            raise UserError(f"{parent} has two directories of the class {name!r}, {both}: move the images into one")
+        classes[name] = directory
+    return dict(sorted(classes.items()))
+
+
 def _directories(parent: str) -> list[str]:
     return sorted(entry.name for entry in os.scandir(parent) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images_below(directory: str) -> list[str]:
-    def fail(error: OSError):  # os.walk would pass over a directory that it cannot read
-        raise error
+def image_files(directory: str, fail: Callable[[OSError], None]) -> list[str]:
+    """The images below a directory, at any depth: paths in order.
 
-    images = []
-    for parent, directories, files in os.walk(directory, onerror=fail):
-        directories[:] = [name for name in directories if not name.startswith(".")]
-        images += [
-            os.path.join(parent, name)
-            for name in files
-            if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
-        ]
+    They are told by their suffix. Hidden ones are left out, and what is no file, for instance a pipe, which may never
+    end; a broken link stands for an image, a damaged one.
+
+    Args:
+      directory: where to look.
+      fail: called with what went wrong for each directory that cannot be read.
+    """
+    images, directories = [], [directory]
+    while directories:
+        try:
+            entries = list(os.scandir(directories.pop()))
+        except OSError as error:
+            fail(error)
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(entry.path)
+            elif entry.name.lower().endswith(IMAGE_SUFFIXES) and (entry.is_file() or not os.path.exists(entry.path)):
+                images.append(entry.path)
     return sorted(images)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _first_few(names: list[str], few: int = 5) -> str:

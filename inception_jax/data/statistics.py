@@ -17,9 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 from inception_jax.data import crops, loader
-from inception_jax.data.decoding import DamagedImage
+from inception_jax.data.decoding import MAX_PIXELS, DamagedImage
 from inception_jax.data.loader import DamageReport, Geometry
+from inception_jax.data.tfds_directory import default_directory
 from inception_jax.errors import UserError
+from inception_jax.names import text_of
+from inception_jax.runtime import cache_directory
 
 # pylearn2/scripts/datasets/make_cifar10_gcn_whitened.py, which made the images of Maxout networks, Network in Network
 # and All-CNN: CIFAR10(gcn=55.) and ZCA() of pylearn2/datasets/preprocessing.py, whose filter_bias is 0.1.
@@ -38,6 +41,7 @@ def colour_statistics(
     threads: int = 0,
     progress: Callable[[int], None] | None = None,
     damage: DamageReport | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> dict[str, np.ndarray]:
     """Principal components of the colours of all pixels, for AlexNet's noise, and their mean.
 
@@ -53,6 +57,7 @@ def colour_statistics(
       threads: that decode at once; 0: one for each core.
       progress: is called with the number of images of each part that is done.
       damage: an empty report, where damaged images, which are skipped, are noted.
+      max_pixels: an image of more counts as damaged.
 
     Returns:
       All float32, channels in the order red, green, blue, on the scale 0 to 255:
@@ -71,7 +76,7 @@ def colour_statistics(
         total, products = np.zeros(3, np.int64), np.zeros((3, 3), np.int64)
         for index in indices:
             try:
-                image, _ = loader.read_image(source, index)
+                image, _ = loader.read_image(source, index, max_pixels)
                 crops.resize_and_central_crop(image, size, size, out=square)
             except DamagedImage as error:
                 damaged.append(error)
@@ -261,7 +266,7 @@ def fitted(
 ) -> tuple[dict[str, np.ndarray], Path]:
     """Returns the statistics of one kind, and the file in which they are kept; arguments as `training_statistics`.
 
-    The file is below $XDG_CACHE_HOME or ~/.cache. Its name tells by a hash of which data set it is and how it was
+    The file is below `runtime.cache_directory`. Its name tells by a hash of which data set it is and how it was
     fitted; that images were exchanged for others, as many, in the same place, is not noticed. One that is damaged is
     written anew. Processes that fit at once do no harm: each replaces the file as a whole.
 
@@ -269,7 +274,7 @@ def fitted(
       kind: 'colour' or 'whitening', the function of that name.
       force: fit even if there is a file.
     """
-    directory = directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"  # TFDS's default
+    directory = os.path.abspath(os.path.expanduser(directory or default_directory()))
     arguments = {"resize": geometry.resize}
     if kind == "whitening":
         arguments |= {"size": geometry.size, "channels": channels}
@@ -278,14 +283,13 @@ def fitted(
         "kind": kind,
         "name": name,
         "split": split,
-        "directory": os.path.abspath(os.path.expanduser(directory)),
+        "directory": text_of(directory),
         "images": len(source),
         "classes": source.class_names,
         **arguments,
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = home / "inception_jax" / "statistics" / f"{re.sub('[^A-Za-z0-9]+', '_', name)}-{kind}-{digest}.npz"
+    path = cache_directory() / "statistics" / f"{re.sub('[^A-Za-z0-9]+', '_', name)}-{kind}-{digest}.npz"
     if not force and (kept := _load(path)) is not None:
         return kept, path
 
@@ -293,7 +297,7 @@ def fitted(
     start, damage = time.perf_counter(), DamageReport(source)
     with tqdm(total=len(source), unit=" images", disable=None) as bar:  # None: on a terminal only
         if kind == "colour":
-            arrays = colour_statistics(source, geometry.resize, threads, bar.update, damage)
+            arrays = colour_statistics(source, geometry.resize, threads, bar.update, damage, geometry.max_pixels)
         else:
             arrays = whitening_statistics(source, geometry, channels, threads, bar.update, damage)
     if damage:
@@ -302,7 +306,7 @@ def fitted(
     try:
         _save(path, arrays)
         say(f"{took}, kept in {path}")
-    except OSError as error:  # a home directory that cannot be written to is no reason to stop
+    except OSError as error:  # a full disk is no reason to stop
         say(f"{took}, not kept: {error}")
     return arrays, path
 

@@ -11,6 +11,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import flax
 import jax
@@ -19,13 +20,13 @@ import numpy as np
 from PIL import Image
 
 from inception_jax.data.augment import Preprocessing
-from inception_jax.data.decoding import DamagedImage, PlainJpeg, open_image
+from inception_jax.data.decoding import PlainJpeg, array_to_rgb, open_image, read_file, to_rgb
 from inception_jax.data.loader import Geometry
 from inception_jax.errors import UserError, choose
 from inception_jax.models import create_model, options_of
 from inception_jax.models.network import Network
 
-Picture = np.ndarray | Image.Image | str | os.PathLike
+Picture = np.ndarray | Image.Image | str | os.PathLike | bytes | BinaryIO
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # the same only as itself, so that it can be hashed
@@ -90,29 +91,31 @@ class Classifier:
         """Names of the layers, which `features` takes."""
         return tuple(name for name, _ in self.model.layers)
 
-    def predict(self, images: Iterable[Picture], batch_size: int = 32) -> np.ndarray:
+    def predict(self, images: Picture | Iterable[Picture], batch_size: int = 32) -> np.ndarray:
         """Classifies images by the network's evaluation crop.
 
         Args:
-          images: uint8 arrays [H, W, 3], of any sizes, PIL's images, or paths of files.
+          images: of any sizes, or a single one. An image is a path, the content of a file as bytes or as a file object,
+            a PIL image, or an array: uint8, uint16 or bool, [H, W] or [H, W, 1 to 4]. All are converted alike, see
+            `decoding.to_rgb`.
           batch_size: images that the network sees at once.
 
         Returns:
-          Probabilities, float32 [N, K].
+          Probabilities, float32 [N, K]; N is 1 for a single image.
 
         Raises:
-          UserError: an array is no image.
-          DamagedImage: a file is not there, or cannot be decoded.
+          UserError: there is something that is no image, or the batch size is less than 1.
+          DamagedImage: a file is not there, or an image cannot be decoded.
         """
         logits = [self.run(crops, self.end_points[-1])[0][:n] for crops, n in self._batches(images, batch_size)]
         return softmax(np.concatenate(logits)) if logits else np.zeros((0, len(self.class_names)), np.float32)
 
-    def features(self, images: Iterable[Picture], end_point: str, batch_size: int = 32) -> np.ndarray:
+    def features(self, images: Picture | Iterable[Picture], end_point: str, batch_size: int = 32) -> np.ndarray:
         """The output of a layer for the evaluation crop of images, float32 [N, ...]; arguments as `predict`.
 
         Raises:
-          UserError: there is no such layer, or an array is no image.
-          DamagedImage: a file is not there, or cannot be decoded.
+          UserError: there is no such layer; and as `predict`.
+          DamagedImage: as `predict`.
         """
         choose("end point", end_point, dict.fromkeys(self.end_points))
         outputs = [self.run(crops, end_point)[0][:n] for crops, n in self._batches(images, batch_size)]
@@ -145,10 +148,12 @@ class Classifier:
         self.geometry.eval_crop(image, out)
         return out
 
-    def _batches(self, images: Iterable[Picture], batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+    def _batches(self, images: Picture | Iterable[Picture], batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size} must be 1 or more")
         crops = []
-        for image in images:
-            crops.append(self.crop(read_picture(image)))
+        for place, image in enumerate([images] if _is_one(images) else images):
+            crops.append(self.crop(read_picture(image, self.geometry.max_pixels, f"images[{place}]")))
             if len(crops) == batch_size:
                 yield np.stack(crops), batch_size
                 crops = []
@@ -157,24 +162,40 @@ class Classifier:
             yield np.stack(crops + crops[:1] * (batch_size - count)), count
 
 
-def read_picture(image: Picture) -> np.ndarray | PlainJpeg:
+_PATHS = str | os.PathLike
+_BYTES = bytes | bytearray | memoryview
+
+
+def _is_one(images: Picture | Iterable[Picture]) -> bool:
+    """Whether it is a single image: a string is a path and not its letters, a file an image and not its lines."""
+    if hasattr(images, "__array__"):
+        return np.ndim(images) < 4
+    return isinstance(images, _PATHS | _BYTES) or hasattr(images, "read") or not isinstance(images, Iterable)
+
+
+def read_picture(image: Picture, max_pixels: int, name: str) -> np.ndarray | PlainJpeg:
     """Reads what `Classifier.predict` takes, decoded no further than needed.
 
+    Args:
+      image: see there.
+      max_pixels: a file of more pixels counts as damaged.
+      name: what to call the image in an error, if it has no path.
+
     Raises:
-      UserError: the array is no image.
+      UserError: it is no image.
       DamagedImage: there is no such file, or it cannot be decoded.
     """
     if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB"))
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise UserError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
-        return image
-    try:
-        data = Path(image).read_bytes()
-    except OSError as error:
-        raise DamagedImage(str(image), error.strerror or str(error)) from None
-    return open_image(data, str(image))
+        return to_rgb(image, getattr(image, "filename", "") or name)
+    if hasattr(image, "__array__"):
+        return array_to_rgb(np.asarray(image), name)
+    if isinstance(image, _PATHS):
+        return open_image(read_file(image, str(image)), str(image), max_pixels)
+    if hasattr(image, "read"):
+        image, name = image.read(), getattr(image, "name", name)
+    if not isinstance(image, _BYTES):
+        raise UserError(f"{name} is a {type(image).__name__}, which is no image: give an array, a PIL image or a path")
+    return open_image(bytes(image), str(name), max_pixels)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ _CONFUSED_PAIRS = 20
 _HEAT_MAP_SIDE = 250  # pixels, fewer than a phone has, so that none is lost; beyond it one stands for several classes
 _CRISP_SIDE = 64  # pixels; images up to here are shown pixel by pixel
 _THUMBNAIL_SIDE = 160  # pixels
+_GREY = np.full((1, 1, 3), 128, np.uint8)  # in place of an image that cannot be shown
 
 # The colours of both schemes by the name of their CSS variable. Those of `LIGHT`
 # differ from each other: `_inline_svg` finds them by value.
@@ -178,16 +179,18 @@ class Sample:
     """One test image with its prediction.
 
     Attributes:
-      image: uint8 [H, W, 3].
+      image: uint8 [H, W, 3]; None if it cannot be shown.
       label: the index of the true class.
       predicted: class indices, the most probable first; one to five of them.
       probabilities: float, one for each entry of `predicted`.
+      name: of the image, shown where the image cannot be.
     """
 
-    image: np.ndarray
+    image: np.ndarray | None
     label: int
     predicted: tuple[int, ...]
     probabilities: tuple[float, ...]
+    name: str = ""
 
 
 def write_page(
@@ -253,7 +256,8 @@ def _replace(path: str | os.PathLike[str], page: str) -> None:
     # Not tempfile: its files are readable by their owner only, and os.replace would keep that.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(page, encoding="utf-8")
+        # A path in it, for instance of a command, may be no text.
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -430,7 +434,10 @@ def samples_section(heading: str, samples: Sequence[Sample], class_names: Sequen
             kind, caption = "sample wrong", f"<b>✗ {guess}</b> {share}<br>true: {true}"
             if sample.label in sample.predicted:
                 caption += f" <span>{percent(sample.probabilities[sample.predicted.index(sample.label)])}</span>"
-        figures.append(picture(kind, sample.image, f"Image of class {true}, predicted {guess}", caption))
+        image = sample.image
+        if image is None:
+            image, caption = _GREY, f"{caption}<br><span>{html.escape(sample.name)} cannot be shown</span>"
+        figures.append(picture(kind, image, f"Image of class {true}, predicted {guess}", caption))
     note = f"{plural(len(samples), 'image')}, {errors} of them predicted wrong (✗)." if samples else "No images."
     return section(heading, note, f'<div class="samples">\n{"".join(figures)}</div>')
 

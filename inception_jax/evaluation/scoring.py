@@ -90,7 +90,7 @@ class Scorer:
           batch_size: windows that these together see at once, about.
           outputs: int [K], the network's output for each class of the labels.
         """
-        self.classes = len(outputs)
+        self.classes, self.max_pixels = len(outputs), classifier.geometry.max_pixels
         self._classifier, self._parallel, self._outputs = classifier, parallel, outputs
         self._step = max(1, batch_size // parallel.device_count)
         self._variables = parallel.replicate(classifier.variables)
@@ -284,7 +284,7 @@ def score(
 
     def load(number: int):
         try:
-            image, label = loader.read_image(source, positions[number])
+            image, label = loader.read_image(source, positions[number], scorer.max_pixels)
             return (label, protocol.canvases(image)), []
         except DamagedImage as error:
             return (-1, error), [error]

@@ -1,8 +1,10 @@
+import contextlib
 import io
 import json
 import os
 import pickle
 import re
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -230,7 +232,7 @@ class TestTFDS:
         assert "\n" not in message
 
     def test_default_data_dir(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "default"))
+        monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "default"))
         with pytest.raises(UserError, match="default"):
             open_source("mnist", "train")
 
@@ -302,6 +304,27 @@ class TestFolder:
         source = open_source("folder", "train", str(tmp_path / "subset"))
         assert source.class_names == ("cat", "emu")
         assert source[1][0][0, 0, 0] == 2
+
+    def test_names_as_macos_and_as_linux_write_them_are_the_same(self, tmp_path):
+        root = write(
+            tmp_path, "train/caf\u00e9/1.png", "train/caff/1.png", "val/cafe\u0301/e\u0301.png", "val/caff/1.png"
+        )
+        train, val = (open_source("folder", split, root) for split in ("train", "val"))
+        check_same_classes(train, val)
+        assert train.class_names == val.class_names == ("caff", "caf\u00e9")  # val's directories are in another order
+        assert (val.name(1), val.file_name(1), val[1][1]) == ("val/caf\u00e9/\u00e9.png", "\u00e9.png", 1)
+        write(tmp_path, "val/caf\u00e9/1.png")
+        message = (
+            f"{root}/val has two directories of the class 'caf\u00e9', 'caf\\xe9' and 'cafe\\u0301': move the images"
+        )
+        with pytest.raises(UserError, match=re.escape(message)):
+            open_source("folder", "val", root)
+
+    def test_names_that_are_no_text(self, tmp_path):
+        source = open_source("folder", "train", write(tmp_path, "train/a/1.png", "train/caf\udce9/\udcff.png"))
+        assert source.class_names == ("a", "caf\\xe9")
+        assert (source.name(1), source.file_name(1)) == ("train/caf\\xe9/\\xff.png", "\\xff.png")
+        assert source[1][1] == 1
 
     def test_many_threads_and_processes(self, tmp_path):
         source = open_source("folder", "train", write(tmp_path, *(f"train/{i % 2}/{i:02}.png" for i in range(60))))
@@ -387,6 +410,18 @@ class TestSameClasses:
         evaluation = open_source("folder", "val", write(tmp_path, "val/cat/1.jpg", "val/dog/1.jpg"))
         with pytest.raises(UserError, match="another order"):
             check_same_classes(train, evaluation)
+
+
+def test_what_is_no_file_is_no_image(tmp_path):
+    """A pipe would be read for ever."""
+    root = write(tmp_path, "train/a/1.png", "train/b/1.png", "train/b/deep/2.png")
+    os.mkfifo(tmp_path / "train" / "a" / "pipe.png")
+    (tmp_path / "train" / "a" / "link.png").symlink_to(tmp_path / "train" / "a" / "pipe.png")
+    (tmp_path / "train" / "b" / "socket.jpg").mkdir()
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind(os.path.relpath(tmp_path / "train" / "b" / "s.png"))  # its path may not be long
+        source = open_source("folder", "train", root)
+    assert [source.name(i) for i in range(len(source))] == ["train/a/1.png", "train/b/1.png", "train/b/deep/2.png"]
 
 
 def test_a_broken_link_is_a_damaged_image(tmp_path):

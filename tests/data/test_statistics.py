@@ -1,10 +1,13 @@
 import io
+import pwd
+import tempfile
 import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from inception_jax import runtime
 from inception_jax.data import loader, statistics
 from inception_jax.data.crops import resize_and_central_crop
 from inception_jax.data.decoding import DamagedImage
@@ -303,11 +306,28 @@ def test_two_at_once(cache):
 
 
 def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(cache):
-    cache.parent.parent.mkdir(exist_ok=True)
-    cache.parent.write_text("a file where the directory should be")
+    cache.parent.mkdir()
+    cache.write_text("a file where the directory should be")
     said = []
     assert len(fit(Images(photos(20)), said)) == 4
     assert "not kept: " in said[1]
+
+
+def test_without_a_home_directory_they_are_kept_for_the_process(cache, monkeypatch, capsys):
+    def no_entry(number):
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    runtime._temporary.cache_clear()
+    monkeypatch.setattr(tempfile, "tempdir", str(cache.parent.parent))
+    source = Images(photos(20))
+    fit(source, directory="")
+    fit(source, directory="")
+    assert source.reads == 40
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ~/.cache/inception_jax cannot be used (there is no home directory);")
 
 
 def test_skipped_images_are_said(cache):

@@ -1,6 +1,8 @@
 """A trained network as a library has it."""
 
 import dataclasses
+import io
+import os
 
 import jax
 import numpy as np
@@ -72,16 +74,61 @@ def test_one_pass_gives_several_layers(classifier):
     assert stem.shape == (7, 8, 8, 4)
 
 
-def test_arrays_images_and_files_are_the_same(classifier, tmp_path):
-    arrays = pictures()
-    images = [Image.fromarray(array) for array in arrays]
-    files = [tmp_path / f"{i}.png" for i in range(len(images))]
-    for image, file in zip(images, files, strict=True):
-        image.save(file)
-    expected = classifier.predict(arrays)
-    for same in (images, files, list(map(str, files)), iter(arrays)):
-        np.testing.assert_array_equal(classifier.predict(same), expected)
-    assert len(np.unique(expected[:, 0])) == len(arrays)
+def turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+# Pillow's own conversion to RGB clips 16 and 32 bits, and knows no EXIF.
+RAMP = np.linspace(0, 65535, 20 * 24).reshape(20, 24)
+FILES = {
+    "RGB.png": (pictures()[0], {}),
+    "photo.jpg": (pictures()[1], {}),
+    "turned.png": (pictures()[2], {"exif": turned()}),
+    "turned.jpg": (pictures()[2], {"exif": turned()}),
+    "grey.png": (pictures()[3][..., 0], {}),
+    "alpha.png": (np.dstack([pictures()[4], pictures()[4][..., :1]]), {}),
+    "16 bits.png": (RAMP.astype(np.uint16), {}),
+    "16 bits.tif": (RAMP.astype(np.uint16), {}),
+    "32 bits.tif": (RAMP.astype(np.int32), {}),
+}
+
+
+def test_every_way_in_gives_the_same(classifier, tmp_path):
+    seen = []
+    for name, (pixels, options) in FILES.items():
+        path = tmp_path / name
+        Image.fromarray(pixels).save(path, **options)
+        expected = classifier.predict([path])
+        with open(path, "rb") as file, Image.open(path) as image:
+            ways = [
+                str(path),
+                path.read_bytes(),
+                memoryview(path.read_bytes()),
+                file,
+                io.BytesIO(path.read_bytes()),
+                image,
+            ]
+            if not options and path.suffix == ".png":
+                ways += [pixels, jax.numpy.asarray(pixels)]
+            for way in ways:
+                np.testing.assert_array_equal(classifier.predict(iter([way])), expected, f"{name} as {type(way)}")
+        seen.append(expected)
+    assert len(np.unique(np.concatenate(seen)[:, 0])) >= len(FILES) - 2  # a turned one, and 16 bits, are there twice
+
+
+def test_a_single_image_is_one_image(classifier, tmp_path):
+    pixels = pictures()[0]
+    path = tmp_path / "cat.png"
+    Image.fromarray(pixels).save(path)
+    expected = classifier.predict([path])
+    assert expected.shape == (1, 3)
+    with open(path, "rb") as file:
+        for image in (str(path), path, path.read_bytes(), file, Image.fromarray(pixels), pixels):
+            np.testing.assert_array_equal(classifier.predict(image), expected)
+    np.testing.assert_array_equal(classifier.predict(np.stack([pixels, pixels])), np.concatenate([expected] * 2))
+    assert classifier.features(str(path), "pool").shape == (1, 1, 1, 8)
 
 
 def test_the_batch_size_does_not_matter(classifier):
@@ -98,18 +145,42 @@ def test_no_images(classifier):
 
 def test_what_is_no_image(classifier, tmp_path):
     image = pictures()[0]
-    for wrong, found in (
-        (image[..., 0], "uint8 [18, 30]"),
-        (np.zeros((18, 18, 4), np.uint8), "uint8 [18, 18, 4]"),
-        (image / np.float32(255), "float32 [18, 30, 3]"),
+    for wrong, message in (
+        (np.zeros((18, 18, 5), np.uint8), "must be an array of uint8, .*, not uint8 \\[18, 18, 5\\]"),
+        (image.astype(np.int64), "must be an array of uint8, .*, not int64 \\[18, 30, 3\\]"),
+        (np.zeros((0, 5, 3), np.uint8), "must be an array of uint8, .*, not uint8 \\[0, 5, 3\\]"),
+        (None, "is a NoneType, which is no image"),
+        (7, "is a int, which is no image"),
+        ([image], "is a list, which is no image"),
     ):
-        with pytest.raises(UserError) as error:
+        with pytest.raises(UserError, match=f"^images\\[1\\] {message}"):
             classifier.predict([image, wrong])
-        assert str(error.value) == f"an image must be uint8 [H, W, 3], not {found}"
-    with pytest.raises(DamagedImage, match="nowhere.jpg: No such file or directory"):
-        classifier.predict([tmp_path / "nowhere.jpg"])
+    for nothing in (None, 7):
+        with pytest.raises(UserError, match="which is no image"):
+            classifier.predict(nothing)
+    with pytest.raises(UserError, match="batch_size=0 must be 1 or more"):
+        classifier.predict([image], batch_size=0)
     with pytest.raises(UserError, match="end point='pool5' is not one of stem, body, pool, top"):
         classifier.features([image], "pool5")
+
+
+def test_what_cannot_be_read(classifier, tmp_path):
+    floating = Image.fromarray(np.full((20, 20), 0.5, np.float32))
+    floating.save(tmp_path / "float.tif")
+    for image in (tmp_path / "float.tif", floating, np.asarray(floating), np.zeros((20, 20, 3))):
+        with pytest.raises(DamagedImage, match="floating-point pixels have no defined white"):
+            classifier.predict([image])
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path, reason in (
+        (tmp_path / "nowhere.jpg", "No such file or directory"),
+        (tmp_path, "not a regular file"),
+        (tmp_path / "pipe.jpg", "not a regular file"),
+    ):
+        with pytest.raises(DamagedImage, match=f"^{path}: {reason}"):
+            classifier.predict([path])
+    few = dataclasses.replace(classifier, geometry=dataclasses.replace(classifier.geometry, max_pixels=399))
+    with pytest.raises(DamagedImage, match="20 x 20 pixels are more than 399"):
+        few.predict(tmp_path / "float.tif")
 
 
 def test_averaged_and_raw_weights(classifier, workdir, tiny_config, directory):

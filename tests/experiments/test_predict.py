@@ -346,7 +346,7 @@ def test_what_was_stopped_leaves_whole_json(command, images, monkeypatch):
 def test_a_closed_pipe_ends_it(command, images, monkeypatch, kind):
     reading, writing = os.pipe()
     os.close(reading)
-    with open(writing, "w") as pipe:
+    with open(writing, "w", encoding="utf-8") as pipe:
         monkeypatch.setattr(sys, "stdout", pipe)
         status, _, err = command(f"--format={kind}", images[0])
         pipe.flush()  # as at Python's end
