@@ -53,6 +53,7 @@ def get_config() -> ConfigDict:
     data.shift = 0  # normalised images are shifted by up to so many pixels, and filled with 0
     data.mixup = 0.0  # alpha of the share in which two images are mixed; 0: none
     data.cutmix = 0.0  # alpha of the share of an image that is cut out for another; with mixup: one of the two
+    data.max_pixels = 2**26  # of an image; a larger one counts as damaged
     data.threads = 0  # that decode at once, a batch each; 0: one for each core
     data.processes = -1  # over which they are spread; 0: none but this one; -1: one for every 8 cores from 16 up
 

@@ -8,6 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from experiments.command_line import MISTAKES, reason
+from inception_jax.training.config import validate
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = """
@@ -53,7 +58,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(number, arguments, tmp_path
     rest = process.stderr.read()
     assert process.wait() == 128 + number
     assert f"stopped by {number.name} after step" in rest
-    assert "the same command goes on from there" in rest
+    assert "which is saved; the same command resumes the run" in rest
     [step] = [int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()]
     assert step >= 3
 
@@ -77,7 +82,9 @@ def test_a_signal_saves_and_the_same_command_goes_on(number, arguments, tmp_path
     [
         (["--config.train.epohcs=3"], 'Did you mean "epochs" instead of "epohcs"?'),
         (["--config.trian.epochs=3"], 'Did you mean "train" instead of "trian"?'),
-        (["--config.train.epochs=many"], "could not convert string to float: 'many'"),
+        (["--config.zzz=3"], "error: the config has no key 'zzz'"),
+        (["--config.data.mean[0]=3"], "0 is not a valid index for <class 'tuple'> (in: data.mean[0])"),
+        (["--config.train.epochs=many"], "error: config.train.epochs='many': a number is wanted, such as 90 or 0.5"),
         (["--confg=3"], "Unknown command line flag 'confg'"),
         (["extra"], "'extra' is no flag"),
         (["--config=configs/gogglenet.py"], "configs/gogglenet.py"),
@@ -107,3 +114,89 @@ def test_bad_input_is_one_line(arguments):
     result = run(*arguments, "--config.data.dir=/nowhere")
     assert result.returncode == 2
     assert [line for line in result.stderr.splitlines() if line] == ["error: there is no directory /nowhere"]
+
+
+def read(*arguments, config="configs/googlenet.py:caffe"):
+    """The config that these flags give, as a command has it."""
+    values, argv = flags.FlagValues(), ["main.py", f"--config={ROOT / config}", *arguments]
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=argv)
+    values(argv)
+    validate(values.config)
+    return values.config.to_dict()
+
+
+def test_every_list_may_be_empty_or_of_one():
+    config = read(
+        "--config.optimizer.lr_multipliers=", "--config.optimizer.weight_decay_on=", "--config.init_new=",
+        "--config.optimizer.freeze=^stem", "--config.schedule.boundaries=30 Epochs",
+    )  # fmt: skip
+    optimizer = config["optimizer"]
+    assert (optimizer["lr_multipliers"], optimizer["weight_decay_on"], config["init_new"]) == ((), (), ())
+    assert (optimizer["freeze"], config["schedule"]["boundaries"]) == (("^stem",), ("30 epochs",))
+    config = read("--config.optimizer.freeze=^a", "--config.optimizer.freeze=^b", "--config.init_new=('^c', '^d')")
+    assert (config["optimizer"]["freeze"], config["init_new"]) == (("^a", "^b"), ("^c", "^d"))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "text", "value"),
+    [
+        ("train", "steps", "1e3", 1000),
+        ("train", "steps", "1000.0", 1000),
+        ("train", "batch_size", "0x10", 16),
+        ("train", "epochs", "90", 90.0),
+        ("train", "aux_weights", '{"aux1": 0.5}', {"aux1": 0.5}),
+        ("data", "flip", "False", False),
+        ("data", "mean", "127.5", (127.5,) * 3),
+        ("data", "std", "2", (2.0,) * 3),
+        ("data", "area", "(0.5, 1.0)", (0.5, 1.0)),
+        ("data", "scale", "[256, 512]", (256, 512)),
+        ("optimizer", "lr_multipliers", '("bias$",2.0)', (("bias$", 2.0),)),
+        ("optimizer", "lr_multipliers", '(("bias$",2.0),)', (("bias$", 2.0),)),
+        ("eval", "every", "1000 Steps", "1000 steps"),
+        ("model", "width", "1", 1.0),
+        ("model", "early_reduction", "2.0", 2),
+        ("model", "aux", "f", False),
+    ],
+)
+def test_how_a_value_may_be_written(section, key, text, value):
+    read_value = read(f"--config.{section}.{key}={text}")[section][key]
+    assert (read_value, type(read_value)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "wanted"),
+    [
+        ("train.epochs", "", "a number is wanted, such as 90 or 0.5"),
+        ("train.steps", "1e3+0.5", "a whole number is wanted, such as 1000"),
+        ("train.steps", "0.5", "a whole number is wanted, such as 1000"),
+        ("seed", "inf", "a whole number is wanted, such as 1000"),
+        ("model.early_reduction", "two", "a whole number is wanted, such as 1000"),
+        ("model.width", "wide: a number", "a number is wanted, such as 90 or 0.5"),
+        ("data.flip", "maybe", "true or false is wanted"),
+        ("optimizer.freeze", "^a,^b", """a list is wanted, such as "(0.5, 1.0)" or "('^conv', '^aux')\""""),
+        ("data", "digits", "keys and values are wanted, such as {'aux1': 0.3}; or one key, as in config.data.dir"),
+        (
+            "train.aux_weights",
+            "3",
+            "keys and values are wanted, such as {'aux1': 0.3}; or one key, as in config.data.dir",
+        ),
+    ],
+)
+def test_what_a_flag_is_not_is_said_with_its_key(key, text, wanted):
+    with pytest.raises(MISTAKES) as error:
+        read(f"--config.{key}={text}")
+    assert reason(error.value) == f"config.{key}={text!r}: {wanted}"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--config=configs/digits.py", "--config.seed=x"]])
+def test_help_and_a_wrong_flag_answer_without_jax(arguments):
+    lines = subprocess.run(
+        [sys.executable, "-X", "importtime", *command(*arguments)[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stderr.splitlines()
+    imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    assert "ml_collections" in imported
+    assert not imported & {"jax", "numpy", "inception_jax"}

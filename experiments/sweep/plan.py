@@ -15,11 +15,12 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments import sweeps
-from experiments.command_line import reason
+from experiments.command_line import MISTAKES, reason
 from experiments.sweeps import Sweep
 from inception_jax.errors import UserError
 from inception_jax.evaluation.protocols import NAMES
 from inception_jax.models import create_model
+from inception_jax.names import text_of
 from inception_jax.training.config import validate
 
 ROOT = Path(__file__).parents[2]
@@ -210,9 +211,8 @@ def resolve(run: Run) -> ConfigDict:
         with contextlib.chdir(ROOT):
             values(sys.argv)
             values.config.keys()  # raises if the file could not be read
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
-        said = reason(error)
-        raise UserError(f"the config has no key {said}" if re.fullmatch(r"'\w+'", said) else said) from None
+    except MISTAKES as error:
+        raise UserError(reason(error)) from None
     finally:
         sys.argv = own
     return values.config
@@ -223,9 +223,9 @@ def described(sweep: Sweep, file: Path, data: str, seeds: int, settings: Sequenc
     file = file.resolve()
     return {
         "name": file.stem if data == sweeps.DATA[0] else f"{file.stem}:{data}",
-        "file": str(file.relative_to(ROOT) if file.is_relative_to(ROOT) else file),
+        "file": text_of(str(file.relative_to(ROOT) if file.is_relative_to(ROOT) else file)),
         "data": data,
-        "settings": list(settings),
+        "settings": list(map(text_of, settings)),
         "seeds": list(range(seeds or sweep.seeds)),
         **{key: value for key, value in _plain(sweep).items() if key != "seeds"},
         "baseline": sweep.baseline or next(iter(sweep.variants)),

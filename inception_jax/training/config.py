@@ -1,223 +1,286 @@
-"""The keys of a config: which there are, and of what type."""
+"""The keys of a config: which there are, and which values each takes."""
 
 import difflib
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from inception_jax.errors import UserError
-from inception_jax.training.schedules import parse_duration
+from inception_jax.models import create_model
+from inception_jax.training.optimizers import OPTIMIZERS, WEIGHT_DECAY_READINGS
+from inception_jax.training.schedules import SCHEDULES, parse_duration
 
-# What each key means is said in configs/common.py, beside its default.
-_KEYS = {
-    "seed": int,
-    "parallel": str,
-    "hasty": bool,
-    "init_from": str,
-    "init_new": tuple,
-    "model": {"name": str, "dtype": str, "width": float},  # and the options of the network, which `create_model` checks
-    "data": {
-        "name": str,
-        "dir": str,
-        "train_split": str,
-        "eval_split": str,
-        "image_size": int,
-        "channels": int,
-        "resize": int,
-        "crop": str,
-        "area": tuple,
-        "aspect": tuple,
-        "scale": tuple,
-        "interpolation": str,
-        "flip": bool,
-        "randaugment": int,
-        "randaugment_magnitude": float,
-        "photometric": str,
-        "photometric_strength": float,
-        "pca_noise": float,
-        "mean": tuple,
-        "std": tuple,
-        "whitening": str,
-        "shift": int,
-        "mixup": float,
-        "cutmix": float,
-        "threads": int,
-        "processes": int,
-    },
-    "train": {
-        "batch_size": int,
-        "microbatch": int,
-        "steps": int,
-        "epochs": float,
-        "examples": int,
-        "loss": str,
-        "aux_weights": dict,
-        "label_smoothing": float,
-        "average_decay": float,
-        "sync_batch_norm": bool,
-        "freeze_batch_norm": bool,
-    },
-    "optimizer": {
-        "name": str,
-        "momentum": float,
-        "nesterov": bool,
-        "lr_in_momentum": bool,
-        "rms_decay": float,
-        "rms_epsilon": float,
-        "weight_decay": float,
-        "weight_decay_reading": str,
-        "weight_decay_on": tuple,
-        "lr_multipliers": tuple,
-        "freeze": tuple,
-        "clip_norm": float,
-        "max_norm": float,
-        "max_rms": float,
-    },
-    "schedule": {
-        "name": str,
-        "base_lr": float,
-        "scale_from": int,
-        "warmup": str,
-        "every": str,
-        "rate": float,
-        "power": float,
-        "boundaries": tuple,
-        "patience": int,
-        "end_lr": float,
-    },
-    "eval": {"every": str, "batch_size": int, "batch_norm_check": int},
-    "checkpoint": {"every": str, "keep": int},
-    "log": {"every": str, "tensorboard": bool, "report": bool, "profile_at": int, "profile_steps": int},
-}
-_OPEN = ("model",)
+# A rule takes a key and its value; it returns the value in the form in which it is used, or raises UserError.
+Rule = Callable[[str, Any], Any]
 
-# The least and the most that makes sense.
-_INF = math.inf
-_RANGES = {
-    "seed": (0, 2**32 - 1),
-    "data.image_size": (1, _INF),
-    "data.randaugment": (0, 10),
-    "data.randaugment_magnitude": (0, 10),
-    "data.photometric_strength": (0, 1),
-    "data.pca_noise": (0, _INF),
-    "data.shift": (0, _INF),
-    "data.mixup": (0, _INF),
-    "data.cutmix": (0, _INF),
-    "data.threads": (0, _INF),
-    "data.processes": (-1, _INF),
-    "train.batch_size": (1, _INF),
-    "train.microbatch": (0, _INF),
-    "train.steps": (0, _INF),
-    "train.epochs": (0, _INF),
-    "train.examples": (0, _INF),
-    "train.label_smoothing": (0, 1),
-    "train.average_decay": (0, 1),
-    "optimizer.momentum": (0, 1),
-    "optimizer.weight_decay": (0, _INF),
-    "optimizer.rms_decay": (0, 1),
-    "optimizer.rms_epsilon": (0, _INF),
-    "optimizer.clip_norm": (0, _INF),
-    "optimizer.max_norm": (0, _INF),
-    "optimizer.max_rms": (0, _INF),
-    "schedule.base_lr": (1e-30, _INF),
-    "schedule.scale_from": (0, _INF),
-    "schedule.patience": (1, _INF),
-    "schedule.rate": (0, _INF),
-    "schedule.power": (0, _INF),
-    "schedule.end_lr": (0, _INF),
-    "eval.batch_size": (0, _INF),
-    "eval.batch_norm_check": (0, _INF),
-    "checkpoint.keep": (1, _INF),
-    "log.profile_at": (0, _INF),
-    "log.profile_steps": (1, _INF),
-}
-# Words, of which one must be chosen. (Those of the optimizer and the schedule are checked where they are read.)
-_CHOICES = {
-    "data.channels": (1, 3),
-    "data.crop": ("area", "scale", "square", "central"),
-    "data.interpolation": ("bilinear", "mixed"),
-    "data.photometric": ("none", "slim", "slim_fast"),
-    "data.whitening": ("none", "gcn", "gcn_zca"),
-    "train.loss": ("softmax", "map"),
-}
-_PATTERNS = ("init_new", "optimizer.weight_decay_on", "optimizer.freeze")
-_DURATIONS = ("schedule.warmup", "schedule.every", "eval.every", "checkpoint.every", "log.every")
-
-# A run may be resumed with other values of these: they do not change what it computes.
-_FREE = ("parallel", "data.dir", "data.threads", "data.processes", "eval", "checkpoint", "log")
+_ENDLESS = 1e30  # float32 ends soon after it
+_SIDE = 2**13  # pixels; a square of it has as many as an image may have by default
+_BATCH = 2**20
+_LONGEST = 1e15  # of a duration, in whatever unit
+_WORDS = {2: "two", 3: "three"}
 
 
-def validate(config: ConfigDict) -> None:
-    """Checks that `config` has exactly the keys there are, with values of their types that make sense.
+def _typed(key: str, value: Any, kind: type) -> Any:
+    accepted = {float: (int, float), tuple: (tuple, list), dict: Mapping}.get(kind, kind)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"{key}={value!r} must be of type {kind.__name__}, not {type(value).__name__}")
+    return value
 
-    Raises:
-      UserError: names the first key that is wrong, and the nearest right one or what is right.
-    """
-    values = config.to_dict()
-    _validate(values, _KEYS, "config")
-    flat = _flatten(values)
-    for key, (least, most) in _RANGES.items():
-        if not (least <= flat[key] <= most and math.isfinite(flat[key])):
-            bounds = f"at least {least}" if most == _INF else f"between {least} and {most}"
-            raise UserError(f"config.{key}={flat[key]!r} must be {bounds}")
-    for key, choices in _CHOICES.items():
-        if flat[key] not in choices:
-            raise UserError(f"config.{key}={flat[key]!r} is not one of {', '.join(map(str, choices))}")
-    for key in _PATTERNS:
-        for pattern in flat[key]:
-            _check_pattern(pattern, key)
-    for pair in flat["optimizer.lr_multipliers"]:
-        if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and _is_number(pair[1]) and pair[1] >= 0):
-            raise UserError(f"config.optimizer.lr_multipliers: {pair!r} is no pair of a pattern and a factor")
-        _check_pattern(pair[0], "optimizer.lr_multipliers")
-    for key in _DURATIONS:
-        parse_duration(flat[key], f"config.{key}")
-    for boundary in flat["schedule.boundaries"]:
-        parse_duration(boundary, "config.schedule.boundaries")
-    for head, weight in values["train"]["aux_weights"].items():
-        if not _is_number(weight) or not 0 <= weight < _INF:
-            raise UserError(f"config.train.aux_weights.{head}={weight!r} must be at least 0")
-    for key, right, what in (
-        ("data.area", lambda v: len(v) == 2 and 0 < v[0] <= v[1] <= 1, "two shares of 1, the smaller one first"),
-        ("data.aspect", lambda v: len(v) == 2 and 0 < v[0] <= v[1], "two positive numbers, the smaller one first"),
-        ("data.scale", lambda v: len(v) == 2 and 0 < v[0] <= v[1], "two lengths in pixels, the smaller one first"),
-        ("data.mean", lambda v: len(v) == 3, "three numbers"),
-        ("data.std", lambda v: len(v) == 3 and min(v) > 0, "three positive numbers"),
-    ):
-        if not all(map(_is_number, flat[key])) or not right(flat[key]):
-            raise UserError(f"config.{key}={tuple(flat[key])!r} must be {what}")
+
+def _flag(key: str, value: Any) -> bool:
+    return _typed(key, value, bool)
+
+
+def _number(least: float, most: float = _ENDLESS, kind: type = float, below: bool = False) -> Rule:
+    """A number from `least` to `most`, or `below` it."""
+
+    def rule(key: str, value: Any) -> float:
+        _typed(key, value, kind)
+        if value < least:
+            raise UserError(f"{key}={value!r} must be at least {least}")
+        if not value <= most or (below and value == most):  # NaN is not either
+            excluded = f", {most} excluded" if below else ""
+            raise UserError(f"{key}={value!r} must be between {least} and {most}{excluded}")
+        return value
+
+    return rule
+
+
+def _whole(least: int, most: float = _ENDLESS) -> Rule:
+    return _number(least, most, kind=int)
+
+
+def _choice(choices: Sequence[Any]) -> Rule:
+    def rule(key: str, value: Any) -> Any:
+        _typed(key, value, type(choices[0]))
+        if value not in choices:
+            raise UserError(f"{key}={value!r} is not one of {', '.join(map(str, choices))}")
+        return value
+
+    return rule
+
+
+def _text(wanted: str, optional: bool = False) -> Rule:
+    """Free text: what is right shows when it is used, but for the word None where nothing is meant."""
+
+    def rule(key: str, value: Any) -> str:
+        _typed(key, value, str)
+        if value.strip().lower() == "none" or not (value.strip() or optional):
+            raise UserError(f"{key}={value!r}: {'leave it empty, or ' if optional else ''}give {wanted}")
+        return value
+
+    return rule
+
+
+def _duration(key: str, value: Any, zero: bool = False) -> str:
+    amount, _ = parse_duration(_typed(key, value, str), key)
+    if not amount and not zero:
+        raise UserError(f"{key}={value!r} must be longer than 0")
+    if amount > _LONGEST:
+        raise UserError(f"{key}={value!r} must be at most {_LONGEST:g} steps, epochs or examples")
+    return " ".join(value.lower().split())
+
+
+def _duration_or_zero(key: str, value: Any) -> str:
+    return _duration(key, value, zero=True)
+
+
+def _pattern(key: str, value: Any) -> str:
+    if _typed(key, value, str) == "":
+        raise UserError(f"{key} has an empty pattern, which fits everything; leave it out, or write '.' for everything")
+    try:
+        re.compile(value)
+    except (re.error, OverflowError) as error:
+        raise UserError(f"{key}: {value!r} is no regular expression ({error})") from None
+    return value
+
+
+def _list_of(rule: Rule) -> Rule:
+    return lambda key, value: tuple(rule(key, item) for item in _typed(key, value, tuple))
+
+
+_FACTOR = _number(0, 1e6)
+
+
+def _multiplier(key: str, value: Any) -> tuple[str, float]:
+    if not (isinstance(value, (tuple, list)) and len(value) == 2 and _is_number(value[1])):
+        raise UserError(f"{key}: {value!r} is no pair of a pattern and a factor, such as ('bias$', 2.0)")
+    pattern, factor = value
+    return _pattern(key, pattern), float(_FACTOR(f"{key}: the factor of {pattern!r}", factor))
+
+
+def _multipliers(key: str, value: Any) -> tuple[tuple[str, float], ...]:
+    """A list of pairs; a pair alone, and pairs without their brackets, are taken for one."""
+    _typed(key, value, tuple)
+    patterns, factors = value[::2], value[1::2]
+    if len(patterns) == len(factors) and all(isinstance(p, str) for p in patterns) and all(map(_is_number, factors)):
+        value = tuple(zip(patterns, factors, strict=True))
+    return _list_of(_multiplier)(key, value)
+
+
+def _numbers(count: int, least: float, most: float, kind: type = float) -> Rule:
+    """Two numbers, the smaller one first, or three, one for each channel; one alone is taken for all three."""
+    what = f"{_WORDS[count]} {'whole ' if kind is int else ''}numbers between {least} and {most}"
+    what += ", the smaller one first" if count == 2 else ", or one for all"
+
+    def rule(key: str, value: Any) -> tuple[float, ...]:
+        numbers = tuple(_typed(key, value, tuple)) * (count if count == 3 and len(value) == 1 else 1)
+        right = len(numbers) == count and all(_is_number(n) and least <= n <= most and kind(n) == n for n in numbers)
+        if not right or (count == 2 and numbers[0] > numbers[1]):
+            raise UserError(f"{key}={tuple(value)!r} must be {what}")
+        return tuple(map(kind, numbers))
+
+    return rule
+
+
+def _weights(key: str, value: Any) -> Any:
+    """Of auxiliary heads, whose names the network knows."""
+    for head, weight in _typed(key, value, dict).items():
+        _number(0, 1e6)(f"{key}.{head}", weight)
+    return value
+
+
+def _network(key: str, value: Any) -> Any:
+    """`create_model` knows which options each network has, and their values."""
+    for name, kind in {"name": str, "dtype": str, "width": float}.items():
+        if name not in _typed(key, value, dict):
+            raise UserError(f"{key}.{name} is missing; start from configs/common.py, which sets every key")
+        _typed(f"{key}.{name}", value[name], kind)
+    try:
+        create_model(**value)
+    except UserError as error:
+        about_an_option = re.match(r"\w+=", str(error))
+        raise UserError(f"{key}.{error}" if about_an_option else str(error)) from None
+    return value
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _check_pattern(pattern: Any, key: str) -> None:
-    try:
-        re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise UserError(f"config.{key}: {pattern!r} is no regular expression ({error})") from None
+# What each key means is said in configs/common.py, beside its default.
+_KEYS = {
+    "seed": _whole(0, 2**32 - 1),
+    "parallel": _choice(("shard_map", "pmap")),
+    "hasty": _flag,
+    "init_from": _text("a workdir, a checkpoint or a file of exported weights", optional=True),
+    "init_new": _list_of(_pattern),
+    "model": _network,
+    "data": {
+        "name": _text("'folder', 'digits', 'glyphs', 'synthetic' or the name of a TFDS data set"),
+        "dir": _text("a directory", optional=True),
+        "train_split": _text("the name of a split"),
+        "eval_split": _text("the name of a split"),
+        "image_size": _whole(1, _SIDE),
+        "channels": _choice((1, 3)),
+        "resize": _whole(1, _SIDE),
+        "crop": _choice(("area", "scale", "square", "central")),
+        "area": _numbers(2, 1e-4, 1),
+        "aspect": _numbers(2, 0.01, 100),
+        "scale": _numbers(2, 1, _SIDE, kind=int),
+        "interpolation": _choice(("bilinear", "mixed")),
+        "flip": _flag,
+        "randaugment": _whole(0, 10),
+        "randaugment_magnitude": _number(0, 10),
+        "photometric": _choice(("none", "slim", "slim_fast")),
+        "photometric_strength": _number(0, 1),
+        "pca_noise": _number(0, 10),
+        "mean": _numbers(3, 0, 255),  # of pixels, which are from 0 to 255
+        "std": _numbers(3, 1e-3, 1e4),
+        "whitening": _choice(("none", "gcn", "gcn_zca")),
+        "shift": _whole(0, _SIDE),
+        "mixup": _number(0, 100),
+        "cutmix": _number(0, 100),
+        "max_pixels": _whole(1),
+        "threads": _whole(0, 1024),
+        "processes": _whole(-1, 1024),
+    },
+    "train": {
+        "batch_size": _whole(1, _BATCH),
+        "microbatch": _whole(0, _BATCH),
+        "steps": _whole(0),
+        "epochs": _number(0),
+        "examples": _whole(0),
+        "loss": _choice(("softmax", "map")),
+        "aux_weights": _weights,
+        "label_smoothing": _number(0, 1, below=True),
+        "average_decay": _number(0, 1, below=True),
+        "sync_batch_norm": _flag,
+        "freeze_batch_norm": _flag,
+    },
+    "optimizer": {
+        "name": _choice(OPTIMIZERS),
+        "momentum": _number(0, 1, below=True),
+        "nesterov": _flag,
+        "lr_in_momentum": _flag,
+        "rms_decay": _number(0, 1, below=True),
+        "rms_epsilon": _number(1e-30),  # 0 divides by 0 where a gradient stays 0
+        "weight_decay": _number(0),
+        "weight_decay_reading": _choice(WEIGHT_DECAY_READINGS),
+        "weight_decay_on": _list_of(_pattern),
+        "lr_multipliers": _multipliers,
+        "freeze": _list_of(_pattern),
+        "clip_norm": _number(0),
+        "max_norm": _number(0),
+        "max_rms": _number(0),
+    },
+    "schedule": {
+        "name": _choice(SCHEDULES),
+        "base_lr": _number(1e-30),
+        "scale_from": _whole(0),
+        "warmup": _duration_or_zero,
+        "every": _duration,
+        "rate": _number(1e-30),
+        "power": _number(1e-30),
+        "boundaries": _list_of(_duration),
+        "patience": _whole(1),
+        "end_lr": _number(0),
+    },
+    "eval": {"every": _duration, "batch_size": _whole(0, _BATCH), "batch_norm_check": _whole(0)},
+    "checkpoint": {"every": _duration, "keep": _whole(1)},
+    "log": {
+        "every": _duration,
+        "tensorboard": _flag,
+        "report": _flag,
+        "profile_at": _whole(0),
+        "profile_steps": _whole(1),
+    },
+}
+
+# A run may be resumed with other values of these: they do not change what it computes.
+_FREE = ("parallel", "data.dir", "data.max_pixels", "data.threads", "data.processes", "eval", "checkpoint", "log")
 
 
-def _validate(values: Mapping[str, Any], keys: Mapping[str, Any], path: str) -> None:
-    for key in values:
-        if key not in keys and path.removeprefix("config.") not in _OPEN:
-            near = difflib.get_close_matches(key, keys, n=1) or sorted(keys)
-            raise UserError(f"{path} has no key {key!r}; did you mean {' or '.join(near)}?")
-    for key, kind in keys.items():
-        if key not in values:
-            raise UserError(f"{path}.{key} is missing; start from configs/common.py, which sets every key")
-        value = values[key]
-        if isinstance(kind, dict) and isinstance(value, Mapping):
-            _validate(value, kind, f"{path}.{key}")
-            continue
-        kind = dict if isinstance(kind, dict) else kind
-        accepted = {float: (int, float), tuple: (tuple, list)}.get(kind, (kind,))
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise UserError(f"{path}.{key}={value!r} must be of type {kind.__name__}, not {type(value).__name__}")
+def validate(config: ConfigDict) -> None:
+    """Checks that `config` has exactly the keys there are, with values that make sense, and brings these to one form.
+
+    Lists become tuples, one number for all channels three, '8 Epochs' becomes '8 epochs'.
+
+    Raises:
+      UserError: names the first key that is wrong, and the nearest right one or what is right.
+    """
+    _validate(config, _KEYS, "config")
+
+
+def _validate(config: ConfigDict, keys: Mapping[str, Any], path: str) -> None:
+    values = config.to_dict()
+    for name in values:
+        if name not in keys:
+            near = difflib.get_close_matches(name, keys, n=1) or sorted(keys)
+            raise UserError(f"{path} has no key {name!r}; did you mean {' or '.join(near)}?")
+    for name, rule in keys.items():
+        key = f"{path}.{name}"
+        if name not in values:
+            raise UserError(f"{key} is missing; start from configs/common.py, which sets every key")
+        value = values[name]
+        if isinstance(rule, dict):
+            _typed(key, value, dict)
+            _validate(config[name], rule, key)
+        elif repr(right := rule(key, value)) != repr(value):  # 256.0 == 256
+            with config.ignore_type():
+                config[name] = right
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """Optimizers, and what a recipe may say of single parameters."""
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from inception_jax.errors import UserError
+from inception_jax.errors import choose
 
-_NAMES = ("sgd", "rmsprop", "adamw", "lars", "lamb")
-_READINGS = ("caffe", "tf", "decoupled")
+OPTIMIZERS = ("sgd", "rmsprop", "adamw", "lars", "lamb")
+WEIGHT_DECAY_READINGS = ("caffe", "tf", "decoupled")
 
 
 def make_optimizer(
@@ -64,12 +65,8 @@ def make_optimizer(
     Raises:
       UserError: there is no such optimizer or reading.
     """
-    if name not in _NAMES:
-        raise UserError(f"config.optimizer.name={name!r} is not one of {', '.join(_NAMES)}")
-    if weight_decay_reading not in _READINGS:
-        raise UserError(
-            f"config.optimizer.weight_decay_reading={weight_decay_reading!r} is not one of {', '.join(_READINGS)}"
-        )
+    choose("config.optimizer.name", name, dict.fromkeys(OPTIMIZERS))
+    choose("config.optimizer.weight_decay_reading", weight_decay_reading, dict.fromkeys(WEIGHT_DECAY_READINGS))
 
     def decaying(params):
         return select(params, weight_decay_on)
@@ -110,9 +107,8 @@ def make_optimizer(
             parts.append(optax.lamb(learning_rate, weight_decay=weight_decay, mask=decaying))
     if weight_decay and name in ("sgd", "rmsprop", "lars") and not coupled:
         parts.append(decay(-learning_rate * weight_decay))
-    factors = [*((pattern, 0.0) for pattern in freeze), *lr_multipliers]
-    if factors:
-        parts.append(_multiply(factors))
+    if freeze or lr_multipliers:
+        parts.append(_multiply(functools.partial(lr_factor, freeze=freeze, lr_multipliers=lr_multipliers)))
     if max_norm:
         parts.append(_project(lambda w: max_norm if w.ndim > 1 else None))
     if max_rms:
@@ -132,11 +128,16 @@ def select(params, patterns: Sequence[str]):
     )
 
 
-def _multiply(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+def lr_factor(name: str, *, freeze: Sequence[str], lr_multipliers: Sequence[tuple[str, float]]) -> float:
+    """Factor on the learning rate of the parameter `name`, see `make_optimizer`; 0: it stays as it is."""
+    factors = [*((pattern, 0.0) for pattern in freeze), *lr_multipliers]
+    return next((factor for pattern, factor in factors if re.search(pattern, name)), 1.0)
+
+
+def _multiply(factor_of: Callable[[str], float]) -> optax.GradientTransformation:
     def update(updates, params):  # noqa: ARG001 (optax's signature)
         def scaled(path, update):
-            name = path_of(path)
-            factor = next((factor for pattern, factor in factors if re.search(pattern, name)), 1.0)
+            factor = factor_of(path_of(path))
             return update if factor == 1 else factor * update
 
         return jax.tree_util.tree_map_with_path(scaled, updates)

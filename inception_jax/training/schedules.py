@@ -9,15 +9,17 @@ import optax
 from inception_jax.errors import UserError
 
 UNITS = ("steps", "epochs", "examples")
+SCHEDULES = ("constant", "exponential", "piecewise", "poly", "cosine", "plateau")
+_MOST_STEPS = 2**31 - 1  # they are counted in int32
 
 
 def parse_duration(duration: str, name: str = "a duration") -> tuple[float, str]:
-    """Returns amount and unit ('step', 'epoch', 'example') of '500 steps', '8 epochs' or '10000 examples'.
+    """Returns amount and unit ('step', 'epoch', 'example') of '500 steps', '8 Epochs' or '10000 examples'.
 
     Raises:
       UserError: it is none of these; the message calls it `name`.
     """
-    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e\+?\d+)?)\s*(step|epoch|example)s?\s*", str(duration))
+    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e[+-]?\d+)?)\s*(step|epoch|example)s?\s*", str(duration).lower())
     if match is None:
         raise UserError(f"{name}={duration!r} is no duration; write '500 steps', '8 epochs' or '10000 examples'")
     return float(match[1]), match[2]
@@ -65,6 +67,8 @@ class Clock:
         total = self.steps(f"{amount} {unit}")
         if total < 1:
             raise UserError(f"config.train.{unit}={amount:g} is less than one step of {self.batch_size} images")
+        if total > _MOST_STEPS:
+            raise UserError(f"config.train.{unit}={amount:g} is more steps than can be counted, {_MOST_STEPS}")
         return total
 
 
@@ -117,18 +121,24 @@ def make_schedule(
             interval = clock.steps(every)
             if interval < 1:
                 raise UserError(f"config.schedule.every={every!r} is less than one step")
-            schedule = optax.exponential_decay(base_lr, interval, rate, staircase=True)
+            # An interval without an end does not fit into int32.
+            schedule = optax.exponential_decay(base_lr, min(interval, total_steps + 1), rate, staircase=True)
         case "piecewise":
-            schedule = optax.piecewise_constant_schedule(base_lr, {clock.steps(b): rate for b in boundaries})
+            steps = [clock.steps(boundary) for boundary in boundaries]
+            if 0 in steps or len(set(steps)) < len(steps):
+                raise UserError(
+                    f"config.schedule.boundaries={tuple(boundaries)!r} are the steps {', '.join(map(str, steps))}; "
+                    "they must differ, and come after the first step"
+                )
+            falls = {step: rate for step in steps if step <= total_steps}
+            schedule = optax.piecewise_constant_schedule(base_lr, falls)
         case "poly":
             schedule, shifted = optax.polynomial_schedule(base_lr, end_lr, power, remaining), True
         case "cosine":
             # optax's cosine ends at a share of the initial value
             schedule, shifted = optax.cosine_decay_schedule(base_lr, remaining, alpha=end_lr / base_lr), True
         case _:
-            raise UserError(
-                f"config.schedule.name={name!r} is not one of constant, exponential, piecewise, poly, cosine, plateau"
-            )
+            raise UserError(f"config.schedule.name={name!r} is not one of {', '.join(SCHEDULES)}")
     if not warmup_steps:
         return schedule
     rise = optax.linear_schedule(0.0, base_lr, warmup_steps)

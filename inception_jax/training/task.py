@@ -16,7 +16,7 @@ from inception_jax.data.statistics import blank_statistics, training_statistics
 from inception_jax.errors import UserError
 from inception_jax.models import create_model, summary
 from inception_jax.training.losses import make_loss
-from inception_jax.training.optimizers import make_optimizer, path_of
+from inception_jax.training.optimizers import lr_factor, make_optimizer, path_of
 from inception_jax.training.parallelism import AXIS, HASTY, DataParallel
 from inception_jax.training.schedules import Clock, make_plateau, make_schedule
 from inception_jax.training.state import TrainState, create_state
@@ -33,7 +33,7 @@ class Task:
           UserError: the config contradicts itself, the data or the machine.
         """
         self.config = config
-        data, train = config.data, config.train
+        data, train, optimizer = config.data, config.train, config.optimizer
         devices = parallel.device_count
         self.accumulate = _parts(train.batch_size, train.microbatch, devices)
         if data.crop != "central" and data.resize < data.image_size:
@@ -50,6 +50,7 @@ class Task:
             crop=data.crop,
             scale=tuple(data.scale),
             interpolation=data.interpolation,
+            max_pixels=data.max_pixels,
         )
         self.preprocessing = Preprocessing(
             mean=tuple(data.mean),
@@ -100,10 +101,16 @@ class Task:
         names = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         for key, patterns in {
             "init_new": config.init_new,
-            "optimizer.freeze": config.optimizer.freeze,
-            "optimizer.lr_multipliers": [pattern for pattern, _ in config.optimizer.lr_multipliers],
+            "optimizer.freeze": optimizer.freeze,
+            "optimizer.lr_multipliers": [pattern for pattern, _ in optimizer.lr_multipliers],
+            "optimizer.weight_decay_on": optimizer.weight_decay_on if optimizer.weight_decay else (),
         }.items():
             _check_patterns(patterns, names, key)
+        if not any(lr_factor(n, freeze=optimizer.freeze, lr_multipliers=optimizer.lr_multipliers) for n in names):
+            raise UserError(
+                "nothing would be trained: config.optimizer.freeze, or a factor of 0 in "
+                "config.optimizer.lr_multipliers, holds every parameter; leave some out"
+            )
         self.eval_batch_size = -(-(config.eval.batch_size or train.batch_size) // devices) * devices
         self.batch_norm_sample = self._batch_norm_sample(config.eval.batch_norm_check)
 

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from inception_jax.errors import UserError
-from inception_jax.training.optimizers import make_optimizer
+from inception_jax.training.optimizers import lr_factor, make_optimizer
 
 PARAMS = {"conv": {"kernel": jnp.array([2.0, -1.0]), "bias": jnp.array([3.0])}, "conv_bn": {"scale": jnp.array([5.0])}}
 GRADIENTS = {
@@ -180,3 +180,11 @@ def test_max_norm():
 def test_wrong_options(options, message):
     with pytest.raises(UserError, match=message):
         make_optimizer(0.1, **options)
+
+
+def test_the_factor_of_a_parameter_is_that_of_the_first_pattern_that_fits():
+    def factor(name):
+        return lr_factor(name, freeze=("^stem",), lr_multipliers=(("bias$", 2.0), ("conv", 0.0), ("stem", 3.0)))
+
+    names = ("stem/conv/bias", "conv/bias", "conv/kernel", "head/kernel")
+    assert [factor(name) for name in names] == [0.0, 2.0, 0.0, 1.0]
