@@ -3,9 +3,11 @@
 python main.py --config=configs/googlenet.py --workdir=/data/googlenet [--config.train.epochs=90]
 """
 
+import os
 import sys
+import threading
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from experiments.command_line import parse_flags
@@ -14,16 +16,16 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, a file of
 _WORKDIR = flags.DEFINE_string("workdir", None, "The directory of this run; one that has begun is gone on with.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other processes of this job (SLURM, MPI, TPU pod).")
 
+_PATIENCE = 5.0  # seconds that a run which is stopped may take to end its threads
+
 
 def main(argv: list[str]) -> int:
     """Returns the exit status: 0, 2 for bad input, 128 + N if signal N stopped it and it may be started again."""
     del argv
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save at INFO
     try:
         return _train()
     except KeyboardInterrupt:  # before or after training, which handles it itself
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; the same command resumes the run", file=sys.stderr)
         return 130
 
 
@@ -45,12 +47,16 @@ def _train() -> int:
                 jax.distributed.initialize()
             except ValueError as error:
                 raise UserError(f"--distributed: JAX finds no job of several processes here ({error})") from None
-        train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+        train_and_evaluate(_CONFIG.value, _WORKDIR.value, exits=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except Interrupted as interruption:
-        print(f"{interruption}; the same command goes on from there", file=sys.stderr)
+        print(f"{interruption}; the same command resumes the run", file=sys.stderr)
+        # All is written; Python would wait for a thread that reads from a file system which hangs.
+        leave = threading.Timer(_PATIENCE, os._exit, [128 + interruption.signal_number])
+        leave.daemon = True
+        leave.start()
         return 128 + interruption.signal_number
     return 0
 

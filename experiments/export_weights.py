@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from experiments.console import warn
 from inception_jax.errors import UserError
 
 
@@ -17,11 +18,10 @@ def main() -> int:
     parser.add_argument("--checkpoint", default="best", help="best (default), last or a step")
     parser.add_argument("--out", type=Path, required=True, help="the .npz file to write")
     arguments = parser.parse_args()
-    from inception_jax.training.weights import export_weights, find_checkpoint  # JAX and Orbax, seconds
+    from inception_jax.training.weights import export_weights  # JAX and Orbax, seconds
 
     try:
-        checkpoint = find_checkpoint(arguments.workdir, arguments.checkpoint)
-        count = export_weights(checkpoint, arguments.out)
+        count, checkpoint = export_weights(arguments.workdir, arguments.out, arguments.checkpoint, warn)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

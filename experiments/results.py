@@ -38,10 +38,10 @@ def row(workdir: Path) -> dict:
     Raises:
       OSError, ValueError, KeyError: the run has not been evaluated yet, or its files are damaged.
     """
-    results = json.loads((workdir / "results.json").read_text())
-    record = json.loads((workdir / "config.json").read_text())
+    results = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
+    record = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
     config = ConfigDict(record["config"])
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
     last = results["last"]
     return {
@@ -74,7 +74,7 @@ def _recipe(commands: list[list[str]]) -> str:
 
 
 def _parameters(file: Path) -> int | None:
-    total = re.search(r"^Total: ([\d,]+)", file.read_text() if file.exists() else "", re.MULTILINE)
+    total = re.search(r"^Total: ([\d,]+)", file.read_text(encoding="utf-8") if file.exists() else "", re.MULTILINE)
     return int(total[1].replace(",", "")) if total else None
 
 
@@ -213,10 +213,10 @@ def main() -> int:
             print(f"error: {workdir} holds no evaluated run ({type(error).__name__}: {error})", file=sys.stderr)
             return 2
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if arguments.document:
         try:
-            arguments.document.write_text(document(rows))
+            arguments.document.write_text(document(rows), encoding="utf-8")
         except KeyError as error:
             print(f"error: the document needs runs of {error}", file=sys.stderr)
             return 2

@@ -1,10 +1,12 @@
 """What `python -m experiments.evaluate` does."""
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
 import math
+import os
 import shlex
 import sys
 import time
@@ -15,7 +17,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from inception_jax.data.loader import DamageReport, ProcessShare
+from experiments.console import warn
+from inception_jax.data.loader import DamageReport, ProcessShare, whole_image
 from inception_jax.data.sources import open_source
 from inception_jax.errors import UserError, choose
 from inception_jax.evaluation.analysis import Analysis, analyse, log_loss, ranking, right_probability
@@ -25,9 +28,10 @@ from inception_jax.evaluation.protocols import NAMES, Protocol, make_protocol
 from inception_jax.evaluation.results import Row, evaluation_section, table, write_predictions
 from inception_jax.evaluation.scoring import AGGREGATES, Scorer, Store, combine, score
 from inception_jax.evaluation.selection import output_of_classes, read_multilabels, read_subset
+from inception_jax.names import native_path, readable, text_of
 from inception_jax.reference.results import printed_result
 from inception_jax.runtime import configure
-from inception_jax.training.checkpoints import read_facts
+from inception_jax.training.checkpoints import DamagedCheckpoint, read_facts
 from inception_jax.training.parallelism import DataParallel
 from inception_jax.training.progress import Progress, duration
 from inception_jax.training.weights import load
@@ -54,15 +58,19 @@ def run(arguments: argparse.Namespace) -> None:
     if not one_by_one:
         results.add([_Member(path, arguments.checkpoint, arguments) for path in arguments.workdir])
         return
+    left_out = None
     for step in _steps(arguments.workdir[0], arguments.follow):
         try:
             member = _Member(arguments.workdir[0], str(step), arguments)
         except UserError as error:
-            if not arguments.follow:
+            if not (arguments.follow or isinstance(error, DamagedCheckpoint)):
                 raise
-            print(f"checkpoint {step} is gone: {error}", file=sys.stderr)  # training keeps the last few
+            left_out = error  # with --follow it may be gone: training keeps the last few
+            warn(f"checkpoint {step} is left out: {error}")
             continue
         results.add([member])
+    if left_out and not results.rows:
+        raise left_out
 
 
 def _steps(workdir: Path, follow: bool) -> Iterator[int]:
@@ -77,11 +85,17 @@ def _steps(workdir: Path, follow: bool) -> Iterator[int]:
             if not seen:
                 raise UserError(f"{workdir} has no checkpoints")
             return
-        if steps and steps[-1] >= read_facts(workdir / "checkpoints" / str(steps[-1]))["inference"].get(
-            "total_steps", 0
-        ):
+        if steps and steps[-1] >= _total_steps(workdir, steps):
             return
         time.sleep(_POLL_SECONDS)
+
+
+def _total_steps(workdir: Path, steps: list[int]) -> int:
+    """The length of training, which every checkpoint tells that is not damaged; 0 if none does."""
+    for step in reversed(steps):
+        with contextlib.suppress(DamagedCheckpoint):
+            return read_facts(workdir / "checkpoints" / str(step))["inference"].get("total_steps", 0)
+    return 0
 
 
 class _Member:
@@ -89,12 +103,12 @@ class _Member:
 
     def __init__(self, path: Path, checkpoint: str, arguments: argparse.Namespace):
         self._arguments = arguments
-        classifier = load(path, checkpoint, arguments.weights)
+        classifier = load(path, checkpoint, arguments.weights, warn)
         self.directory = _workdir_of(path)
         record = self.directory / "config.json"
-        config = json.loads(record.read_text())["config"]["data"] if record.exists() else {}
+        config = json.loads(record.read_text(encoding="utf-8"))["config"]["data"] if record.exists() else {}
         name, split, directory = (
-            given if given is not None else config.get(key)
+            given if given is not None else native_path(config[key]) if key in config else None
             for given, key in ((arguments.data, "name"), (arguments.split, "eval_split"), (arguments.data_dir, "dir"))
         )
         if name is None or split is None:
@@ -103,7 +117,7 @@ class _Member:
         self.source = open_source(name, split, directory or "")
         self.outputs = output_of_classes(classifier.class_names, self.source.class_names, arguments.label_map)
         self.classifier = _resized(classifier, arguments.image_size, arguments.resize)
-        self.title = f"{self.directory.name}/{classifier.source.name}"
+        self.title = readable(text_of(f"{self.directory.name}/{classifier.source.name}"))
 
     def protocol(self, name: str) -> Protocol:
         """The protocol for this network."""
@@ -174,7 +188,7 @@ class _Results:
     def __init__(self, arguments: argparse.Namespace, protocols: Sequence[str]):
         self._arguments, self._protocols = arguments, protocols
         self._out = arguments.out or _workdir_of(arguments.workdir[0])
-        self._rows: list[Row] = []
+        self.rows: list[Row] = []
 
     def add(self, members: Sequence[_Member]) -> None:
         """Scores the members, each and, if they are several, all together; prints and writes the rows."""
@@ -193,7 +207,7 @@ class _Results:
             for name in self._protocols:
                 base = rows[0].analysis if rows else None
                 rows.append(self._row(group, name, [stores[member, name] for member in group], images, base))
-        self._rows += rows
+        self.rows += rows
         print(table(rows), flush=True)
         self._write(first, images)
 
@@ -219,9 +233,9 @@ class _Results:
         )
 
     def _write(self, member: _Member, images: "_Images") -> None:
-        arguments, source, rows = self._arguments, member.source, self._rows
+        arguments, source, rows = self._arguments, member.source, self.rows
         class_names = source.class_names
-        command = shlex.join(arguments.command)
+        command = shlex.join(map(text_of, arguments.command))
         record = {
             "command": command,
             "data": member.data,
@@ -234,10 +248,11 @@ class _Results:
         last = rows[-1]
         worst = [
             Sample(
-                image=source[int(images.positions[place])][0],
+                image=whole_image(source, int(images.positions[place]), member.classifier.geometry.max_pixels),
                 label=min(images.right[place]),
                 predicted=tuple(last.classes[place].tolist()),
                 probabilities=tuple(last.probabilities[place].tolist()),
+                name=source.name(int(images.positions[place])),
             )
             for place in np.argsort(-last.losses, kind="stable")[: max(0, arguments.worst)]
         ]
@@ -247,7 +262,7 @@ class _Results:
         try:
             self._out.mkdir(parents=True, exist_ok=True)
             file = arguments.json or self._out / "evaluation.json"
-            file.write_text(json.dumps(record, indent=1) + "\n")
+            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             predictions, report = self._out / "predictions.csv", self._out / "report.html"
             write_predictions(predictions, rows, titles, images.right, class_names)
             put_section(report, section, f"Evaluation on {member.data}")
@@ -306,7 +321,7 @@ class _Images:
 
 def _workdir_of(path: Path) -> Path:
     """The workdir that `path`, itself, a checkpoint in it or a file beside it, belongs to."""
-    path = path.expanduser().absolute()
+    path = Path(os.path.expanduser(path)).absolute()
     if path.parent.name == "checkpoints":
         return path.parent.parent
     return path if path.is_dir() else path.parent

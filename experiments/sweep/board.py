@@ -18,6 +18,7 @@ from rich.table import Table
 from experiments.sweep import job
 from experiments.sweep.plan import Run
 from inception_jax.training.progress import duration
+from inception_jax.training.workdir import metrics_rows
 
 _ORDER = ("running", "failed", "queued", "interrupted", "finished", "waiting")
 _STYLES = {"running": "bold", "failed": "red", "finished": "green"}
@@ -40,9 +41,11 @@ def progress(directory: Path) -> Progress:
     total = batch = None
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         if not (directory / "config.json").exists():  # a training may have been evaluated by hand
-            return Progress(top1=float(json.loads((directory / "evaluation.json").read_text())["rows"][-1]["top1"]))
+            return Progress(
+                top1=float(json.loads((directory / "evaluation.json").read_text(encoding="utf-8"))["rows"][-1]["top1"])
+            )
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        content = json.loads((directory / "config.json").read_text())
+        content = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         batch, total = content["config"]["train"]["batch_size"], content["network"]["total_steps"]
     rows = _tail(directory / "metrics.jsonl")
     train = [row for row in rows if row.get("split") == "train"]
@@ -54,15 +57,10 @@ def progress(directory: Path) -> Progress:
 
 
 def _tail(file: Path) -> list[dict]:
-    rows = []
     with contextlib.suppress(OSError), open(file, "rb") as content:
         content.seek(max(0, content.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        for line in content.read().splitlines():
-            with contextlib.suppress(ValueError):  # the first and the last may be cut
-                row = json.loads(line)
-                if isinstance(row, dict):
-                    rows.append(row)
-    return rows
+        return metrics_rows(content.read())
+    return []
 
 
 class Board:

@@ -1,13 +1,12 @@
 """The handwritten digits that scikit-learn ships, as a TFDS dataset: real images that need no download."""
 
-import contextlib
 import io
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from inception_jax.errors import UserError
+from inception_jax.data.tfds_directory import prepared
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
@@ -60,22 +59,11 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def prepared_digits(data_dir: str = "") -> Digits:
-    """Returns the digits' builder; the first time it writes them, as ArrayRecord, to `data_dir` (TFDS's default if '').
+    """Returns the digits' builder; the first time it writes them, to `data_dir`, see `tfds_directory.prepared`.
 
     Writing takes a second or two, and needs neither a network nor TensorFlow.
 
     Raises:
       UserError: `data_dir` cannot be written to.
     """
-    builder = Digits(data_dir=data_dir or None)
-    if not builder.info.splits:
-        tfds.disable_progress_bar()
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces even a dataset this small
-                builder.download_and_prepare(file_format="array_record")
-        except OSError as error:
-            # TFDS writes beside the target and renames: that fails for the slower of two processes.
-            builder = Digits(data_dir=data_dir or None)
-            if not builder.info.splits:
-                raise UserError(f"cannot write the digits; give another data_dir ({error})") from error
-    return builder
+    return prepared(lambda directory: Digits(data_dir=directory), "digits", data_dir)

@@ -1,6 +1,5 @@
 """Characters drawn under distortion, clutter and noise, as a TFDS dataset: harder than the digits, and no download."""
 
-import contextlib
 import dataclasses
 import io
 import math
@@ -10,6 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from inception_jax.data import glyph_images
+from inception_jax.data.tfds_directory import prepared
 from inception_jax.errors import UserError
 from inception_jax.runtime import available_cores
 
@@ -134,7 +134,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
 
 
 def prepared_glyphs(settings: str = "", data_dir: str = "") -> Glyphs:
-    """Returns the glyphs' builder; the first time it writes them, as ArrayRecord, to `data_dir` (TFDS's default if '').
+    """Returns the glyphs' builder; the first time it writes them, to `data_dir`, see `tfds_directory.prepared`.
 
     Writing needs neither a network nor TensorFlow. The default 24,000 images take 45 s of one core's time, on all
     cores, and 63 MB. Every choice of settings has a directory of its own below `data_dir`/glyphs.
@@ -147,15 +147,4 @@ def prepared_glyphs(settings: str = "", data_dir: str = "") -> Glyphs:
       UserError: the settings are wrong, or `data_dir` cannot be written to.
     """
     config = GlyphsConfig.parse(settings).name
-    builder = Glyphs(config=config, data_dir=data_dir or None)
-    if not builder.info.splits:
-        tfds.disable_progress_bar()
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces what it does
-                builder.download_and_prepare(file_format="array_record")
-        except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's when a disk is full
-            # TFDS writes beside the target and renames: that fails for the slower of two processes.
-            builder = Glyphs(config=config, data_dir=data_dir or None)
-            if not builder.info.splits:
-                raise UserError(f"cannot write the glyphs; give another data_dir ({error})") from error
-    return builder
+    return prepared(lambda directory: Glyphs(config=config, data_dir=directory), "glyphs", data_dir)

@@ -1,11 +1,13 @@
 """Checkpoints of a run, by Orbax."""
 
+import asyncio
 import contextlib
 import dataclasses
 import itertools
 import json
+import logging
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -18,6 +20,9 @@ from inception_jax.errors import UserError, choose
 from inception_jax.training.state import TrainState
 
 _STATE, _FACTS = "state", "facts"
+
+# At the end of a run the last save waits for the one before it, and there is nothing to be done about it.
+logging.getLogger("absl").addFilter(lambda record: "Waiting for previous save" not in str(record.msg))
 
 
 class Checkpoints:
@@ -50,10 +55,8 @@ class Checkpoints:
         self._metrics = {}
         for step in self._manager.all_steps():
             # Of a damaged one nothing is known; `restore` says so if it comes to it.
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                metrics = read_facts(self.directory / str(step))["metrics"]
-                if metrics is not None:
-                    self._metrics[step] = metrics | {"top1": float(metrics["top1"]), "loss": float(metrics["loss"])}
+            with contextlib.suppress(DamagedCheckpoint):
+                self._metrics[step] = read_facts(self.directory / str(step))["metrics"]
 
     def save(self, state: TrainState, inference: dict) -> None:
         """Begins to write the checkpoint of `state.step`; does nothing if there is one.
@@ -76,7 +79,9 @@ class Checkpoints:
         if jax.process_index() == 0:
             path = _facts_path(self.directory / str(step))
             replacement = path.with_suffix(".new")
-            replacement.write_text(json.dumps(read_facts(self.directory / str(step)) | {"metrics": metrics}))
+            replacement.write_text(
+                json.dumps(read_facts(self.directory / str(step)) | {"metrics": metrics}), encoding="utf-8"
+            )
             replacement.replace(path)
 
     def restore(self, like: TrainState, warn: Callable[[str], None]) -> TrainState | None:
@@ -97,13 +102,14 @@ class Checkpoints:
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 args = ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(abstract)})
-                state = self._manager.restore(step, args=args)[_STATE]
+                with _patient_event_loops():
+                    state = self._manager.restore(step, args=args)[_STATE]
                 if _checksums(state) != read_facts(self.directory / str(step))["checksums"]:
                     raise ValueError("its checksum is wrong")
             except (PermissionError, jax.errors.JaxRuntimeError):
                 raise  # says nothing of the checkpoint
             except Exception as error:  # Orbax, tensorstore and the file system raise many types.
-                damaged[step] = " ".join(str(error).split())[:120]
+                damaged[step] = _reason(error)
                 continue
             self._set_aside(damaged, warn)
             return state
@@ -130,8 +136,7 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Step of the checkpoint with the highest top-1 (then the lowest loss), None if none was evaluated."""
-        evaluated = {step: metrics for step, metrics in self._metrics.items() if metrics}
-        return max(evaluated, key=lambda s: (evaluated[s]["top1"], -evaluated[s]["loss"], s), default=None)
+        return next((step for step in best_first(self._metrics) if self._metrics[step]), None)
 
     def metrics(self, step: int) -> dict[str, float] | None:
         """Metrics of the checkpoint of `step`, None if it was not evaluated."""
@@ -146,9 +151,45 @@ class Checkpoints:
         self._manager.close()
 
 
+def best_first(metrics: Mapping[int, dict | None]) -> list[int]:
+    """The steps by the evaluations that they have: highest top-1 first, then lowest loss, then those without, the last
+    first."""
+
+    def rank(step: int) -> tuple:
+        evaluated = metrics[step]
+        return (True, evaluated["top1"], -evaluated["loss"], step) if evaluated else (False, step)
+
+    return sorted(metrics, key=rank, reverse=True)
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint that cannot be read; another one may. `reason` says why, without its path."""
+
+    def __init__(self, checkpoint: Path, error: Exception):
+        self.reason = _reason(error)
+        super().__init__(f"{checkpoint} cannot be read as a checkpoint: {self.reason}")
+
+
 def read_facts(checkpoint: Path) -> dict:
-    """What a checkpoint (the directory of one step) says besides its state: 'inference', 'metrics', 'checksums'."""
-    return json.loads(_facts_path(checkpoint).read_text())
+    """What a checkpoint (the directory of one step) says besides its state: 'inference', 'metrics', 'checksums'.
+
+    Raises:
+      DamagedCheckpoint: it is not there, or is not what `Checkpoints.save` wrote.
+    """
+    try:
+        facts = json.loads(_facts_path(checkpoint).read_text(encoding="utf-8"))
+        if metrics := facts["metrics"]:
+            float(metrics["top1"]), float(metrics["loss"])
+        return {key: facts[key] for key in ("inference", "metrics", "checksums")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedCheckpoint(checkpoint, error) from None
+
+
+def _reason(error: Exception) -> str:
+    """In one line what is wrong with a checkpoint."""
+    if isinstance(error, DamagedCheckpoint):
+        return error.reason
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def _facts_path(checkpoint: Path) -> Path:
@@ -175,18 +216,18 @@ def read_weights(checkpoint: Path, weights: str = "") -> tuple[dict, dict]:
       The variables {'params', 'batch_stats', 'statistics'} as NumPy arrays, and the facts of `read_facts`.
 
     Raises:
-      UserError: it is no checkpoint, it is damaged, or it has no averages.
+      DamagedCheckpoint: it is no checkpoint, or damaged.
+      UserError: it has no averages.
     """
     choose("weights", weights or "ema", dict.fromkeys(("ema", "raw")))
+    facts = read_facts(checkpoint)
     try:
-        facts = read_facts(checkpoint)
         state = _read_arrays((checkpoint / _STATE).absolute())
         for part in ("params", "batch_stats", "average", "statistics"):
             if _checksum(state.get(part) or {}) != facts["checksums"][part]:
                 raise ValueError(f"the checksum of its {part} is wrong")
     except Exception as error:  # Orbax, tensorstore and the file system raise many types.
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{checkpoint} cannot be read as a checkpoint: {reason}") from None
+        raise DamagedCheckpoint(checkpoint, error) from None
     if weights == "ema" and not state.get("average"):
         raise UserError(f"{checkpoint} has no moving averages (config.train.average_decay was 0); take weights 'raw'")
     chosen = state if weights == "raw" else state.get("average") or state
@@ -198,8 +239,30 @@ def read_weights(checkpoint: Path, weights: str = "") -> tuple[dict, dict]:
 def _read_arrays(directory: Path) -> dict:
     """The arrays of a state, as NumPy's: whatever the devices they were saved from, in each process by itself."""
     handler = ocp.PyTreeCheckpointHandler()
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(directory).tree)
-    return handler.restore(directory, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    with _patient_event_loops():
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(directory).tree)
+        return handler.restore(directory, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+
+
+class _PatientEventLoop(asyncio.SelectorEventLoop):
+    def close(self):
+        if not (self.is_closed() or self.is_running()) and (tasks := asyncio.all_tasks(self)):
+            self.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        super().close()
+
+
+@contextlib.contextmanager
+def _patient_event_loops() -> Iterator[None]:
+    """Orbax closes its event loop at the first array that it cannot read; here others are first read to their end.
+
+    Else each of them prints a traceback when it comes to its end, hundreds of lines.
+    """
+    usual = asyncio.new_event_loop
+    asyncio.new_event_loop = _PatientEventLoop
+    try:
+        yield
+    finally:
+        asyncio.new_event_loop = usual
 
 
 def _checksums(state: TrainState) -> dict[str, int]:

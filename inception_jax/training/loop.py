@@ -6,6 +6,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -32,12 +33,13 @@ from inception_jax.training.weights import load_weights, transfer
 from inception_jax.training.workdir import Workdir
 
 
-def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
+def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) -> TrainState:
     """Trains the network of `config` in `workdir`, or goes on with what is there, evaluates it and writes the report.
 
     Args:
       config: of configs/.
       workdir: directory of this run, see `workdir.Workdir`.
+      exits: whether a signal may end the process, see `interruption.Signals`.
 
     Returns:
       The final state.
@@ -47,11 +49,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> TrainState:
       Interrupted: SIGTERM or SIGINT came.
     """
     validate(config)
-    parallel = DataParallel(config.parallel, hasty=config.hasty)
-    task = Task(config, parallel)
-    directory = Workdir(workdir, config)
-    checkpoints = Checkpoints(directory.checkpoints, config.checkpoint.keep)
-    with contextlib.closing(Trainer(task, parallel, directory, checkpoints)) as trainer, Signals() as signals:
+    with Signals(exits) as signals, contextlib.ExitStack() as stack:
+        with signals.at_once():
+            parallel = DataParallel(config.parallel, hasty=config.hasty)
+            task = Task(config, parallel)
+            directory = Workdir(workdir, config)
+            checkpoints = Checkpoints(directory.checkpoints, config.checkpoint.keep)
+            trainer = stack.enter_context(contextlib.closing(Trainer(task, parallel, directory, checkpoints)))
+            signals.finish = checkpoints.wait
         return trainer.run(signals)
 
 
@@ -78,11 +83,14 @@ class Trainer:
     def run(self, signals: Signals) -> TrainState:
         """Trains to the end, evaluates, writes the report; see `train_and_evaluate`."""
         task, config = self.task, self.task.config
-        state = task.create_state()
-        restored = self.checkpoints.restore(self.parallel.replicate(state), self.progress.say)
-        state = self.parallel.replicate(self._begin(state)) if restored is None else restored
-        self.first_step = step = int(state.step)
-        self._describe(step)
+        with signals.at_once():
+            state = task.create_state()
+            restored = self.checkpoints.restore(self.parallel.replicate(state), self.progress.say)
+            state = self.parallel.replicate(self._begin(state)) if restored is None else restored
+            self.first_step = step = int(state.step)
+            self._describe(step)
+        if restored is not None:
+            signals.step = step
         self.directory.open_metrics(step, config.log.tensorboard, self.progress.say)
         evaluation = None
         # An interruption may have come between the checkpoint and its evaluation.
@@ -92,7 +100,7 @@ class Trainer:
             state = self._after_evaluation(state, step)
         if step < task.total_steps:
             state, evaluation = self._train(state, step, signals)
-        self._finish(state, evaluation)
+        self._finish(state, evaluation, signals)
         return state
 
     def _begin(self, state: TrainState) -> TrainState:
@@ -105,7 +113,7 @@ class Trainer:
             state = state.replace(statistics=multihost_utils.broadcast_one_to_all(statistics))
         if config.init_from:
             variables = {"params": state.params, "batch_stats": state.batch_stats}
-            variables, lines = transfer(variables, load_weights(config.init_from), config.init_new)
+            variables, lines = transfer(variables, load_weights(config.init_from, say), config.init_new)
             for line in lines:
                 say(f"{config.init_from}: {line}")
             average = jax.tree.map(np.copy, variables) if state.average else {}
@@ -128,20 +136,25 @@ class Trainer:
         self.progress.start(step, task.total_steps)
         self.stopwatch.reset()
         while step < task.total_steps:
+            is_first = step == self.first_step
             try:
-                batch = self.stopwatch.wait(batches)
-            except UserError:  # too many damaged images; what is trained so far is good
-                window.flush()
-                self.checkpoints.save(state, task.inference_facts())
+                with signals.at_once(saved=is_first):
+                    batch = self.stopwatch.wait(batches)
+            except (UserError, Interrupted) as stop:  # too many damaged images; what is trained so far is good
+                if not is_first:
+                    self._save(state, window, signals)
+                if isinstance(stop, Interrupted):
+                    raise self._interrupted(stop.signal_number, signals) from None
                 raise
             profiler.before(step)
-            (state, metrics), _ = train_step(state, batch)
+            with signals.at_once() if is_first else contextlib.nullcontext():  # compiles
+                (state, metrics), _ = train_step(state, batch)
             step += 1
             # The step now runs in the background; the metrics of the one before it are ready or nearly so.
             window.add(step, metrics)
             self.stopwatch.count(config.train.batch_size)
             profiler.after(step, metrics)
-            if step == self.first_step + 1:
+            if is_first:
                 window.flush()
                 self.progress.say(f"first step after {duration(time.perf_counter() - compiling)} of compilation")
                 release_free_memory()
@@ -152,16 +165,23 @@ class Trainer:
             stopped = signals.received(step)
             evaluates = self._evaluates_at(step)
             if stopped or evaluates or task.clock.due(step, config.checkpoint.every):
-                window.flush()
-                self.checkpoints.save(state, task.inference_facts())
+                self._save(state, window, signals)
             if stopped:
-                self.checkpoints.wait()
-                raise Interrupted(stopped, step)
+                raise self._interrupted(stopped, signals)
             if evaluates:
                 evaluation = self._evaluate(state, step, signals)
                 state = self._after_evaluation(state, step)
                 self.stopwatch.reset()
         return state, evaluation
+
+    def _save(self, state: TrainState, window: "_Window", signals: Signals) -> None:
+        window.flush()  # raises if the loss is not finite
+        self.checkpoints.save(state, self.task.inference_facts())
+        signals.step = int(state.step)
+
+    def _interrupted(self, signal_number: int, signals: Signals) -> Interrupted:
+        self.checkpoints.wait()
+        return Interrupted(signal_number, signals.step)
 
     def _train_batches(self, step: int) -> Iterator[dict[str, jax.Array]]:
         config = self.task.config
@@ -192,12 +212,6 @@ class Trainer:
     def _evaluate(self, state: TrainState, step: int, signals: Signals) -> Evaluation:
         task = self.task
 
-        def until_stopped(batches):
-            for batch in batches:
-                if stopped := signals.received(None):
-                    raise Interrupted(stopped, step)
-                yield batch
-
         def run(eval_step, variables, source, damage):
             placed = loader.eval_batches(
                 source,
@@ -208,8 +222,8 @@ class Trainer:
                 threads=task.config.data.threads,
                 place=lambda batch: (batch.pop("position"), self.parallel.shard(batch)),
             )
-            with contextlib.closing(placed):
-                return evaluate(eval_step, variables, until_stopped(placed), expected=len(source))
+            with signals.at_once(), contextlib.closing(placed):  # the state is saved
+                return evaluate(eval_step, variables, placed, expected=len(source))
 
         result = run(self.eval_step, state.inference_variables, task.eval_source, self.eval_damage)
         if not math.isfinite(result.loss):
@@ -294,7 +308,7 @@ class Trainer:
         if step:
             say(f"going on after step {step} of {task.total_steps}, from {self.checkpoints.directory}")
 
-    def _finish(self, state: TrainState, evaluation: Evaluation) -> None:
+    def _finish(self, state: TrainState, evaluation: Evaluation, signals: Signals) -> None:
         self.progress.stop()
         self.checkpoints.wait()
         for damage in (self.train_damage, self.eval_damage):
@@ -305,8 +319,13 @@ class Trainer:
         facts = self._facts(evaluation)
         shown = {"Experiment": self.task.name} | facts
         if self.task.config.log.report:
-            self._write_report(state, evaluation, facts)
-            shown["Report"] = str(self.directory.path / "report.html")
+            report = self.directory.path / "report.html"
+            try:
+                with signals.at_once():  # the state is saved, and the file appears whole or not at all
+                    self._write_report(report, state, evaluation, facts)
+                shown["Report"] = str(report)
+            except Exception as error:  # of whatever kind, it is no reason to lose a finished run
+                self.progress.say(f"warning: {report} is not written: {type(error).__name__}: {error}")
         shown["Workdir"] = str(self.directory.path)
         print("\n" + "\n".join(f"  {name:<16}{value}" for name, value in shown.items()) + "\n", flush=True)
 
@@ -327,7 +346,7 @@ class Trainer:
             facts["Training speed"] = f"{self.stopwatch.total_examples / self.stopwatch.total_seconds:.0f} img/s"
         return facts
 
-    def _write_report(self, state: TrainState, evaluation: Evaluation, facts: dict[str, str]) -> None:
+    def _write_report(self, path: Path, state: TrainState, evaluation: Evaluation, facts: dict[str, str]) -> None:
         task = self.task
         record = self.directory.record
         more = {
@@ -337,19 +356,19 @@ class Trainer:
             "Versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         }
         write_report(
-            self.directory.path / "report.html",
+            path,
             title=task.name,
             facts=facts | more,
             history=self.directory.history(),
             confusion=evaluation.confusion,
             class_names=task.class_names,
-            samples=_samples(task.eval_source, evaluation),
+            samples=_samples(task.eval_source, evaluation, task.geometry.max_pixels),
             filters=_first_filters(state.inference_variables["params"]),
             batch=[(p.image, p.caption) for p in augmented_batch(task, jax.device_get(state.statistics), 16)],
         )
 
 
-def _samples(source, evaluation: Evaluation, count: int = 32) -> list[Sample]:
+def _samples(source, evaluation: Evaluation, max_pixels: int, count: int = 32) -> list[Sample]:
     """The most confident mistakes, up to half of `count`, then images that were right, spread over the split."""
     seen = evaluation.labels >= 0
     right = evaluation.classes[:, 0] == evaluation.labels
@@ -359,10 +378,11 @@ def _samples(source, evaluation: Evaluation, count: int = 32) -> list[Sample]:
     rest = rest[np.linspace(0, len(rest) - 1, min(count - len(wrong), len(rest))).astype(int)]
     return [
         Sample(
-            source[i][0],
+            loader.whole_image(source, i, max_pixels),
             int(evaluation.labels[i]),
             tuple(evaluation.classes[i].tolist()),
             tuple(evaluation.probabilities[i].tolist()),
+            source.name(i),
         )
         for i in map(int, [*wrong, *rest])
     ]

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import flax
@@ -15,57 +16,87 @@ from inception_jax.data.augment import Preprocessing
 from inception_jax.data.loader import Geometry
 from inception_jax.errors import UserError
 from inception_jax.evaluation.classifier import Classifier
-from inception_jax.training.checkpoints import read_facts, read_weights
+from inception_jax.names import check_utf8, readable
+from inception_jax.training.checkpoints import DamagedCheckpoint, best_first, read_facts, read_weights
 from inception_jax.training.optimizers import path_of
 
 _FACTS = "facts"  # beside the arrays of an exported file: JSON
 
 
-def find_checkpoint(path: Path, which: str = "best") -> Path:
-    """The directory of a checkpoint in a workdir.
+def read_checkpoint(
+    path: Path, which: str = "best", weights: str = "", warn: Callable[[str], None] = warnings.warn
+) -> tuple[dict, dict, Path]:
+    """Reads what inference needs from a checkpoint of a workdir.
+
+    Of the best and the last checkpoint the next one takes the place if it is damaged, as in training.
 
     Args:
       path: a workdir, or a checkpoint itself.
       which: 'best' (by top-1; the last, if none was evaluated), 'last', or a step.
+      weights: see `checkpoints.read_weights`.
+      warn: called with a line for each checkpoint that is damaged.
+
+    Returns:
+      Variables and facts, see `checkpoints.read_weights`, and the directory of the checkpoint.
 
     Raises:
-      UserError: there is no such checkpoint.
+      UserError: there is no such checkpoint, all are damaged, or its path is not UTF-8.
     """
+    check_utf8(path.absolute())
     if (path / "state").is_dir():
-        return path
-    steps = sorted(int(entry.name) for entry in (path / "checkpoints").glob("*") if entry.name.isdigit())
+        return *read_weights(path, weights), path
+    steps = sorted(
+        (int(entry.name) for entry in (path / "checkpoints").glob("*") if entry.name.isdigit()), reverse=True
+    )
     if not steps:
         raise UserError(f"{path} is neither a workdir with checkpoints nor a checkpoint nor a file of weights")
-    if which == "last":
-        step = steps[-1]
-    elif which == "best":
-        metrics = {step: read_facts(path / "checkpoints" / str(step))["metrics"] for step in steps}
-        evaluated = {step: values for step, values in metrics.items() if values}
-        step = max(evaluated, key=lambda s: (evaluated[s]["top1"], -evaluated[s]["loss"], s), default=steps[-1])
-    elif which.isdigit() and int(which) in steps:
-        step = int(which)
-    else:
-        raise UserError(f"{path} has no checkpoint {which!r}; it has best, last, {', '.join(map(str, steps))}")
-    return path / "checkpoints" / str(step)
+    if which.isdigit() and int(which) in steps:
+        checkpoint = path / "checkpoints" / str(int(which))
+        return *read_weights(checkpoint, weights), checkpoint
+    if which not in ("best", "last"):
+        listed = ", ".join(map(str, reversed(steps)))
+        raise UserError(f"{path} has no checkpoint {which!r}; it has best, last, {listed}")
+    damaged = None
+    if which == "best":
+        metrics = {}
+        for step in steps:
+            try:
+                metrics[step] = read_facts(path / "checkpoints" / str(step))["metrics"]
+            except DamagedCheckpoint as error:
+                damaged = damaged or error
+        steps = best_first(metrics)
+    for step in steps:
+        checkpoint = path / "checkpoints" / str(step)
+        try:
+            found = *read_weights(checkpoint, weights), checkpoint
+        except DamagedCheckpoint as error:
+            damaged = damaged or error
+            continue
+        if damaged:
+            warn(f"{damaged}; checkpoint {step} takes its place")
+        return found
+    raise damaged
 
 
-def load(path: str | os.PathLike, checkpoint: str = "best", weights: str = "") -> Classifier:
+def load(
+    path: str | os.PathLike, checkpoint: str = "best", weights: str = "", warn: Callable[[str], None] = warnings.warn
+) -> Classifier:
     """Loads a trained network.
 
     Args:
       path: a workdir of training, one of its checkpoints, or a file of `export_weights`.
-      checkpoint: of a workdir: 'best' (by top-1), 'last' or a step.
+      checkpoint: of a workdir: 'best' (by top-1), 'last' or a step; see `read_checkpoint`.
       weights: 'ema', the moving averages, or 'raw', the latest; '': the averages where the run kept them.
+      warn: called with a line if a checkpoint is damaged and another one taken.
 
     Raises:
       UserError: there is no such thing, or it is damaged.
     """
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     if not place.exists():
         raise UserError(f"there is no {place}")
     if place.is_dir():
-        place = find_checkpoint(place, checkpoint)
-        variables, facts = read_weights(place, weights)
+        variables, facts, place = read_checkpoint(place, checkpoint, weights, warn)
         inference = facts["inference"]
     elif weights:
         raise UserError(f"{place} holds one kind of weights; weights {weights!r} are of a workdir")
@@ -79,7 +110,7 @@ def load(path: str | os.PathLike, checkpoint: str = "best", weights: str = "") -
         source=place,
         options=options,
         variables=variables,
-        class_names=tuple(inference["class_names"]),
+        class_names=tuple(map(readable, inference["class_names"])),
         preprocessing=_from(Preprocessing, known),
         geometry=_from(Geometry, known),
     )
@@ -91,42 +122,49 @@ def _from(kind: type, values: Mapping):
     return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in fields})
 
 
-def export_weights(checkpoint: Path, file: Path) -> int:
+def export_weights(
+    path: Path, file: Path, which: str = "best", warn: Callable[[str], None] = warnings.warn
+) -> tuple[int, Path]:
     """Writes the weights of a checkpoint to an .npz file, by names such as 'params/inception_4a/conv1x1/kernel'.
 
     With them go the statistics of the training set, and 'facts', a JSON text of what inference needs besides: network,
     preprocessing, class names.
 
+    Args:
+      path: see `read_checkpoint`; as `which` and `warn`.
+      file: to write.
+
     Returns:
-      The number of arrays.
+      The number of arrays, and the directory of the checkpoint.
 
     Raises:
       UserError: the checkpoint cannot be read, or the file not be written.
     """
-    variables, facts = read_weights(checkpoint)
+    variables, facts, checkpoint = read_checkpoint(path, which, warn=warn)
     arrays = _flat(variables)
     try:
         with open(file, "wb") as target:
             np.savez(target, **arrays, **{_FACTS: np.array(json.dumps(facts["inference"]))})
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
-    return len(arrays)
+    return len(arrays), checkpoint
 
 
-def load_weights(path: str) -> dict[str, np.ndarray]:
+def load_weights(path: str, warn: Callable[[str], None] = warnings.warn) -> dict[str, np.ndarray]:
     """Reads weights by names such as 'params/inception_4a/conv1x1/kernel' and 'batch_stats/...'.
 
     Args:
       path: a workdir (its best checkpoint), a checkpoint (WORKDIR/checkpoints/STEP), or a file of `export_weights`. Of
         a run that kept moving averages these are taken.
+      warn: see `load`.
 
     Raises:
       UserError: it is none of these, or damaged.
     """
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     if not place.exists():
         raise UserError(f"there is no {place} to take weights from")
-    variables, _ = read_weights(find_checkpoint(place)) if place.is_dir() else read_exported(place)
+    variables = read_checkpoint(place, warn=warn)[0] if place.is_dir() else read_exported(place)[0]
     return _flat({part: variables[part] for part in ("params", "batch_stats")})
 
 

@@ -18,7 +18,7 @@ from inception_jax.training import loop
 from inception_jax.training.checkpoints import Checkpoints
 from inception_jax.training.parallelism import DataParallel
 from inception_jax.training.task import Task
-from inception_jax.training.weights import export_weights, find_checkpoint
+from inception_jax.training.weights import export_weights
 from inception_jax.training.workdir import Workdir
 
 
@@ -45,7 +45,7 @@ def other(workdir, tmp_path):
 def run(out, *arguments):
     """Evaluates, and reads the JSON file and the predictions."""
     assert main([*map(str, arguments), f"--out={out}"]) == 0
-    with open(out / "predictions.csv", newline="") as file:
+    with open(out / "predictions.csv", encoding="utf-8", newline="") as file:
         return json.loads((out / "evaluation.json").read_text()), list(csv.DictReader(file))
 
 
@@ -181,9 +181,42 @@ def test_another_size_is_said_aloud(workdir, tmp_path, capsys):
     assert "tiny: images of 24 pixels, resized to 27; its own are 16 and 18" in capsys.readouterr().err
 
 
+def test_a_damaged_checkpoint_is_left_out(workdir, tmp_path, monkeypatch, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(workdir, copy, ignore=shutil.ignore_patterns("evaluation"))
+    metadata = copy / "checkpoints" / "12" / "facts" / "metadata"
+    metadata.write_text("no JSON", encoding="utf-8")
+    every, _ = run(tmp_path / "all", f"--workdir={copy}", "--checkpoint=all")
+    assert [row["networks"] for row in every["rows"]] == [[f"run/{step}"] for step in (4, 6, 8)]
+    monkeypatch.setattr(evaluation.time, "sleep", None)  # the others say how long the training is
+    followed, _ = run(tmp_path / "followed", f"--workdir={copy}", "--follow")
+    assert numbers(followed) == numbers(every)
+    assert capsys.readouterr().err.count("warning: checkpoint 12 is left out: ") == 2
+    run(tmp_path / "last", f"--workdir={copy}", "--checkpoint=last")
+    assert "; checkpoint 8 takes its place\n" in capsys.readouterr().err
+    assert main([f"--workdir={copy}", "--checkpoint=12"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_image_that_cannot_be_shown_is_named(workdir, tmp_path, image_folder, monkeypatch):
+    shutil.copytree(image_folder, tmp_path / "data")
+    combine = evaluation.combine
+
+    def lose(*arguments):
+        (tmp_path / "data" / "val" / "red" / "3.png").write_bytes(b"torn")
+        return combine(*arguments)
+
+    monkeypatch.setattr(evaluation, "combine", lose)
+    options = (f"--workdir={workdir}", f"--data-dir={tmp_path / 'data'}", "--worst=30", f"--cache={tmp_path / 'cache'}")
+    run(tmp_path / "out", *options)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("cannot be shown") == 1
+    assert "val/red/3.png cannot be shown" in page
+
+
 def test_exported_weights_are_evaluated_on_data_that_is_named(workdir, tmp_path, image_folder, capsys):
     file = tmp_path / "weights.npz"
-    export_weights(find_checkpoint(workdir, "last"), file)
+    export_weights(workdir, file, "last")
     data = ("--data=folder", f"--data-dir={image_folder}", "--split=val")
     exported, _ = run(tmp_path / "out", f"--workdir={file}", *data)
     expected, _ = run(tmp_path / "expected", f"--workdir={workdir}", "--checkpoint=last")

@@ -1,8 +1,12 @@
 """Whole runs: resume, interruption, damage, divergence."""
 
+import asyncio
+import itertools
 import json
+import logging
 import shutil
 import signal
+import threading
 
 import jax
 import numpy as np
@@ -10,9 +14,10 @@ import pytest
 from PIL import Image
 
 from inception_jax.errors import UserError
-from inception_jax.training import loop
+from inception_jax.training import checkpoints, loop
+from inception_jax.training import task as task_module
 from inception_jax.training.checkpoints import Checkpoints, read_facts
-from inception_jax.training.interruption import Interrupted
+from inception_jax.training.interruption import Interrupted, Signals
 from inception_jax.training.parallelism import DataParallel
 from inception_jax.training.task import Task
 from inception_jax.training.workdir import Workdir
@@ -33,23 +38,14 @@ def history(workdir):
     return [{key: value for key, value in row.items() if key not in timing} for row in rows]
 
 
-class StopAt:
-    """In place of the signals: one comes after the given step, or in an evaluation (None)."""
+def stop_at(step):
+    """In place of `Signals`: SIGTERM comes after the step."""
 
-    def __init__(self, step):
-        self.step = step
+    class StopAt(Signals):
+        def received(self, now):
+            return signal.SIGTERM if now == step else 0
 
-    def __call__(self):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        pass
-
-    def received(self, step):
-        return signal.SIGTERM if step == self.step else 0
+    return StopAt
 
 
 @pytest.fixture
@@ -107,7 +103,7 @@ def test_a_resumed_run_is_bitwise_equal(step, tiny_config, tmp_path, uninterrupt
     """Step 7 is in the middle of the second epoch; step 6 is that of an evaluation and of a checkpoint."""
     workdir = tmp_path / "resumed"
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"SIGTERM after step {step}, which is"):
-        patch.setattr(loop, "Signals", StopAt(step))
+        patch.setattr(loop, "Signals", stop_at(step))
         run(tiny_config, workdir)
     assert str(step) in [path.name for path in (workdir / "checkpoints").iterdir()]
     assert_equal(run(tiny_config, workdir), uninterrupted[0])
@@ -162,7 +158,7 @@ def test_every_augmentation_and_optimizer_resumes_bitwise(recipe, stop, tiny_con
     whole, parts = (tmp_path_factory.getbasetemp() / f"{recipe.__name__}-{name}" for name in ("whole", stop))
     state = run(tiny_config, whole)  # the second time it is there already
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(loop, "Signals", StopAt(stop))
+        patch.setattr(loop, "Signals", stop_at(stop))
         run(tiny_config, parts)
     shutil.rmtree(tmp_path_factory.getbasetemp() / "cache", ignore_errors=True)  # statistics are in the checkpoint
     assert_equal(run(tiny_config, parts), state)
@@ -193,11 +189,73 @@ def test_batch_statistics_that_disagree_are_told_of(tiny_config, tmp_path, capsy
 
 def test_an_evaluation_that_was_stopped_is_made_up_for(tiny_config, tmp_path, uninterrupted, monkeypatch):
     workdir = tmp_path / "resumed"
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 6"):
-        patch.setattr(loop, "Signals", StopAt(None))
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 6, which is saved"):
+        patch.setattr(loop, "evaluate", lambda *_, **__: interrupted_for_ever())
         run(tiny_config, workdir)
     assert_equal(run(tiny_config, workdir), uninterrupted[0])
     assert history(workdir) == history(uninterrupted[1])
+
+
+def interrupted_for_ever():
+    signal.raise_signal(signal.SIGTERM)
+    assert not threading.Event().wait(30), "the signal was not honoured"
+    raise AssertionError("the signal was not honoured")
+
+
+@pytest.mark.parametrize("batches", [0, 3])
+def test_a_signal_is_honoured_while_batches_do_not_come(batches, tiny_config, tmp_path, uninterrupted, monkeypatch):
+    def slow(*arguments, **options):
+        yield from itertools.islice(train_batches(*arguments, **options), batches)
+        interrupted_for_ever()
+
+    train_batches, workdir = loop.loader.train_batches, tmp_path / "run"
+    saved = f" after step {batches}, which is saved" if batches else ""
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"^stopped by SIGTERM{saved}$"):
+        patch.setattr(loop.loader, "train_batches", slow)
+        run(tiny_config, workdir)
+    assert [path.name for path in (workdir / "checkpoints").iterdir()] == [str(batches)] * bool(batches)
+    assert_equal(run(tiny_config, workdir), uninterrupted[0])
+
+
+@pytest.mark.parametrize("place", ["open_source", "restore", "write_report"])
+def test_a_signal_is_honoured_where_nothing_is_to_be_saved(place, tiny_config, tmp_path, uninterrupted, monkeypatch):
+    tiny_config.log.report = True
+    owner = {"open_source": task_module, "restore": Checkpoints, "write_report": loop}[place]
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="^stopped by SIGTERM"):
+        patch.setattr(owner, place, lambda *_, **__: interrupted_for_ever())
+        run(tiny_config, tmp_path / "run")
+    assert_equal(run(tiny_config, tmp_path / "run"), uninterrupted[0])
+
+
+def test_the_report_does_not_end_a_run(tiny_config, image_folder, tmp_path, monkeypatch, capsys):
+    """Images that were evaluated are gone; then it cannot be written at all."""
+    tiny_config.log.report = True
+    shutil.copytree(image_folder, tmp_path / "data")
+    tiny_config.data.dir = str(tmp_path / "data")
+    facts = loop.Trainer._facts
+
+    def lose(trainer, evaluation):
+        for path in (tmp_path / "data" / "val").rglob("*.png"):
+            path.write_bytes(b"torn")
+        return facts(trainer, evaluation)
+
+    monkeypatch.setattr(loop.Trainer, "_facts", lose)
+    run(tiny_config, tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert page.count("cannot be shown") == 21
+    assert "val/red/3.png cannot be shown" in page
+    assert "Images counted  21\n" in capsys.readouterr().out
+
+    def fail(*_, **__):
+        raise RuntimeError("no picture")
+
+    monkeypatch.setattr(loop, "write_report", fail)
+    shutil.copytree(image_folder, tmp_path / "data", dirs_exist_ok=True)
+    monkeypatch.setattr(loop.Trainer, "_facts", facts)
+    run(tiny_config, tmp_path / "run")
+    out, err = capsys.readouterr()
+    assert "Images counted  21\n" in out
+    assert f"warning: {tmp_path / 'run' / 'report.html'} is not written: RuntimeError: no picture\n" in err
 
 
 def test_a_finished_run_is_only_evaluated_again(tiny_config, uninterrupted, capsys):
@@ -245,21 +303,45 @@ def forget_facts(checkpoint):
     shutil.rmtree(checkpoint / "facts")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax drops a coroutine
 @pytest.mark.parametrize("damage", [cut, flip_bytes, empty, forget_facts])
-def test_a_damaged_latest_checkpoint_is_set_aside(damage, tiny_config, uninterrupted, capsys):
+def test_a_damaged_latest_checkpoint_is_set_aside(damage, tiny_config, uninterrupted, capfd):
     state, workdir = uninterrupted
     checkpoints = workdir / "checkpoints"
     damage(checkpoints / "12")
+    capfd.readouterr()
     assert_equal(run(tiny_config, workdir), state)
-    messages = capsys.readouterr().err
+    messages = capfd.readouterr().err
+    assert "Event loop is closed" not in messages  # of each array that Orbax did not come to
+    assert "Traceback" not in messages
     assert "checkpoint 12 is damaged" in messages
     assert "set aside as 12.damaged" in messages
     assert "going on after step 8 of 12" in messages
     assert {"12", "12.damaged"} <= {path.name for path in checkpoints.iterdir()}
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_orbax_leaves_unfinished_is_finished_before_its_loop_is_closed():
+    """As TensorStore, which reads on after an error, and prints a traceback where its loop is closed."""
+    finished, usual = [], asyncio.new_event_loop
+
+    async def fail():
+        raise ZeroDivisionError
+
+    async def read():
+        await asyncio.sleep(0.01)
+        finished.append(True)
+
+    async def restore():
+        await asyncio.gather(fail(), read())
+
+    with checkpoints._patient_event_loops():
+        event_loop = asyncio.new_event_loop()
+    with pytest.raises(ZeroDivisionError):
+        event_loop.run_until_complete(restore())
+    event_loop.close()
+    assert finished
+    assert asyncio.new_event_loop is usual
+
+
 def test_the_same_step_may_be_damaged_twice(tiny_config, uninterrupted):
     state, workdir = uninterrupted
     for _ in range(2):
@@ -268,7 +350,6 @@ def test_the_same_step_may_be_damaged_twice(tiny_config, uninterrupted):
     assert {"12.damaged", "12.damaged.1"} <= {path.name for path in (workdir / "checkpoints").iterdir()}
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_nothing_is_renamed_if_no_checkpoint_can_be_read(tiny_config, uninterrupted):
     checkpoints = uninterrupted[1] / "checkpoints"
     for checkpoint in list(checkpoints.iterdir()):
@@ -328,11 +409,30 @@ def test_damaged_lines_of_the_metrics_are_left_out(tiny_config, uninterrupted):
     state, workdir = uninterrupted
     before = history(workdir)
     with open(workdir / "metrics.jsonl", "ab") as file:
-        file.write(b'garbage\n{"a": 1}\n[2]\n\xff\n{"step": 1')
+        file.write(
+            b'garbage\n{"a": 1}\n[2]\n\xff\n{"step": "1", "split": "train"}\n{"step": 1, "split": 2}\n{"step": 1'
+        )
     damaged = (workdir / "metrics.jsonl").read_bytes()
     assert_equal(run(tiny_config, workdir), state)
     assert history(workdir) == before
     assert (workdir / "metrics.jsonl.damaged").read_bytes() == damaged
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "config.json", "results.json"])
+def test_a_directory_in_the_place_of_a_file_is_named(name, tiny_config, tmp_path):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name} (cannot be read: Is a directory; move it away|cannot be written)"):
+        run(tiny_config, tmp_path)
+
+
+def test_orbax_does_not_warn_of_what_nobody_can_change():
+    absl = logging.getLogger("absl")
+
+    def shown(text):
+        return bool(absl.filter(absl.makeRecord("absl", logging.WARNING, "", 0, text, (2.0,), None)))
+
+    assert not shown("Waiting for previous save to complete took %f seconds. If this number is high, consider")
+    assert shown("Something else took %f seconds")
 
 
 def test_a_workdir_without_a_checkpoint_takes_another_config(tiny_config, tmp_path):
@@ -400,7 +500,13 @@ def test_many_damaged_images_stop_the_run_and_keep_what_is_trained(tiny_config, 
         (lambda c: c.optimizer.update(freeze=("steam",)), "config.optimizer.freeze: 'steam' fits no parameter"),
         (lambda c: c.eval.update(batch_norm_check=8, batch_size=64), "needs a batch of 64 images, and there are 48"),
         (lambda c: c.data.update(resize=15), "data.resize=15 is less than config.data.image_size=16"),
-        (lambda c: c.update(seed=-1), "config.seed=-1 must be between 0 and 4294967295"),
+        (lambda c: c.update(seed=-1), "config.seed=-1 must be at least 0"),
+        (lambda c: c.optimizer.update(freeze=(".",)), "nothing would be trained: config.optimizer.freeze, or a factor"),
+        (
+            lambda c: c.optimizer.update(freeze=("kernel",), lr_multipliers=(("conv.*bias", 0.0), (".", 0.0))),
+            "nothing would be trained: .* holds every parameter; leave some out",
+        ),
+        (lambda c: c.optimizer.update(weight_decay_on=("kernle",)), "weight_decay_on: 'kernle' fits no parameter"),
         (lambda c: c.train.update(epochs=2.0), "here steps=12 and epochs=2; set the others to 0"),
         (lambda c: setattr(c.train, "aux_weights", {"aux9": 0.3}), "has aux9; the network's auxiliary heads are aux1"),
         (lambda c: setattr(c, "parallel", "jit"), "config.parallel='jit' is not one of shard_map, pmap"),

@@ -1,9 +1,11 @@
 """Weights that one run takes over from another."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,7 +13,8 @@ import pytest
 
 from inception_jax.errors import UserError
 from inception_jax.training import loop
-from inception_jax.training.weights import export_weights, find_checkpoint, load_weights, transfer
+from inception_jax.training.checkpoints import best_first
+from inception_jax.training.weights import export_weights, load, load_weights, read_checkpoint, transfer
 
 
 def run(config, workdir):
@@ -46,10 +49,9 @@ def begun(config, workdir, **changes):
 
 def test_a_workdir_a_checkpoint_and_a_file_give_the_averaged_weights(tiny_config, source, tmp_path, capsys):
     workdir, state = source
-    checkpoint = find_checkpoint(workdir)
     file = tmp_path / "weights.npz"
     expected = flat(state.average)
-    assert export_weights(checkpoint, file) == len(expected)
+    assert export_weights(workdir, file) == (len(expected), workdir / "checkpoints" / "6")
     for place in (workdir, workdir / "checkpoints" / "6", file):
         weights = load_weights(str(place))
         assert weights.keys() == expected.keys()
@@ -111,23 +113,72 @@ def test_wrong_places(tiny_config, source, tmp_path):
         with pytest.raises(UserError, match=message):
             load_weights(place)
     with pytest.raises(UserError, match="has no checkpoint '5'; it has best, last, 4, 6"):
-        find_checkpoint(source[0], "5")
+        read_checkpoint(source[0], "5")
     tiny_config.init_new = ("clasifier",)
     with pytest.raises(UserError, match="config.init_new: 'clasifier' fits no parameter; they have names such as aux1"):
         run(tiny_config, tmp_path / "run")
 
 
-def test_a_flipped_byte_is_noticed(source, tmp_path):
+def test_class_names_of_an_older_version_are_made_readable(source, tmp_path):
+    """It kept names as macOS writes them, and in a locale that is not UTF-8 their bytes."""
     copy = tmp_path / "copy"
     shutil.copytree(source[0], copy)
-    largest = max(
-        (copy / "checkpoints" / "6" / "state").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0
-    )
+    for facts in (copy / "checkpoints").glob("*/facts/metadata"):
+        facts.write_text(facts.read_text().replace('"blue", "green"', r'"cafe\u0301", "caf\udcc3\udca9s"'))
+    assert load(copy).class_names == ("caf\u00e9", "caf\u00e9s", "red")
+
+
+def test_a_home_directory_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it does without a home directory
+    monkeypatch.setattr(Path, "home", None)
+    for read in (load, load_weights):
+        with pytest.raises(UserError, match="there is no ~/run"):
+            read("~/run")
+
+
+def flip_a_byte(checkpoint):
+    files = (path for path in (checkpoint / "state").rglob("*") if path.is_file())
+    largest = max(files, key=lambda path: path.stat().st_size)
     data = bytearray(largest.read_bytes())
     data[len(data) // 2] ^= 0xFF
     largest.write_bytes(bytes(data))
-    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+
+
+def spoil_metadata(checkpoint):
+    (checkpoint / "facts" / "metadata").write_text("no JSON", encoding="utf-8")
+
+
+def lose_metadata(checkpoint):
+    shutil.rmtree(checkpoint / "facts")
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, spoil_metadata, lose_metadata])
+def test_another_checkpoint_takes_the_place_of_a_damaged_one(damage, source, tmp_path):
+    """As in training; but not of a step that was asked for."""
+    copy = tmp_path / "copy"
+    shutil.copytree(source[0], copy)
+    damage(copy / "checkpoints" / "6")
+    for which in ("best", "last"):
+        with pytest.warns(UserWarning, match="6 cannot be read as a checkpoint: .*; checkpoint 4 takes its place"):
+            assert load(copy, which).source == copy / "checkpoints" / "4"
+    with pytest.warns(UserWarning, match="takes its place"):
         load_weights(str(copy))
+    with pytest.raises(UserError, match="6 cannot be read as a checkpoint"):
+        load(copy, "6")
+    damage(copy / "checkpoints" / "4")
+    with pytest.raises(UserError, match="6 cannot be read as a checkpoint"):
+        load(copy)
+
+
+def test_the_best_checkpoint_is_that_of_the_highest_top1():
+    metrics = {
+        1: {"top1": 0.5, "loss": 2.0},
+        2: {"top1": 0.5, "loss": 1.0},
+        3: None,
+        4: {"top1": 0.1, "loss": 0.1},
+        5: None,
+    }
+    assert best_first(metrics) == [2, 1, 4, 5, 3]
 
 
 def test_the_command(source, tmp_path):
