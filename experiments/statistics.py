@@ -105,7 +105,7 @@ def main(argv: list[str]) -> int:
     try:
         summary = measure(_CONFIG.value, _FORCE.value)
         if _JSON.value:
-            Path(_JSON.value).write_text(json.dumps(summary, indent=2) + "\n")
+            Path(_JSON.value).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -335,7 +335,7 @@ def main(argv: list[str]) -> int:
         summary = _summary(_options(argv[1:]))
         check_with_xla(summary.convolutions)
         if _JSON.value:
-            Path(_JSON.value).write_text(json.dumps(to_json(summary), indent=2, default=float) + "\n")
+            Path(_JSON.value).write_text(json.dumps(to_json(summary), indent=2, default=float) + "\n", encoding="utf-8")
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -3,7 +3,7 @@
 from inception_jax.errors import UserError
 from inception_jax.models import create_model, list_models
 
-__all__ = ["UserError", "create_model", "list_models", "load"]
+__all__ = ["UserError", "create_model", "list_models", "load"]  # noqa: F822 (`load` is of `__getattr__`)
 
 
 def __getattr__(name: str):

@@ -1,6 +1,12 @@
-"""How JAX runs in a command of ours: XLA's flags, memory, the compilation cache. The library alone sets none of it."""
+"""How JAX runs in a command of ours: XLA's flags, memory, the compilation cache. The library alone sets none of it.
 
+`cache_directory` says where caches are, those of the library too.
+"""
+
+import atexit
 import ctypes
+import errno
+import functools
 import gc
 import hashlib
 import importlib.util
@@ -8,8 +14,13 @@ import mmap
 import os
 import platform
 import resource
+import shutil
 import sys
+import tempfile
 from pathlib import Path
+
+from inception_jax.errors import UserError
+from inception_jax.names import is_utf8, readable, text_of
 
 
 def configure(compute_dtype: str) -> None:
@@ -98,22 +109,68 @@ def release_free_memory() -> None:
 def cache_compilations() -> None:
     """Keeps what XLA compiles in a directory, so that the second start of a run does not compile again.
 
-    The directory is $JAX_COMPILATION_CACHE_DIR, else one below $XDG_CACHE_HOME or ~/.cache. There each kind of CPU has
-    its own, because what is compiled for one may not run on another, and a home directory may be shared by several.
+    The directory is $JAX_COMPILATION_CACHE_DIR, else one below `cache_directory`. There each kind of CPU has its own,
+    because what is compiled for one may not run on another, and a home directory may be shared by several.
     JAX_ENABLE_COMPILATION_CACHE=false turns the cache off.
     """
     import jax
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "inception_jax" / "xla" / _cpu_kind()))
+        jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla" / _cpu_kind()))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
+def cache_directory() -> Path:
+    """Directory of what is kept for later: 'inception_jax' below $XDG_CACHE_HOME or ~/.cache; see `writable`."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return writable(Path(caches, "inception_jax"), "XDG_CACHE_HOME")
+
+
+def writable(directory: Path, variable: str) -> Path:
+    """Makes `directory` and returns it; if it cannot be used, a temporary one, which a line on stderr says once.
+
+    The temporary one is always the same in a process, and removed at its end.
+
+    Args:
+      directory: begins with '~' where there is no home directory, as `os.path.expanduser` leaves it.
+      variable: of the environment, with which the user chooses another directory.
+
+    Raises:
+      UserError: no temporary directory can be made either.
+    """
+    try:
+        if directory.parts[0].startswith("~"):
+            raise FileNotFoundError(errno.ENOENT, "there is no home directory")
+        if not is_utf8(directory):
+            raise OSError(errno.EILSEQ, "its name or this locale is not UTF-8")
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        return _temporary(directory, error.strerror, variable)
+    return directory
+
+
+@functools.cache
+def _temporary(replaced: Path, reason: str, variable: str) -> Path:
+    try:
+        directory = tempfile.mkdtemp(prefix="inception_jax-")
+    except OSError as error:
+        raise UserError(f"{replaced} cannot be used ({reason}); set {variable}, or TMPDIR ({error})") from None
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    shown = readable(text_of(str(replaced)))
+    print(
+        f"warning: {shown} cannot be used ({reason}); a temporary directory takes its place; set {variable}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return Path(directory)
+
+
 def _cpu_kind() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
         described = "".join(line for line in lines if line.startswith(("vendor_id", "model name", "flags", "Features")))
     except OSError:  # not Linux
         described = platform.processor()

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from inception_jax import runtime
+from inception_jax.errors import UserError
 
 
 @pytest.fixture
@@ -72,6 +73,54 @@ def test_the_cache_has_a_directory_for_each_kind_of_cpu(tmp_path):
     assert directory.parent == tmp_path / "inception_jax" / "xla"
     assert directory.name == runtime._cpu_kind()
     assert run(code, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine")) == str(tmp_path / "mine")
+
+
+def test_a_cache_that_cannot_be_written_is_a_temporary_one(tmp_path):
+    (tmp_path / "file").touch()
+    code = (
+        "from inception_jax import runtime; runtime.configure('float32'); first = runtime.cache_directory(); "
+        "import jax, sys; assert jax.config.jax_compilation_cache_dir.startswith(str(first)); "
+        "assert first == runtime.cache_directory() and first.stat().st_mode & 0o777 == 0o700; "
+        "sys.stderr.flush(); print(first)"
+    )
+    directory = pathlib.Path(run(code, XDG_CACHE_HOME=str(tmp_path / "file"), TMPDIR=str(tmp_path)))
+    assert directory.parent == tmp_path
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "file"]  # removed at the end
+
+
+def test_a_temporary_directory_is_said_once(tmp_path, monkeypatch, capsys):
+    runtime._temporary.cache_clear()
+    monkeypatch.setattr(runtime.tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "file").touch()
+    paths = [
+        tmp_path / "new" / "deep",
+        tmp_path / "file" / "a",
+        tmp_path / "file" / "a",
+        pathlib.Path("~", "b"),
+        tmp_path / "\udce9",
+    ]
+    kept, first, again, homeless, misread = (runtime.writable(path, "VARIABLE") for path in paths)
+    assert kept == paths[0]
+    assert kept.is_dir()
+    assert first == again
+    assert homeless.is_dir()
+    assert misread.is_dir()
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path}/file/a cannot be used (Not a directory); a temporary directory takes its place; "
+        "set VARIABLE\nwarning: ~/b cannot be used (there is no home directory); a temporary directory takes its "
+        f"place; set VARIABLE\nwarning: {tmp_path}/\\xe9 cannot be used (its name or this locale is not UTF-8); a "
+        "temporary directory takes its place; set VARIABLE\n"
+    )
+
+
+def test_without_any_directory_it_is_said_in_one_line(tmp_path, monkeypatch):
+    def none_usable(**_):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    runtime._temporary.cache_clear()
+    monkeypatch.setattr(runtime.tempfile, "mkdtemp", none_usable)
+    with pytest.raises(UserError, match="set VARIABLE, or TMPDIR"):
+        runtime.writable(pathlib.Path("~", "c"), "VARIABLE")
 
 
 def test_a_second_start_compiles_nothing(tmp_path):

@@ -43,13 +43,15 @@ def main() -> int:
                     new.append({"part": part} | row | {"machine": machine})
                     _say(row)
                     if arguments.json:  # after each row, so that nothing is lost when it is stopped
-                        arguments.json.write_text(json.dumps(report.merge(rows, new), indent=1) + "\n")
+                        arguments.json.write_text(
+                            json.dumps(report.merge(rows, new), indent=1) + "\n", encoding="utf-8"
+                        )
                 rows = report.merge(rows, new)
                 print(report.table(part, new), flush=True)
         if arguments.markdown:
             picture = arguments.markdown.with_suffix(".png")
             report.plot(rows, picture)
-            arguments.markdown.write_text(report.markdown(rows, picture.name))
+            arguments.markdown.write_text(report.markdown(rows, picture.name), encoding="utf-8")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -65,7 +67,7 @@ def _read(path: Path | None) -> list[dict]:
     if path is None or not path.exists():
         return []
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not a file of this command: {error}") from None
 

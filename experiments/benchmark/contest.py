@@ -131,9 +131,11 @@ def _memory(calls, name: str) -> int:
     if "memory" in calls:  # of an accelerator
         calls[name]()
         return calls["memory"]()
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is in use now (proc(5))
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # sets the peak to what is in use now (proc(5))
     calls[name]()
-    [line] = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    [line] = (
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) * 1024
 
 

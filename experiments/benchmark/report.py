@@ -94,7 +94,7 @@ _PARTS = {
 
 def machine() -> dict[str, str]:
     """What the figures hang on: processor, cores, accelerator, versions."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     wide = next((line.split() for line in lines if line.startswith("flags")), [])
     found = [flag for flag in ("avx2", "avx512f", "amx_bf16") if flag in wide]

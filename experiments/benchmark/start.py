@@ -52,7 +52,8 @@ def _to_first_step(data: str, cache: str) -> float:
             env=environment | {"JAX_COMPILATION_CACHE_DIR": cache},
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         ) as process:
             lines = []
             for line in process.stderr:

@@ -84,7 +84,7 @@ def _aligned(rows: list[list[str]]) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    _guard(file, lambda file: file.write_text(text, encoding="utf-8"))
+    _guard(file, lambda file: file.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def _guard(file: Path, write: Callable[[Path], object]) -> None:

@@ -71,7 +71,7 @@ def _sweep(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         return 0
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "sweep.json").write_text(json.dumps(described, indent=1) + "\n")
+        (directory / "sweep.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"the workdir {directory} cannot be written: {error.strerror}") from None
     board = Board(runs, directory, launcher.parallel)
@@ -95,7 +95,7 @@ def _check_directory(directory: Path, name: str) -> None:
     from inception_jax.errors import UserError
 
     try:
-        there = json.loads((directory / "sweep.json").read_text())["name"]
+        there = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))["name"]
     except (OSError, ValueError, LookupError, TypeError):
         return
     if there != name:

@@ -51,7 +51,7 @@ class Job:
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         self.directory.mkdir(parents=True, exist_ok=True)
-        with open(self.directory / LOCK, "w") as lock, open(self.directory / LOG, "ab") as log:
+        with open(self.directory / LOCK, "w", encoding="utf-8") as lock, open(self.directory / LOG, "ab") as log:
             if not _take(lock):
                 return os.EX_TEMPFAIL
             before = record(self.directory)
@@ -117,7 +117,7 @@ def killed(words: str, number: int = 0) -> str:
 def record(directory: Path) -> dict[str, Any]:
     """The object of run.json; {} if there is none."""
     with contextlib.suppress(OSError, ValueError):
-        content = json.loads((directory / RECORD).read_text())
+        content = json.loads((directory / RECORD).read_text(encoding="utf-8"))
         if isinstance(content, dict):
             return content
     return {}
@@ -126,14 +126,14 @@ def record(directory: Path) -> dict[str, Any]:
 def write(directory: Path, content: dict[str, Any]) -> None:
     """Writes run.json at once or not at all."""
     temporary = directory / f".{RECORD}.{os.getpid()}"
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     temporary.replace(directory / RECORD)
 
 
 def is_alive(directory: Path) -> bool:
     """Whether a process of this machine has the run in work: it holds the lock, which the system frees at its end."""
     try:
-        with open(directory / LOCK) as lock:
+        with open(directory / LOCK, encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

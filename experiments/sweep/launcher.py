@@ -244,7 +244,7 @@ def visible_gpus() -> list[str]:
         return list(itertools.takewhile(lambda device: device not in ("", "-1", "NoDevFiles"), devices))
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
-        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
+        return subprocess.run(query, capture_output=True, encoding="utf-8", check=True).stdout.split()
     except (OSError, subprocess.CalledProcessError):
         return []
 
@@ -264,7 +264,7 @@ def _slurm_job(directory: Path, number: str) -> submitit.SlurmJob:
 def _squeue(number: str, _turn: float) -> str:
     query = ["squeue", "--noheader", f"--jobs={number}", "--format=%T"]
     try:
-        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(query, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # no such job any more, for instance
         return "UNKNOWN"
 

@@ -137,7 +137,7 @@ def write_predictions(
     """
     best = min(5, len(class_names))
     head = [f"{what}_{rank}" for rank in range(1, best + 1) for what in ("class", "probability")]
-    with open(file, "w", newline="") as target:
+    with open(file, "w", encoding="utf-8", newline="") as target:
         writer = csv.writer(target, lineterminator="\n")
         writer.writerow(["networks", "protocol", "image", "label", "loss", *head])
         for row in rows:

@@ -10,6 +10,7 @@ import numpy as np
 
 from inception_jax.data.decoding import IMAGE_SUFFIXES
 from inception_jax.errors import UserError
+from inception_jax.names import readable
 
 
 def read_subset(file: Path, names: Sequence[str]) -> np.ndarray:
@@ -118,7 +119,7 @@ def output_of_classes(ours: Sequence[str], theirs: Sequence[str], label_map: str
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text()
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read: {getattr(error, 'strerror', error)}") from None
 
@@ -134,7 +135,7 @@ def _places(names: Sequence[str]) -> dict[str | int, int]:
     """The place of each image by its number, and by its file's name (also without suffix) where no other has it."""
     by_number = {number: place for place, number in enumerate(_numbers(names) or range(len(names)))}
     by_name = collections.defaultdict(set)
-    for place, name in enumerate(names):
+    for place, name in enumerate(map(readable, names)):
         if name:
             by_name[name].add(place)
             by_name[Path(name).stem].add(place)
@@ -143,6 +144,7 @@ def _places(names: Sequence[str]) -> dict[str | int, int]:
 
 def _place(name: str, places: dict[str | int, int]) -> int | None:
     """The place of the file, which may be another format's in the list."""
+    name = readable(name)
     path = Path(name)
     return places.get(name, places.get(path.stem) if path.suffix.lower() in IMAGE_SUFFIXES else None)
 

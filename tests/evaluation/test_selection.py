@@ -18,7 +18,7 @@ def file(tmp_path):
 
     def write(content):
         path = tmp_path / "file"
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
         return path
 
     return write
@@ -36,6 +36,7 @@ def message(function, *arguments) -> str:
     ("names", "text", "chosen"),
     [
         (PLAIN, "cat.jpg\n", [1]),
+        (("caf\u00e9.png", "te\u0301.png"), "cafe\u0301.png\nt\u00e9\n", [0, 1]),  # NFC and NFD are one name
         (PLAIN, "cat\nowl", [0, 1]),
         (PLAIN, "dog.jpeg\n", [2]),  # whatever the suffix
         (PLAIN, "\n  owl \r\n\n\t\ncat\n\n", [0, 1]),

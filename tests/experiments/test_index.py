@@ -414,7 +414,7 @@ def test_each_change_of_each_file_is_noticed(tmp_path, read_runs, file, change):
     read_runs.clear()
     status = (run / file).stat() if change != "new" else None
     if change == "grown":
-        with open(run / file, "a") as opened:
+        with open(run / file, "a", encoding="utf-8") as opened:
             opened.write(" ")
         os.utime(run / file, ns=(status.st_atime_ns, status.st_mtime_ns))
     elif change == "touched":
@@ -1061,7 +1061,7 @@ def test_the_csv_has_all_digits_and_reads_back(tmp_path):
 
 def test_the_csv_of_runs(four):
     write_csv(four / "out.csv", *select(refresh(four), [], "-top1", ["path", "top1", "data.scale"]))
-    with open(four / "out.csv", newline="") as file:
+    with open(four / "out.csv", encoding="utf-8", newline="") as file:
         assert list(csv.reader(file))[1:3] == [["a", "0.9", "[256, 512]"], ["b", "0.8", "[256, 256.5]"]]
 
 

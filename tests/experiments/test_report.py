@@ -134,7 +134,7 @@ def test_a_loss_that_is_not_finite_is_null(sweep):
 
 
 def test_two_lines_of_a_step_count_once(sweep):
-    with open(sweep / "both" / "0" / "metrics.jsonl", "a") as file:
+    with open(sweep / "both" / "0" / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 5, "split": "val", "top1": 0.25, "loss": 1.0}\n')
     assert [e[:2] for e in run_of(runs.read(sweep), "both", 0)["evaluations"]] == [[5, 0.25], [10, 0.8]]
 
@@ -228,7 +228,7 @@ def test_a_damaged_file_makes_the_run_a_failed_one(sweep, name, content, reason)
 def test_the_cut_line_of_a_run_at_work_is_no_damage(sweep):
     write_run(sweep / "both" / "1", {5: 0.5}, ended=False, launch={"state": "running"})
     (sweep / "both" / "1" / "results.json").unlink()
-    with open(sweep / "both" / "1" / "metrics.jsonl", "a") as file:
+    with open(sweep / "both" / "1" / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 10, "spl')
     run = run_of(runs.read(sweep), "both", 1)
     assert (run["state"], run["evaluations"]) == ("running", [[5, 0.5, 1.5, 2.3]])

@@ -386,7 +386,7 @@ def test_a_run_outlives_a_launcher_that_is_killed(tmp_path, monkeypatch):
 def test_a_run_that_another_command_has_in_work_comes_after_it(tmp_path):
     run = python(tmp_path, "a/0", "")
     job.write(tmp_path / "a/0", {"command": ["main.py"], "state": "running", "seconds": 0.0, "error": ""})
-    with open(tmp_path / "a/0/.lock", "w") as lock:
+    with open(tmp_path / "a/0/.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert states([run], tmp_path) == {"a/0": "running"}
         later(lambda: True, lambda: (time.sleep(0.5), fcntl.flock(lock, fcntl.LOCK_UN)))
@@ -443,7 +443,7 @@ def family(directory):
 def test_a_job_that_another_process_has_is_left_alone(tmp_path):
     run = python(tmp_path, "a/0", "")
     one = job.Job(tmp_path / "a/0", ROOT, run.command, (), ())
-    with open(tmp_path / "a/0/.lock", "w") as lock:
+    with open(tmp_path / "a/0/.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert job.is_alive(tmp_path / "a/0")
         assert one() == os.EX_TEMPFAIL
@@ -454,7 +454,7 @@ def test_a_job_that_another_process_has_is_left_alone(tmp_path):
 
 def test_who_asks_whether_a_run_is_alive_does_not_keep_it_from_starting(tmp_path):
     run = python(tmp_path, "a/0", "")
-    with open(tmp_path / "a/0/.lock", "w") as lock:
+    with open(tmp_path / "a/0/.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         later(lambda: True, lambda: (time.sleep(0.2), fcntl.flock(lock, fcntl.LOCK_UN)))
         assert job.Job(tmp_path / "a/0", ROOT, run.command, (), ())() == 0
@@ -534,7 +534,7 @@ def test_a_job_has_the_directory_environment_and_output_that_it_is_told(tmp_path
     core = min(os.sched_getaffinity(0))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as the launcher does
     (tmp_path / "typed").write_text("y\n")
-    with open(tmp_path / "typed") as typed, input_from(typed):
+    with open(tmp_path / "typed", encoding="utf-8") as typed, input_from(typed):
         for cores, gpus in (((), ()), ((core,), ("1", "2"))):
             assert job.Job(tmp_path / "a/0", tmp_path, run.command, cores, gpus)() == 0
     first, second = (tmp_path / "a/0/log.txt").read_text().splitlines()
