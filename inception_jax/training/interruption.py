@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import jax
 from jax.experimental import multihost_utils
 
+_TAKEN = (signal.SIGTERM, signal.SIGINT)
 _PATIENCE = 5.0  # seconds that a compilation or a hanging file system may still take once a signal has come
 
 
@@ -56,7 +57,7 @@ class Signals:
         # Several processes must stop after the same step, see `received`; elsewhere than in the main thread the caller
         # handles signals.
         if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _TAKEN:
                 self._restore.callback(signal.signal, number, signal.signal(number, self._note))
             if self._exits:
                 self._watch()
@@ -108,6 +109,8 @@ class Signals:
         def watch():
             with open(reader, "rb", buffering=0) as numbers:
                 while number := numbers.read(1):
+                    if number[0] not in _TAKEN:  # somebody else's
+                        continue
                     time.sleep(_PATIENCE)
                     if self._saved:
                         self.finish()
