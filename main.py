@@ -1,4 +1,4 @@
-"""Trains a network, or goes on with a run that was stopped.
+"""Trains a network, or resumes a run that was stopped.
 
 python main.py --config=configs/googlenet.py --workdir=/data/googlenet [--config.train.epochs=90]
 """
@@ -13,7 +13,7 @@ from ml_collections import config_flags
 from experiments.command_line import parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, a file of configs/.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "The directory of this run; one that has begun is gone on with.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory. An existing run is resumed.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other processes of this job (SLURM, MPI, TPU pod).")
 
 _PATIENCE = 5.0  # seconds that a run which is stopped may take to end its threads

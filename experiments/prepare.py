@@ -351,7 +351,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; the same command resumes", file=sys.stderr)
         return 130
     for split, values in summary["splits"].items():
         before, after = (values[key] / 1e6 for key in ("bytes_before", "bytes_after"))

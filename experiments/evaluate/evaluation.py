@@ -31,7 +31,7 @@ from inception_jax.evaluation.selection import output_of_classes, read_multilabe
 from inception_jax.names import native_path, readable, text_of
 from inception_jax.reference.results import printed_result
 from inception_jax.runtime import configure
-from inception_jax.training.checkpoints import DamagedCheckpoint, read_facts
+from inception_jax.training.checkpoints import DamagedCheckpoint, read_facts, steps_in
 from inception_jax.training.parallelism import DataParallel
 from inception_jax.training.progress import Progress, duration
 from inception_jax.training.weights import load
@@ -77,7 +77,7 @@ def _steps(workdir: Path, follow: bool) -> Iterator[int]:
     """Steps of the checkpoints, from the first to the last; with `follow` those that training adds, up to its end."""
     seen: set[int] = set()
     while True:
-        steps = sorted(int(entry.name) for entry in (workdir / "checkpoints").glob("*") if entry.name.isdigit())
+        steps = steps_in(workdir)
         new = [step for step in steps if step not in seen]
         seen.update(new)
         yield from new

@@ -151,6 +151,11 @@ class Checkpoints:
         self._manager.close()
 
 
+def steps_in(workdir: Path) -> list[int]:
+    """The steps of the checkpoints in a workdir, the first one first; those that were set aside are not among them."""
+    return sorted(int(entry.name) for entry in (workdir / "checkpoints").glob("*") if entry.name.isdigit())
+
+
 def best_first(metrics: Mapping[int, dict | None]) -> list[int]:
     """The steps by the evaluations that they have: highest top-1 first, then lowest loss, then those without, the last
     first."""

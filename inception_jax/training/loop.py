@@ -34,7 +34,7 @@ from inception_jax.training.workdir import Workdir
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) -> TrainState:
-    """Trains the network of `config` in `workdir`, or goes on with what is there, evaluates it and writes the report.
+    """Trains the network of `config` in `workdir`, or resumes the run there, evaluates it and writes the report.
 
     Args:
       config: of configs/.

@@ -17,7 +17,7 @@ from inception_jax.data.loader import Geometry
 from inception_jax.errors import UserError
 from inception_jax.evaluation.classifier import Classifier
 from inception_jax.names import check_utf8, readable
-from inception_jax.training.checkpoints import DamagedCheckpoint, best_first, read_facts, read_weights
+from inception_jax.training.checkpoints import DamagedCheckpoint, best_first, read_facts, read_weights, steps_in
 from inception_jax.training.optimizers import path_of
 
 _FACTS = "facts"  # beside the arrays of an exported file: JSON
@@ -45,17 +45,15 @@ def read_checkpoint(
     check_utf8(path.absolute())
     if (path / "state").is_dir():
         return *read_weights(path, weights), path
-    steps = sorted(
-        (int(entry.name) for entry in (path / "checkpoints").glob("*") if entry.name.isdigit()), reverse=True
-    )
+    steps = steps_in(path)
     if not steps:
         raise UserError(f"{path} is neither a workdir with checkpoints nor a checkpoint nor a file of weights")
     if which.isdigit() and int(which) in steps:
         checkpoint = path / "checkpoints" / str(int(which))
         return *read_weights(checkpoint, weights), checkpoint
     if which not in ("best", "last"):
-        listed = ", ".join(map(str, reversed(steps)))
-        raise UserError(f"{path} has no checkpoint {which!r}; it has best, last, {listed}")
+        raise UserError(f"{path} has no checkpoint {which!r}; it has best, last, {', '.join(map(str, steps))}")
+    steps.reverse()
     damaged = None
     if which == "best":
         metrics = {}

@@ -115,11 +115,11 @@ class Workdir:
 
     def history(self) -> list[dict]:
         """The objects of metrics.jsonl, see `metrics_rows`; raises UserError if the file cannot be read."""
-        return metrics_rows(self._read("metrics.jsonl"))
+        return metrics_rows(self._read("metrics.jsonl") or b"")
 
     def _lines(self) -> int:
         """Number of whole lines of metrics.jsonl; the last one may have been cut off by the end of the process."""
-        return self._read("metrics.jsonl").count(b"\n")
+        return (self._read("metrics.jsonl") or b"").count(b"\n")
 
     def results(self) -> dict | None:
         """The object of results.json, None before the first evaluation."""
@@ -131,20 +131,23 @@ class Workdir:
             self._tensorboard.close()
             self._tensorboard = None
 
-    def _read(self, name: str) -> bytes:
-        """The content of a file, nothing if it is not there."""
+    def _read(self, name: str) -> bytes | None:
+        """The content of a file; None if it is not there."""
         try:
             return (self.path / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
-            return b""
+            return None
         except OSError as error:
-            raise UserError(f"{self.path / name} cannot be read: {error.strerror}; move it away") from None
+            raise UserError(
+                f"{self.path / name} cannot be read: {error.strerror}; move it away, or make it readable"
+            ) from None
 
     def _read_json(self, name: str) -> dict | None:
-        if not (self.path / name).exists():
+        data = self._read(name)
+        if data is None:
             return None
         try:
-            content = json.loads(self._read(name))
+            content = json.loads(data)
         except ValueError:
             content = None
         if not isinstance(content, dict):

@@ -1,13 +1,10 @@
 import io
-import pwd
-import tempfile
 import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from inception_jax import runtime
 from inception_jax.data import loader, statistics
 from inception_jax.data.crops import resize_and_central_crop
 from inception_jax.data.decoding import DamagedImage
@@ -313,15 +310,8 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(cache):
     assert "not kept: " in said[1]
 
 
-def test_without_a_home_directory_they_are_kept_for_the_process(cache, monkeypatch, capsys):
-    def no_entry(number):
-        raise KeyError(number)
-
-    for name in ("HOME", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", no_entry)
-    runtime._temporary.cache_clear()
-    monkeypatch.setattr(tempfile, "tempdir", str(cache.parent.parent))
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_directory_they_are_kept_for_the_process(capsys):
     source = Images(photos(20))
     fit(source, directory="")
     fit(source, directory="")

@@ -206,7 +206,7 @@ class TestResumption:
         copy = prepare.small_copy
         monkeypatch.setattr(prepare, "small_copy", interrupted)
         assert run(*arguments) == 130
-        assert capsys.readouterr().err.splitlines()[-1] == "stopped; the same command goes on"
+        assert capsys.readouterr().err.splitlines()[-1] == "stopped; the same command resumes"
         directory = tmp_path / "out" / "images_32" / "1.0.0"
         finished = json.loads((directory / "prepare.json").read_text())["entries"]
         assert set(finished) <= set(files(tmp_path / "out"))

@@ -720,7 +720,7 @@ def test_a_sweep_is_stopped_and_goes_on(tmp_path, image_folder, monkeypatch, cap
     thread.start()
     assert run(*arguments) == 130
     thread.join()
-    assert capsys.readouterr().err.splitlines()[-1] == "stopped; the same command goes on"
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped; the same command resumes"
     record = job.record(directory / "one/0")
     assert (record["state"], record["status"]) == ("interrupted", 143)
     assert not (directory / "one/0/results.json").exists()

@@ -353,7 +353,7 @@ def test_ctrl_c_reaches_all_processes_of_the_terminal(tmp_path):
     os.killpg(command.pid, signal.SIGINT)
     _, said = command.communicate(timeout=60)
     assert command.returncode == 130
-    assert said.splitlines()[-2:] == ["stopping 1 runs, each saves its state", "stopped; the same command goes on"]
+    assert said.splitlines()[-2:] == ["stopping 1 runs, each saves its state", "stopped; the same command resumes"]
     assert (tmp_path / "a/0/saved").exists()
     assert states([run], tmp_path) == {"a/0": "interrupted"}
     assert job.record(tmp_path / "a/0")["status"] == 143

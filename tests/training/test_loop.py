@@ -1,12 +1,15 @@
 """Whole runs: resume, interruption, damage, divergence."""
 
 import asyncio
+import errno
 import itertools
 import json
 import logging
+import os
 import shutil
 import signal
 import threading
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -423,6 +426,16 @@ def test_a_directory_in_the_place_of_a_file_is_named(name, tiny_config, tmp_path
     (tmp_path / name).mkdir()
     with pytest.raises(UserError, match=f"{name} (cannot be read: Is a directory; move it away|cannot be written)"):
         run(tiny_config, tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_named(tiny_config, tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    for method in ("read_bytes", "exists"):  # of root nothing is kept
+        monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(UserError, match="config.json cannot be read: Permission denied; move it away"):
+        Workdir(tmp_path, tiny_config)
 
 
 def test_orbax_does_not_warn_of_what_nobody_can_change():
