@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from inception_jax.models import initializers
 from inception_jax.models.network import Network
-from inception_jax.models.units import Classifier, Conv, Dropout, MaxPool, ScoreAverage, Style, Unit
+from inception_jax.models.options import Rate
+from inception_jax.models.units import AverageLogits, Conv, Dropout, Logits, MaxPool, Style, Unit
 
 # Table 1: the kernels of the two stages, of 96 and of 192 filters. A max-pool of 3x3/2 follows each.
 TABLE_1 = {"a": (5,), "b": (5, 1), "c": (3, 3)}
@@ -19,7 +20,7 @@ FILTERS = (96, 192)
 
 
 def downsampling(variant: str, stage: int) -> tuple[tuple[str, Unit], ...]:
-    """What follows a stage's convolutions. Strided: nothing, the last of them has the stride."""
+    """Returns the layers after a stage's convolutions. Strided: none, the last convolution has the stride."""
     pool = (f"pool{stage}", MaxPool(3, 2))
     conv = Conv("conv3x3", FILTERS[stage - 1], 3)
     match variant:
@@ -37,40 +38,40 @@ def all_cnn(
     base: str,
     num_classes: int = 10,
     *,
-    dropout: float = 0.5,
-    input_dropout: float = 0.2,
+    dropout: Rate = 0.5,
+    input_dropout: Rate = 0.2,
     dtype: Any = jnp.float32,
 ) -> Network:
     """Builds one of the twelve networks, for images of 32x32; 1,369,738 parameters (All-CNN-C).
 
-    The last 3x3 convolution is unpadded, which the paper's average over 6x6 asks for. Initialisation (Glorot's) is not
-    in the paper, nor is the place of dropout in the strided networks; it stands after the strided convolution here.
+    The last 3x3 convolution is unpadded, as the paper's average over 6x6 requires. Initialisation (Glorot's) is not in
+    the paper. Nor is the place of dropout in the strided networks; here it stands after the strided convolution.
 
     Args:
       variant: 'base', 'strided', 'conv_pool' or 'all' (Table 2).
       base: 'a', 'b' or 'c' (Table 1).
       num_classes: number of classes.
-      dropout: share dropped after each pool or what takes its place.
-      input_dropout: share of the image dropped.
-      dtype: of the computation.
+      dropout: rate of dropout after each pool or its replacement.
+      input_dropout: rate of dropout on the image.
+      dtype: dtype of the computation.
     """
     layers: list[tuple[str, Unit]] = [("dropout0", Dropout(input_dropout))]
     for stage, filters in enumerate(FILTERS, start=1):
         kernels = TABLE_1[base]
         for i, kernel in enumerate(kernels, start=1):
             stride = 2 if variant == "strided" and i == len(kernels) else 1
-            layers.append((f"conv{stage}_{i}", Conv(f"conv{kernel}x{kernel}", filters, kernel, stride)))
+            layers.append((f"conv{stage}_{i}", Conv(f"conv{kernel}x{kernel}", filters, kernel, stride=stride)))
         layers += [*downsampling(variant, stage), (f"dropout{stage}", Dropout(dropout))]
     layers += [
         ("conv3_1", Conv("conv3x3", 192, 3, padding="VALID")),
         ("conv3_2", Conv("conv1x1", 192, 1)),
-        ("conv3_3", Classifier("conv1x1", num_classes, window=1, activation=True)),
-        ("average", ScoreAverage()),
+        ("conv3_3", Logits("conv1x1", num_classes, window=1, activation=True)),
+        ("average", AverageLogits()),
     ]
     return Network(
         layers=tuple(layers),
         style=Style(conv_padding="SYMMETRIC", pool_padding="CEIL", kernel_init=initializers.glorot_uniform()),
-        native=(32, 32, 3),
-        smallest=9 if variant in ("strided", "all") else 12,
+        input_shape=(32, 32, 3),
+        min_size=9 if variant in ("strided", "all") else 12,
         dtype=dtype,
     )

@@ -6,33 +6,34 @@ tf_slim/nets/inception_v2.py; the network in Caffe's format is that of yjxiong's
 Cadene/pretrained-models.pytorch ported it (pretrainedmodels/models/bninception.py).
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from inception_jax import ops
-from inception_jax.errors import choose
 from inception_jax.models import initializers
 from inception_jax.models.network import Network
+from inception_jax.models.options import Flag, Rate
+from inception_jax.models.shared import separable_stem
 from inception_jax.models.units import (
     AvgPool,
     BatchNorm,
     Chain,
-    Classifier,
     Concat,
     Conv,
-    DepthwiseConv,
     Dropout,
     GlobalAvgPool,
     LocalResponseNorm,
+    Logits,
     MaxPool,
     Style,
     Unit,
 )
 
 
-class Row(NamedTuple):
+class Figure5Row(NamedTuple):
     """One module of Figure 5. A module of stride 2 has no 1x1 path, and its pool passes its channels on."""
 
     name: str
@@ -51,36 +52,37 @@ class Row(NamedTuple):
 # channels for 4c and 4d (tf-slim has 96 filters in their pool projections, which makes them so) and 1024 for 4e.
 # fmt: off
 FIGURE_5 = (
-    #    name            output        1x1  3x3r  3x3  d3x3r d3x3   pool   proj
-    Row("inception_3a", (28, 28, 256),   64,   64,  64,   64,  96, "avg",   32),
-    Row("inception_3b", (28, 28, 320),   64,   64,  96,   64,  96, "avg",   64),
-    Row("inception_3c", (14, 14, 576),    0,  128, 160,   64,  96, "max",    0, 2),
-    Row("inception_4a", (14, 14, 576),  224,   64,  96,   96, 128, "avg",  128),
-    Row("inception_4b", (14, 14, 576),  192,   96, 128,   96, 128, "avg",  128),
-    Row("inception_4c", (14, 14, 608),  160,  128, 160,  128, 160, "avg",  128),
-    Row("inception_4d", (14, 14, 608),   96,  128, 192,  160, 192, "avg",  128),
-    Row("inception_4e", (7, 7, 1056),     0,  128, 192,  192, 256, "max",    0, 2),
-    Row("inception_5a", (7, 7, 1024),   352,  192, 320,  160, 224, "avg",  128),
-    Row("inception_5b", (7, 7, 1024),   352,  192, 320,  192, 224, "max",  128),
+    #           name            output        1x1  3x3r  3x3  d3x3r d3x3   pool   proj
+    Figure5Row("inception_3a", (28, 28, 256),   64,   64,  64,   64,  96, "avg",   32),
+    Figure5Row("inception_3b", (28, 28, 320),   64,   64,  96,   64,  96, "avg",   64),
+    Figure5Row("inception_3c", (14, 14, 576),    0,  128, 160,   64,  96, "max",    0, 2),
+    Figure5Row("inception_4a", (14, 14, 576),  224,   64,  96,   96, 128, "avg",  128),
+    Figure5Row("inception_4b", (14, 14, 576),  192,   96, 128,   96, 128, "avg",  128),
+    Figure5Row("inception_4c", (14, 14, 608),  160,  128, 160,  128, 160, "avg",  128),
+    Figure5Row("inception_4d", (14, 14, 608),   96,  128, 192,  160, 192, "avg",  128),
+    Figure5Row("inception_4e", (7, 7, 1056),     0,  128, 192,  192, 256, "max",    0, 2),
+    Figure5Row("inception_5a", (7, 7, 1024),   352,  192, 320,  160, 224, "avg",  128),
+    Figure5Row("inception_5b", (7, 7, 1024),   352,  192, 320,  192, 224, "max",  128),
 )
 # fmt: on
 
 _HE = initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 
-def module(row: Row, reduce_init=None, pool_init=None) -> Concat:
-    """A module of Figure 5: the 5x5 path of GoogLeNet has become two 3x3."""
+def module(row: Figure5Row, *, reduce_init: Callable | None = None, pool_init: Callable | None = None) -> Concat:
+    """Builds a module of Figure 5: two 3x3 replace the 5x5 of GoogLeNet."""
     # A pool of stride 1 keeps the grid; one of stride 2 is padded by the network's rule.
-    pool = AvgPool(3, 1, "SAME") if row.pool == "avg" else MaxPool(3, row.stride, "SAME" if row.stride == 1 else None)
+    padding = "SAME" if row.stride == 1 else None
+    pool = AvgPool(3, 1, padding="SAME") if row.pool == "avg" else MaxPool(3, row.stride, padding=padding)
     branches: list[Unit] = [
         Chain(
             Conv("conv3x3_reduce", row.conv3x3_reduce, 1, kernel_init=reduce_init),
-            Conv("conv3x3", row.conv3x3, 3, row.stride),
+            Conv("conv3x3", row.conv3x3, 3, stride=row.stride),
         ),
         Chain(
             Conv("double3x3_reduce", row.double3x3_reduce, 1, kernel_init=reduce_init),
             Conv("double3x3_1", row.double3x3, 3),
-            Conv("double3x3_2", row.double3x3, 3, row.stride),
+            Conv("double3x3_2", row.double3x3, 3, stride=row.stride),
         ),
     ]
     if row.stride == 2:
@@ -93,90 +95,102 @@ def module(row: Row, reduce_init=None, pool_init=None) -> Concat:
 
 
 def _network(
-    num_classes, rows, stem, style, dropout, smallest, dtype, reduce_init=None, pool_init=None, lrn=False
+    rows: Sequence[Figure5Row],
+    num_classes: int,
+    *,
+    stem: Unit,
+    style: Style,
+    dropout: float,
+    min_size: int,
+    dtype: Any,
+    reduce_init: Callable | None = None,
+    pool_init: Callable | None = None,
+    lrn: Flag = False,
 ) -> Network:
     norm1, norm2 = ((("norm1", LocalResponseNorm()),), (("norm2", LocalResponseNorm()),)) if lrn else ((), ())
-    conv2 = Chain(Conv("conv3x3_reduce", 64, 1, kernel_init=pool_init), Conv("conv3x3", 192, 3))
     return Network(
         layers=(
             ("conv1", stem),
             ("pool1", MaxPool(3, 2)),
             *norm1,
-            ("conv2", conv2),
+            ("conv2", Chain(Conv("conv3x3_reduce", 64, 1, kernel_init=pool_init), Conv("conv3x3", 192, 3))),
             *norm2,
             ("pool2", MaxPool(3, 2)),
-            *((row.name, module(row, reduce_init, pool_init)) for row in rows),
+            *((row.name, module(row, reduce_init=reduce_init, pool_init=pool_init)) for row in rows),
             ("pool", GlobalAvgPool()),  # 7x7 at 224
             ("dropout", Dropout(dropout)),
-            ("linear", Classifier("classifier", num_classes)),
+            ("linear", Logits("classifier", num_classes)),
         ),
         style=style,
-        native=(224, 224, 3),
-        smallest=smallest,
+        input_shape=(224, 224, 3),
+        min_size=min_size,
         dtype=dtype,
-    )
-
-
-def _separable(**pointwise) -> Chain:
-    """The first layer: 'separable convolution with depth multiplier 8' (appendix of the paper)."""
-    init = pointwise.get("kernel_init")
-    return Chain(
-        DepthwiseConv("conv7x7_depthwise", 8, 7, 2, kernel_init=init), Conv("conv7x7_pointwise", 64, 1, **pointwise)
     )
 
 
 def bn_inception(
     num_classes: int = 1000,
     *,
-    norm: str = "batch",
-    lrn: bool = False,
-    activation: str = "relu",
-    dropout: float = 0.0,
-    batch_norm_decay: float = 0.9997,
+    norm: Literal["batch", "none"] = "batch",
+    lrn: Flag = False,
+    activation: Literal["relu", "sigmoid"] = "relu",
+    dropout: Rate = 0.0,
+    batch_norm_decay: Rate = 0.9997,
     dtype: Any = jnp.float32,
 ) -> Network:
     """Builds BN-Inception as Figure 5 states it, for images of 224x224: 11,278,528 parameters.
 
     Args:
       num_classes: number of classes.
-      norm: 'batch', or 'none': biases in its place.
-      lrn: whether pool1 and conv2 are followed by local response normalisation with GoogLeNet's constants (Caffe's).
-        With it, and dropout of 0.4, norm='none' is the Inception that the paper begins with and norm='batch' its
-        BN-Baseline; BN-x5 and BN-x30 have neither (section 4.2.1).
+      norm: 'batch', or 'none': biases instead.
+      lrn: whether local response normalisation with GoogLeNet's constants (Caffe's) follows pool1 and conv2. With it
+        and dropout of 0.4, norm='none' is the Inception with which the paper begins, and norm='batch' is its
+        BN-Baseline. BN-x5 and BN-x30 have neither (section 4.2.1).
       activation: 'relu' or 'sigmoid' (BN-x5-Sigmoid).
-      dropout: share dropped before the classifier; 0.05 to 0.1 in some members of the paper's ensemble.
-      batch_norm_decay: of the running statistics.
-      dtype: of the computation.
+      dropout: rate of dropout before the classifier; 0.05 to 0.1 in some members of the paper's ensemble.
+      batch_norm_decay: decay of the running statistics.
+      dtype: dtype of the computation.
     """
     style = Style(
         conv_padding="SAME",
         pool_padding="SAME",
         kernel_init=_HE,
-        activation=choose("activation", activation, {"relu": ops.relu, "sigmoid": nn.sigmoid}),
-        batch_norm=choose("norm", norm, {"batch": BatchNorm(batch_norm_decay, epsilon=1e-3), "none": None}),
+        activation={"relu": ops.relu, "sigmoid": nn.sigmoid}[activation],
+        batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3) if norm == "batch" else None,
         count_include_pad=False,
     )
-    return _network(num_classes, FIGURE_5, _separable(), style, dropout, 1, dtype, lrn=lrn)
+    # The first layer: 'separable convolution with depth multiplier 8' (appendix of the paper).
+    return _network(
+        FIGURE_5,
+        num_classes,
+        stem=separable_stem(),
+        style=style,
+        dropout=dropout,
+        min_size=1,
+        dtype=dtype,
+        lrn=lrn,
+    )
 
 
 def bn_inception_slim(
-    num_classes: int = 1000, *, dropout: float = 0.2, batch_norm_decay: float = 0.9997, dtype: Any = jnp.float32
+    num_classes: int = 1000, *, dropout: Rate = 0.2, batch_norm_decay: Rate = 0.9997, dtype: Any = jnp.float32
 ) -> Network:
     """Builds tf-slim's inception_v2, for images of 224x224: 11,178,336 parameters.
 
-    96 filters in the pool projections of 4c and 4d, so that the paper's 576 and 1024 channels hold; batch normalisation
-    without gamma; the first layer has a bias and no batch normalisation. (Slim's checkpoints have 1001 classes.)
+    The pool projections of 4c and 4d have 96 filters, so that the paper's 576 and 1024 channels hold. Batch
+    normalisation has no gamma. The first layer has a bias and no batch normalisation. (Slim's checkpoints have 1001
+    classes.)
 
     Args:
       num_classes: number of classes.
-      dropout: share dropped before the classifier.
-      batch_norm_decay: of the running statistics.
-      dtype: of the computation.
+      dropout: rate of dropout before the classifier.
+      batch_norm_decay: decay of the running statistics.
+      dtype: dtype of the computation.
     """
     narrow = {"output": (14, 14, 576), "pool_proj": 96}
     changes = {"inception_4c": narrow, "inception_4d": narrow, "inception_4e": {"output": (7, 7, 1024)}}
     rows = [row._replace(**changes.get(row.name, {})) for row in FIGURE_5]
-    stem = _separable(kernel_init=initializers.truncated_normal(1.0), batch_norm=False)
+    init = initializers.truncated_normal(1.0)
     style = Style(
         conv_padding="SAME",
         pool_padding="SAME",
@@ -184,25 +198,34 @@ def bn_inception_slim(
         batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3, scale=False),
         count_include_pad=False,
     )
-    inits = initializers.truncated_normal(0.09), initializers.truncated_normal(0.1)
-    return _network(num_classes, rows, stem, style, dropout, 1, dtype, *inits)
+    return _network(
+        rows,
+        num_classes,
+        stem=separable_stem(depthwise_init=init, pointwise_init=init, batch_norm=False),
+        style=style,
+        dropout=dropout,
+        min_size=1,
+        dtype=dtype,
+        reduce_init=initializers.truncated_normal(0.09),
+        pool_init=initializers.truncated_normal(0.1),
+    )
 
 
 def bn_inception_caffe(
-    num_classes: int = 1000, *, dropout: float = 0.0, batch_norm_decay: float = 0.9, dtype: Any = jnp.float32
+    num_classes: int = 1000, *, dropout: Rate = 0.0, batch_norm_decay: Rate = 0.9, dtype: Any = jnp.float32
 ) -> Network:
     """Builds the network of the public Caffe and PyTorch weights, for images of 224x224: 11,295,240 parameters.
 
-    A full 7x7 convolution first, biases beside batch normalisation, epsilon 1e-5; average pools count their padding.
-    Strided convolutions are padded on both sides, max-pools at the end alone, so that the paths of 3c and 4e are one
-    pixel apart, as they are there, and meet on even grids alone: the network takes 224 and 256, but not 299.
-    Initialisation (He's) is our choice.
+    It begins with a full 7x7 convolution, and has biases beside batch normalisation and an epsilon of 1e-5. Average
+    pools count their padding. Strided convolutions are padded on both sides, max-pools only at the end. So the paths of
+    3c and 4e are one pixel apart, as in those weights, and their sizes agree only on even grids: the network takes 224
+    and 256, but not 299. Initialisation (He's) is our choice.
 
     Args:
       num_classes: number of classes.
-      dropout: share dropped before the classifier.
-      batch_norm_decay: of the running statistics (1 - PyTorch's momentum).
-      dtype: of the computation.
+      dropout: rate of dropout before the classifier.
+      batch_norm_decay: decay of the running statistics (1 - PyTorch's momentum).
+      dtype: dtype of the computation.
     """
     style = Style(
         conv_padding="SYMMETRIC",
@@ -212,4 +235,12 @@ def bn_inception_caffe(
         conv_bias=True,
         count_include_pad=True,
     )
-    return _network(num_classes, FIGURE_5, Conv("conv7x7", 64, 7, 2), style, dropout, 31, dtype)
+    return _network(
+        FIGURE_5,
+        num_classes,
+        stem=Conv("conv7x7", 64, 7, stride=2),
+        style=style,
+        dropout=dropout,
+        min_size=31,
+        dtype=dtype,
+    )

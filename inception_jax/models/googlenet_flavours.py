@@ -1,6 +1,6 @@
-"""The other networks that go by GoogLeNet's name, each as public weights need it.
+"""The other networks named GoogLeNet, each as public weights need it.
 
-All have Table 1's modules; they differ from the paper, and from each other, in what is stated here.
+All have Table 1's modules. This file states how they differ from the paper and from each other.
 """
 
 from typing import Any
@@ -8,17 +8,21 @@ from typing import Any
 import jax.numpy as jnp
 
 from inception_jax.models import initializers
-from inception_jax.models.googlenet import TABLE_1, Row, aux_heads, layers_of, reduced_module, stem_unit
+from inception_jax.models.googlenet import TABLE_1
 from inception_jax.models.network import Network
-from inception_jax.models.units import AdaptiveAvgPool, AvgPool, BatchNorm, LocalResponseNorm, Style, Unit
+from inception_jax.models.options import Flag, Rate
+from inception_jax.models.shared import Table1Row, googlenet_aux_heads, googlenet_layers, reduced_module
+from inception_jax.models.units import AdaptiveAvgPool, AvgPool, BatchNorm, Conv, LocalResponseNorm, Style, Unit
+
+_STEM = Conv("conv7x7", 64, 7, stride=2)
 
 
-def _small_module(row: Row) -> Unit:
+def _small_module(row: Table1Row) -> Unit:
     return reduced_module(row, large=3)
 
 
-def _table(**changes: dict) -> tuple[Row, ...]:
-    """Table 1 with the rows named in `changes` changed."""
+def _table(**changes: dict) -> tuple[Table1Row, ...]:
+    """Returns Table 1 with the changes to each row named in `changes`."""
     return tuple(row._replace(**changes.get(row.name, {})) for row in TABLE_1)
 
 
@@ -32,39 +36,37 @@ _TABLE_INCEPTION5H = _table(inception_4a={"conv3x3": 204, "output": (14, 14, 508
 def googlenet_tv(
     num_classes: int = 1000,
     *,
-    aux: bool = True,
-    dropout: float = 0.2,
-    aux_dropout: float = 0.7,
-    batch_norm_decay: float = 0.9,
+    aux: Flag = True,
+    dropout: Rate = 0.2,
+    aux_dropout: Rate = 0.7,
+    batch_norm_decay: Rate = 0.9,
     dtype: Any = jnp.float32,
 ) -> Network:
     """Builds torchvision's googlenet (torchvision/models/googlenet.py), for images of 224x224.
 
-    6,624,904 parameters, 13,004,888 with the auxiliary heads. 3x3 where the paper has 5x5; batch normalisation, no LRN;
-    pool4 of 2x2; the auxiliary heads pool adaptively to 4x4. Dense layers start with biases of 0, PyTorch's with
-    uniform ones.
+    It has 6,624,904 parameters, 13,004,888 with the auxiliary heads. It has 3x3 where the paper has 5x5, batch
+    normalisation, no LRN and a pool4 of 2x2. The auxiliary heads pool adaptively to 4x4. Biases of dense layers are 0
+    at first; PyTorch's are uniform.
 
     Args:
       num_classes: number of classes.
-      aux: whether the auxiliary classifiers aux1 and aux2 are there.
-      dropout: share dropped before the classifier.
-      aux_dropout: share dropped before each auxiliary classifier.
-      batch_norm_decay: of the running statistics (1 - PyTorch's momentum).
-      dtype: of the computation.
+      aux: whether to build the auxiliary classifiers aux1 and aux2.
+      dropout: rate of dropout before the classifier.
+      aux_dropout: rate of dropout before each auxiliary classifier.
+      batch_norm_decay: decay of the running statistics (1 - PyTorch's momentum).
+      dtype: dtype of the computation.
     """
     return Network(
-        layers=layers_of(
-            _TABLE_SLIM, num_classes, module=_small_module, stem=stem_unit("convolution"), norm=None, dropout=dropout
-        ),
-        aux_heads=aux_heads(num_classes, aux_dropout, AdaptiveAvgPool(4)) if aux else (),
+        layers=googlenet_layers(_TABLE_SLIM, num_classes, module=_small_module, stem=_STEM, norm=None, dropout=dropout),
+        aux_heads=googlenet_aux_heads(num_classes, pool=AdaptiveAvgPool(4), dropout=aux_dropout) if aux else (),
         style=Style(
             conv_padding="SYMMETRIC",
             pool_padding="CEIL",
             kernel_init=initializers.normal(0.01),  # cut at -2 and 2, which cuts nothing
             batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3),
         ),
-        native=(224, 224, 3),
-        smallest=15,
+        input_shape=(224, 224, 3),
+        min_size=15,
         dtype=dtype,
     )
 
@@ -72,27 +74,27 @@ def googlenet_tv(
 def googlenet_slim(
     num_classes: int = 1000,
     *,
-    dropout: float = 0.2,
-    batch_norm_decay: float = 0.9997,
+    dropout: Rate = 0.2,
+    batch_norm_decay: Rate = 0.9997,
     dtype: Any = jnp.float32,
 ) -> Network:
     """Builds tf-slim's inception_v1 (tf_slim/nets/inception_v1.py), for images of 224x224.
 
-    As torchvision's, but with TensorFlow's SAME padding throughout, batch normalisation without gamma, no auxiliary
-    heads. 5,592,624 trained parameters below the classifier. (Slim's checkpoints have 1001 classes, 0 the background.)
+    It is torchvision's with TensorFlow's SAME padding throughout, batch normalisation without gamma and no auxiliary
+    heads: 5,592,624 trained parameters below the classifier. (Slim's checkpoints have 1001 classes, 0 the background.)
 
     Args:
       num_classes: number of classes.
-      dropout: share dropped before the classifier.
-      batch_norm_decay: of the running statistics.
-      dtype: of the computation.
+      dropout: rate of dropout before the classifier.
+      batch_norm_decay: decay of the running statistics.
+      dtype: dtype of the computation.
     """
     return Network(
-        layers=layers_of(
+        layers=googlenet_layers(
             _TABLE_SLIM,
             num_classes,
             module=_small_module,
-            stem=stem_unit("convolution"),
+            stem=_STEM,
             norm=None,
             dropout=dropout,
             classifier_init=initializers.variance_scaling(2.0, "fan_in", "truncated_normal"),
@@ -103,8 +105,8 @@ def googlenet_slim(
             kernel_init=initializers.truncated_normal(0.01),
             batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3, scale=False),
         ),
-        native=(224, 224, 3),
-        smallest=1,
+        input_shape=(224, 224, 3),
+        min_size=1,
         dtype=dtype,
     )
 
@@ -112,39 +114,39 @@ def googlenet_slim(
 def inception5h(
     num_classes: int = 1008,
     *,
-    aux: bool = True,
-    dropout: float = 0.4,
-    aux_dropout: float = 0.7,
+    aux: Flag = True,
+    dropout: Rate = 0.4,
+    aux_dropout: Rate = 0.7,
     dtype: Any = jnp.float32,
 ) -> Network:
     """Builds the network of TensorFlow's inception5h graph (DeepDream, Lucid), for images of 224x224.
 
-    The paper's network but for 508 channels after 4a, 48 filters in 5a's 5x5 reduction, SAME padding throughout and
+    It is the paper's network with 508 channels after 4a, 48 filters in 5a's 5x5 reduction, SAME padding throughout and
     other constants of LRN. Widths are those of greentfrapp/lucent (lucent/modelzoo/inceptionv1/InceptionV1.py). LRN has
-    TensorFlow's depth radius 5, bias 2, alpha 1e-4 undivided and beta 0.5, which is unverified: transcriptions of the
-    graph have windows of 9, 10 and 11 channels and a bias of 1 or 2. An inference graph holds no dropout and no
-    initialisation; GoogLeNet's rates and He's initialisation are our choice. The graph subtracts 117 from pixels of 0
-    to 255.
+    TensorFlow's depth radius 5, bias 2, alpha 1e-4 undivided and beta 0.5. These constants are unverified:
+    transcriptions of the graph have windows of 9, 10 and 11 channels and a bias of 1 or 2. An inference graph has no
+    dropout and no initialisation; GoogLeNet's rates and He's initialisation are our choice. The graph subtracts 117
+    from pixels of 0 to 255.
 
     Args:
       num_classes: number of classes.
-      aux: whether the auxiliary classifiers aux1 and aux2 (softmax0 and softmax1 of the graph) are there.
-      dropout: share dropped before the classifier.
-      aux_dropout: share dropped before each auxiliary classifier.
-      dtype: of the computation.
+      aux: whether to build the auxiliary classifiers aux1 and aux2 (softmax0 and softmax1 of the graph).
+      dropout: rate of dropout before the classifier.
+      aux_dropout: rate of dropout before each auxiliary classifier.
+      dtype: dtype of the computation.
     """
     return Network(
-        layers=layers_of(
+        layers=googlenet_layers(
             _TABLE_INCEPTION5H,
             num_classes,
             module=reduced_module,
-            stem=stem_unit("convolution"),
+            stem=_STEM,
             norm=LocalResponseNorm(size=11, alpha=11e-4, beta=0.5, k=2.0),  # alpha is divided by the size
             dropout=dropout,
         ),
-        aux_heads=aux_heads(num_classes, aux_dropout, AvgPool(5, 3)) if aux else (),
+        aux_heads=googlenet_aux_heads(num_classes, pool=AvgPool(5, 3), dropout=aux_dropout) if aux else (),
         style=Style(conv_padding="SAME", pool_padding="SAME", kernel_init=initializers.he_normal()),
-        native=(224, 224, 3),
-        smallest=1,
+        input_shape=(224, 224, 3),
+        min_size=1,
         dtype=dtype,
     )

@@ -1,4 +1,4 @@
-"""Initialisers, equal for equal arguments: so equal descriptions are equal modules, and are traced once."""
+"""Initialisers. Equal arguments give equal initialisers, so that equal networks are equal modules and compile once."""
 
 import dataclasses
 import functools
@@ -21,8 +21,8 @@ class normal:
     """A normal distribution of mean 0 and a standard deviation that does not depend on the layer's size.
 
     Attributes:
-      std: the standard deviation.
-      truncated: at two standard deviations, before which it is `std`.
+      std: the standard deviation, before any truncation.
+      truncated: whether the distribution is cut at two standard deviations.
     """
 
     std: float
@@ -37,9 +37,9 @@ truncated_normal = functools.partial(normal, truncated=True)
 
 
 def for_width(init: Callable, width: float) -> Callable:
-    """The initialiser of a layer that sees `width` times as many channels as that for which `init` was chosen.
+    """Returns the initialiser of a layer that sees `width` times as many channels as `init` was chosen for.
 
-    A fixed standard deviation grows by 1 / sqrt(width), so that signals keep their strength: in AlexNet with a quarter
-    of the filters they would fade by half from layer to layer. The others depend on the layer's size by themselves.
+    A fixed standard deviation grows by 1 / sqrt(width), so that signals keep their strength. In AlexNet with a quarter
+    of the filters they would otherwise fade by half from layer to layer. Other initialisers depend on the layer's size.
     """
     return dataclasses.replace(init, std=init.std / width**0.5) if isinstance(init, normal) else init

@@ -1,4 +1,4 @@
-"""The one module that runs all networks."""
+"""The linen modules that run all networks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,9 @@ from inception_jax.errors import UserError
 from inception_jax.models.units import (
     AdaptiveAvgPool,
     AuxHead,
+    AverageLogits,
     AvgPool,
     Chain,
-    Classifier,
     Concat,
     Conv,
     Custom,
@@ -23,16 +23,16 @@ from inception_jax.models.units import (
     Dropout,
     GlobalAvgPool,
     LocalResponseNorm,
+    Logits,
     MaxPool,
     Residual,
-    ScoreAverage,
     Style,
     Unit,
 )
 
 
 class Block(nn.Module):
-    """Runs one unit, with all it contains, in a scope of its own: `inception_4a/conv5x5_reduce/kernel`."""
+    """Runs one unit and its parts in a scope of its own: `inception_4a/conv5x5_reduce/kernel`."""
 
     unit: Unit
     style: Style
@@ -64,10 +64,11 @@ class Block(nn.Module):
                 return self._convolve(unit, x, train)
             case DepthwiseConv(name, multiplier, kernel, stride, kernel_init):
                 channels = x.shape[-1]
-                conv = Conv(name, multiplier * channels, kernel, stride, groups=channels, kernel_init=kernel_init)
-                return self._linear_conv(conv, x, train, use_bias=False)
+                options = {"stride": stride, "groups": channels, "kernel_init": kernel_init}
+                return self._linear_conv(Conv(name, multiplier * channels, kernel, **options), x, train, use_bias=False)
             case MaxPool(window, stride, padding):
-                return ops.max_pool(x, window, stride, style.pool_padding if padding is None else padding)
+                pool = ops.max_pool_in_training if train else ops.max_pool
+                return pool(x, window, stride, style.pool_padding if padding is None else padding)
             case AvgPool(window, stride, padding):
                 if padding == "VALID":
                     window = min(window, *x.shape[1:3])
@@ -81,24 +82,26 @@ class Block(nn.Module):
                 return jnp.concatenate(parts, axis=-1)
             case Dropout(rate):
                 return nn.Dropout(rate, deterministic=not train)(x)
-            case Dense(name=name, features=features, batch_norm=normalize, bias_init=bias_init):
-                x = self._dense(unit, features, self.dtype, bias_init or style.bias_init, not normalize, x)
+            case Dense(name=name, features=features, batch_norm=normalize):
+                bias_init = unit.bias_init or style.bias_init
+                x = self._dense(unit, x, features, use_bias=not normalize, bias_init=bias_init, dtype=self.dtype)
                 return style.activation(self._normalize(x, name, train) if normalize else x)
-            case Classifier(num_classes=num_classes, activation=activation):
-                x = self._dense(unit, num_classes, jnp.float32, nn.initializers.zeros, True, x)
+            case Logits(num_classes=num_classes, activation=activation):
+                zeros = nn.initializers.zeros
+                x = self._dense(unit, x, num_classes, use_bias=True, bias_init=zeros, dtype=jnp.float32)
                 return style.activation(x) if activation else x
-            case ScoreAverage():
+            case AverageLogits():
                 return jnp.mean(x, axis=(1, 2))
             case Custom(name, module):
-                return module(dtype=self.dtype, name=name)(x)
+                return module(dtype=self.dtype, name=name)(x, train)
         raise TypeError(f"{unit!r} is no unit of a network")
 
     def _add(self, unit: Residual, x, train: bool):
-        shortcut = x if unit.shortcut is None else self._run(unit.shortcut, x, train)
+        shortcut = x if isinstance(unit.shortcut, bool) else self._run(unit.shortcut, x, train)
         residual = self._run(unit.branch, x, train)
-        if unit.expand is not None:
-            residual = self._linear_conv(Conv(unit.expand, shortcut.shape[-1], 1), residual, train, use_bias=True)
-        total = shortcut + unit.scale * residual if unit.adds else residual
+        if unit.projection is not None:
+            residual = self._linear_conv(Conv(unit.projection, shortcut.shape[-1], 1), residual, train, use_bias=True)
+        total = residual if unit.shortcut is False else shortcut + unit.scale * residual
         return self.style.activation(total) if unit.activation else total
 
     def _convolve(self, unit: Conv, x, train: bool):
@@ -126,14 +129,8 @@ class Block(nn.Module):
             name=unit.name,
         )(x)
 
-    def _dense(self, unit: Dense | Classifier, features: int, dtype, bias_init: Callable, use_bias: bool, x):
-        options = {
-            "use_bias": use_bias,
-            "dtype": dtype,
-            "kernel_init": unit.kernel_init or self.style.kernel_init,
-            "bias_init": bias_init,
-            "name": unit.name,
-        }
+    def _dense(self, unit: Dense | Logits, x, features: int, **options):
+        options |= {"kernel_init": unit.kernel_init or self.style.kernel_init, "name": unit.name}
         if unit.window is None:
             return nn.Dense(features, **options)(x.reshape(x.shape[0], -1))
         return SlidingDense(features, unit.window, **options)(x)
@@ -152,9 +149,9 @@ class Block(nn.Module):
 
 
 class SlidingDense(nn.Module):
-    """`nn.Dense` on each window x window part of a grid: [N, H, W, C] to [N, H - window + 1, W - window + 1, features].
+    """Runs `nn.Dense` on each window x window part of a grid, with the parameters that it has on one such grid.
 
-    Its parameters are those of `nn.Dense` on a flattened grid of window x window.
+    [N, H, W, C] becomes [N, H - window + 1, W - window + 1, features].
     """
 
     features: int
@@ -176,23 +173,23 @@ class SlidingDense(nn.Module):
 
 
 class Network(nn.Module):
-    """A classifier: named layers one after another, the last one giving the logits, and its auxiliary heads.
+    """An image classifier: named layers one after another, of which the last gives the logits, and auxiliary heads.
 
     Attributes:
-      layers: (name, unit) in order.
-      aux_heads: the auxiliary classifiers; () where there are none.
-      style: what the units have in common.
-      native: (height, width, channels) of the images in the paper.
-      smallest: the smallest height and width of an image for which the arithmetic works.
-      dtype: of the computation; parameters, batch statistics and logits are float32 always.
-      batch_norm_axis: name of the mapped axis over which batch statistics are taken; None: of each device's own batch.
-      batch_statistics: whether batch normalisation takes the statistics of the batch; None: in training, not else.
+      layers: pairs (name, unit), in order.
+      aux_heads: auxiliary classifiers; () if the network has none.
+      style: options that the units share.
+      input_shape: (height, width, channels) of the paper's images.
+      min_size: smallest height and width of an image for which the arithmetic works.
+      dtype: dtype of the computation; parameters, batch statistics and logits are always float32.
+      batch_norm_axis: name of the mapped axis over which batch statistics are taken; None: each device's own batch.
+      batch_statistics: whether batch normalisation uses the statistics of the batch; None: only in training.
     """
 
     layers: tuple[tuple[str, Unit], ...]
     style: Style
-    native: tuple[int, int, int]
-    smallest: int
+    input_shape: tuple[int, int, int]
+    min_size: int
     aux_heads: tuple[AuxHead, ...] = ()
     dtype: Any = jnp.float32
     batch_norm_axis: str | None = None
@@ -202,15 +199,18 @@ class Network(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Classifies `images` [N, H, W, C], already normalised.
 
-        Returns the logits, float32 [N, classes], and the end points: the output of each layer by its name, and with
-        `train` the logits of each auxiliary head by its name. Dropout draws from the 'dropout' random stream;
-        batch normalisation updates the 'batch_stats' collection.
+        In training, dropout draws from the 'dropout' random stream, batch normalisation updates the 'batch_stats'
+        collection, and forward-mode differentiation is a TypeError. In inference every derivative works.
+
+        Returns:
+          The logits, float32 [N, classes], and the end points: the output of each layer by its name. With `train` the
+          end points include the logits of each auxiliary head.
         """
         if images.ndim != 4:
             raise UserError(f"images must be [N, H, W, C], not of shape {list(images.shape)}")
-        if min(images.shape[1:3]) < self.smallest:
+        if min(images.shape[1:3]) < self.min_size:
             height, width = images.shape[1:3]
-            raise UserError(f"images of {height}x{width} are too small for this network: {self.smallest} at least")
+            raise UserError(f"images of {height}x{width} are too small for this network: {self.min_size} at least")
         x = images.astype(self.dtype)
         end_points = {}
         for name, unit in self.layers:
@@ -222,5 +222,12 @@ class Network(nn.Module):
         return x, end_points
 
     def _block(self, name: str, unit: Unit, x, train: bool):
-        block = Block(unit, self.style, self.dtype, self.batch_norm_axis, self.batch_statistics, name=name)
+        block = Block(
+            unit,
+            style=self.style,
+            dtype=self.dtype,
+            batch_norm_axis=self.batch_norm_axis,
+            batch_statistics=self.batch_statistics,
+            name=name,
+        )
         return block(x, train)

@@ -11,20 +11,21 @@ import jax.numpy as jnp
 
 from inception_jax.models import initializers
 from inception_jax.models.network import Network
-from inception_jax.models.units import Classifier, Conv, Dropout, MaxPool, ScoreAverage, Style
+from inception_jax.models.options import Flag, Rate
+from inception_jax.models.units import AverageLogits, Conv, Dropout, Logits, MaxPool, Style
 
 
 def nin_cifar10(
-    num_classes: int = 10, *, mlpconv: bool = True, dropout: float = 0.5, dtype: Any = jnp.float32
+    num_classes: int = 10, *, mlpconv: Flag = True, dropout: Rate = 0.5, dtype: Any = jnp.float32
 ) -> Network:
     """Builds the network for CIFAR-10, for images of 32x32: 966,986 parameters.
 
     Args:
       num_classes: number of classes.
-      mlpconv: False: linear convolutions in place of the paper's mlpconv layers (its Fig. 1), that is without the 1x1
-        convolutions between; the classifier's remains.
-      dropout: share dropped after pool1 and after pool2.
-      dtype: of the computation.
+      mlpconv: False: linear convolutions instead of the paper's mlpconv layers (its Fig. 1): without the 1x1
+        convolutions, except the classifier's.
+      dropout: rate of dropout after pool1 and after pool2.
+      dtype: dtype of the computation.
     """
     layers = (
         ("conv1", Conv("conv5x5", 192, 5)),
@@ -39,30 +40,30 @@ def nin_cifar10(
         ("dropout2", Dropout(dropout)),
         ("conv3", Conv("conv3x3", 192, 3)),
         ("cccp5", Conv("conv1x1", 192, 1)),
-        ("cccp6", Classifier("conv1x1", num_classes, window=1, activation=True)),
-        ("pool3", ScoreAverage()),
+        ("cccp6", Logits("conv1x1", num_classes, window=1, activation=True)),
+        ("pool3", AverageLogits()),
     )
     return Network(
         layers=tuple((name, unit) for name, unit in layers if mlpconv or not (name[:4] == "cccp" and name != "cccp6")),
         style=Style(conv_padding="SYMMETRIC", pool_padding="CEIL", kernel_init=initializers.normal(0.05)),
-        native=(32, 32, 3),
-        smallest=4,
+        input_shape=(32, 32, 3),
+        min_size=4,
         dtype=dtype,
     )
 
 
-def nin_imagenet(num_classes: int = 1000, *, dropout: float = 0.5, dtype: Any = jnp.float32) -> Network:
+def nin_imagenet(num_classes: int = 1000, *, dropout: Rate = 0.5, dtype: Any = jnp.float32) -> Network:
     """Builds the network for ImageNet, for images of 224x224: 7,595,176 parameters.
 
     Args:
       num_classes: number of classes.
-      dropout: share dropped after pool3.
-      dtype: of the computation.
+      dropout: rate of dropout after pool3.
+      dtype: dtype of the computation.
     """
     small = initializers.normal(0.01)  # conv1, conv3 and cccp8; 0.05 elsewhere
     return Network(
         layers=(
-            ("conv1", Conv("conv11x11", 96, 11, 4, "VALID", kernel_init=small)),
+            ("conv1", Conv("conv11x11", 96, 11, stride=4, padding="VALID", kernel_init=small)),
             ("cccp1", Conv("conv1x1", 96, 1)),
             ("cccp2", Conv("conv1x1", 96, 1)),
             ("pool1", MaxPool(3, 2)),
@@ -77,11 +78,11 @@ def nin_imagenet(num_classes: int = 1000, *, dropout: float = 0.5, dtype: Any = 
             ("dropout", Dropout(dropout)),
             ("conv4", Conv("conv3x3", 1024, 3)),
             ("cccp7", Conv("conv1x1", 1024, 1)),
-            ("cccp8", Classifier("conv1x1", num_classes, window=1, activation=True, kernel_init=small)),
-            ("pool4", ScoreAverage()),
+            ("cccp8", Logits("conv1x1", num_classes, window=1, activation=True, kernel_init=small)),
+            ("pool4", AverageLogits()),
         ),
         style=Style(conv_padding="SYMMETRIC", pool_padding="CEIL", kernel_init=initializers.normal(0.05)),
-        native=(224, 224, 3),
-        smallest=39,
+        input_shape=(224, 224, 3),
+        min_size=39,
         dtype=dtype,
     )

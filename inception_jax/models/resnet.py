@@ -1,23 +1,23 @@
-"""ResNet-50, the control that everybody can compare with.
+"""ResNet-50, a control for comparisons.
 
 He et al., "Deep Residual Learning for Image Recognition", 2015, https://arxiv.org/abs/1512.03385, Table 1.
 Initialisation is He's (section 3.4); padding and the constants of batch normalisation, which the paper leaves open, are
 those of torchvision/models/resnet.py. Keras has an epsilon of 1.001e-5 and biases in its convolutions.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from inception_jax.errors import choose
 from inception_jax.models import initializers
 from inception_jax.models.network import Network
+from inception_jax.models.options import Rate
 from inception_jax.models.units import (
     BatchNorm,
     Chain,
-    Classifier,
     Conv,
     GlobalAvgPool,
+    Logits,
     MaxPool,
     Residual,
     Style,
@@ -28,23 +28,29 @@ TABLE_1 = (("conv2", 3, 64), ("conv3", 4, 128), ("conv4", 6, 256), ("conv5", 3, 
 
 
 def bottleneck(filters: int, strides: tuple[int, int] | None = None) -> Residual:
-    """Fig. 5, right. `strides` of the first 1x1 and of the 3x3; given, the shortcut is a projection."""
+    """Fig. 5, right.
+
+    Args:
+      filters: number of filters of the first 1x1 and of the 3x3; the last 1x1 has four times as many.
+      strides: strides of the first 1x1 and of the 3x3, with a projection as the shortcut; None: strides of 1, with the
+        identity as the shortcut.
+    """
     first, second = strides or (1, 1)
     return Residual(
         Chain(
-            Conv("conv1x1_reduce", filters, 1, first),
-            Conv("conv3x3", filters, 3, second),
+            Conv("conv1x1_reduce", filters, 1, stride=first),
+            Conv("conv3x3", filters, 3, stride=second),
             Conv("conv1x1_expand", 4 * filters, 1, activation=False),
         ),
-        shortcut=Conv("shortcut", 4 * filters, 1, first * second, activation=False) if strides else None,
+        shortcut=Conv("shortcut", 4 * filters, 1, stride=first * second, activation=False) if strides else True,
     )
 
 
 def resnet50(
     num_classes: int = 1000,
     *,
-    downsample: str = "conv1x1",
-    batch_norm_decay: float = 0.9,
+    downsample: Literal["conv1x1", "conv3x3"] = "conv1x1",
+    batch_norm_decay: Rate = 0.9,
     dtype: Any = jnp.float32,
 ) -> Network:
     """Builds ResNet-50, for images of 224x224: 25,557,032 parameters.
@@ -53,21 +59,21 @@ def resnet50(
       num_classes: number of classes.
       downsample: the convolution with the stride of 2: 'conv1x1' (the paper, Keras; 3.86 billion multiply-adds) or
         'conv3x3' (torchvision, timm, Flax's example: "v1.5"; 4.09 billion).
-      batch_norm_decay: of the running statistics.
-      dtype: of the computation.
+      batch_norm_decay: decay of the running statistics.
+      dtype: dtype of the computation.
     """
-    strides = choose("downsample", downsample, {"conv1x1": (2, 1), "conv3x3": (1, 2)})
+    strides = (2, 1) if downsample == "conv1x1" else (1, 2)
     blocks = []
     for name, count, filters in TABLE_1:
         blocks.append((f"{name}_1", bottleneck(filters, (1, 1) if name == "conv2" else strides)))
         blocks += [(f"{name}_{i}", bottleneck(filters)) for i in range(2, count + 1)]
     return Network(
         layers=(
-            ("conv1", Conv("conv7x7", 64, 7, 2)),
+            ("conv1", Conv("conv7x7", 64, 7, stride=2)),
             ("pool1", MaxPool(3, 2)),
             *blocks,
             ("pool", GlobalAvgPool()),
-            ("fc", Classifier("classifier", num_classes)),
+            ("fc", Logits("classifier", num_classes)),
         ),
         style=Style(
             conv_padding="SYMMETRIC",
@@ -75,7 +81,7 @@ def resnet50(
             kernel_init=initializers.he_normal(),
             batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-5),
         ),
-        native=(224, 224, 3),
-        smallest=1,
+        input_shape=(224, 224, 3),
+        min_size=1,
         dtype=dtype,
     )

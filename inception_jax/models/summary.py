@@ -1,80 +1,304 @@
-"""What a network is made of and what it costs, read off the traced computation, so that it cannot disagree with it."""
+"""Describes a network layer by layer, with what it costs and what its paper prints about it.
+
+Everything is read off the traced computation, so it cannot disagree with the network. Nothing is computed or allocated.
+"""
 
 import dataclasses
 import functools
 import math
+from collections.abc import Iterable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from inception_jax import console
+from inception_jax.errors import UserError
+from inception_jax.models import create_model
 from inception_jax.models.network import Network
-from inception_jax.models.trace import Field, Row, count, trace
+from inception_jax.models.trace import PIXEL, Operation, ReceptiveField, count, trace
+from inception_jax.reference import PRINTED, Printed
+
+# The columns of `Summary.rows`; those of text come first, and last.
+COLUMNS = ("layer", "operation", "output", "parameters", "multiply-adds", "memory", "field", "stride", "printed")
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A named layer: its operations, and the output that is its end point (without the batch)."""
+    """A named layer of a network.
+
+    Attributes:
+      name: name of its end point.
+      operations: its operations in order.
+      output: shape of the end point, without the batch.
+      parameters: number of parameters.
+      weights: number of parameters without biases and batch normalisation.
+      field: receptive field of one cell of the output.
+    """
 
     name: str
-    rows: tuple[Row, ...]
+    operations: tuple[Operation, ...]
     output: tuple[int, ...]
     parameters: int
     weights: int
-    field: Field
+    field: ReceptiveField
 
     @property
     def multiply_adds(self) -> int:
-        """Of all its operations."""
-        return sum(row.multiply_adds for row in self.rows)
+        """Multiply-adds for one image."""
+        return sum(operation.multiply_adds for operation in self.operations)
 
     @property
     def activations(self) -> int:
-        """Numbers in the outputs of its operations, for one image."""
-        return sum(math.prod(row.output) for row in self.rows)
+        """Number of values in the outputs of its operations, for one image."""
+        return sum(math.prod(operation.output) for operation in self.operations)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A printed number, or shape, beside ours."""
+
+    printed: Printed
+    ours: int | tuple[int, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """See `Printed.agrees`."""
+        return self.printed.agrees(self.ours)
+
+    @property
+    def difference(self) -> str:
+        """'' if they agree; otherwise ours minus the printed, exactly, or our shape."""
+        if self.agrees:
+            return ""
+        if self.printed.what == "output":
+            return shape_text(self.ours)
+        return f"{round(self.ours - self.printed.value, 3):+,}".removesuffix(".0")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Summary:
+    """A network at one image size; as text it is a table.
+
+    Attributes:
+      name: name of the network; '' if it has none.
+      image_shape: (height, width, channels).
+      layers: layers in order, without auxiliary heads.
+      aux_heads: the auxiliary heads.
+      comparisons: what was printed about the network, beside ours.
+      as_published: whether the network is the published one, unchanged by options. Only then the reasons for
+        differences hold.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    layers: tuple[Layer, ...]
+    aux_heads: tuple[Layer, ...]
+    comparisons: tuple[Comparison, ...]
+    as_published: bool
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters; auxiliary heads are left out, as in the other totals."""
+        return _value("parameters", self.layers, self.image_shape)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one image."""
+        return _value("multiply-adds", self.layers, self.image_shape)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of the image and of the outputs of all operations in float32."""
+        return _value("activation bytes", self.layers, self.image_shape)
+
+    @property
+    def aux_parameters(self) -> int:
+        """Number of parameters of the auxiliary heads."""
+        return sum(head.parameters for head in self.aux_heads)
+
+    @property
+    def convolutions(self) -> list[Operation]:
+        """All convolutions, those of auxiliary heads last."""
+        operations = (operation for layer in (*self.layers, *self.aux_heads) for operation in layer.operations)
+        return [operation for operation in operations if operation.convolution]
+
+    @property
+    def notes(self) -> list[str]:
+        """Reasons for the differences; `[1]` in the table stands for the first."""
+        if not self.as_published:
+            return []
+        ordered = [entry for layer in (*self.layers, None) for entry in self._compared(layer)]
+        return list(dict.fromkeys(entry.printed.reason for entry in ordered if not entry.agrees))
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Returns a row of text for each layer and, if it has several, for each of its operations; see COLUMNS."""
+        rows, notes = [], self.notes
+        for layer in (*self.layers, *self.aux_heads):
+            single = layer.operations[0] if len(layer.operations) == 1 else None
+            printed = ", ".join(_comparison_text(entry, notes) for entry in self._compared(layer))
+            rows.append((layer.name, _operation_text(single), *_numbers(layer, layer.activations), printed))
+            for operation in () if single else layer.operations:
+                name = operation.path.partition("/")[2]
+                numbers = _numbers(operation, math.prod(operation.output))
+                rows.append((f"  {name}", _operation_text(operation), *numbers, ""))
+        return rows
+
+    def lines(self) -> list[str]:
+        """Returns the totals, what was printed for the whole network, and the notes."""
+        aux = self.aux_parameters
+        convolutions = self.convolutions
+        products = sum(operation.convolution.products for operation in convolutions)
+        notes = self.notes
+        whole = ", ".join(_comparison_text(entry, notes) for entry in self._compared(None))
+        name, classes = self.name or "network", self.layers[-1].output[-1]
+        changed = self.comparisons and not self.as_published
+        return [
+            f"{name}, images of {shape_text(self.image_shape)}, {classes} classes",
+            f"{self.parameters:,} parameters" + (f", {self.parameters + aux:,} with auxiliary heads" if aux else ""),
+            f"{self.multiply_adds:,} multiply-adds, {size_text(self.activation_bytes)} of activations in float32",
+            f"{console.plural(len(convolutions), 'convolution')}{', with auxiliary heads' if aux else ''}: "
+            f"{products:,} products without padding, as XLA counts them",
+            *([f"printed for the whole network: {whole}"] if whole else []),
+            *(["the printed numbers are of the network without these options"] if changed else []),
+            *(f"[{number}] {note}" for number, note in enumerate(notes, start=1)),
+        ]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        table = console.table(COLUMNS[:-1], [row[:-1] for row in rows], left=3).splitlines()
+        # Printed numbers stand on the left; every line before them ends with a stride, at the same place.
+        printed = (COLUMNS[-1], *(row[-1] for row in rows))
+        lines = [f"{line}  {text}".rstrip() for line, text in zip(table, printed, strict=True)]
+        return "\n".join([*lines, "", *self.lines()])
+
+    __repr__ = __str__  # an interactive session shows the table
+
+    def to_dict(self) -> dict:
+        """Returns everything as plain data; strides after an adaptive pool are of type Fraction."""
+        return {
+            "network": self.name,
+            "image_shape": self.image_shape,
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "activation_bytes": self.activation_bytes,
+            "layers": [dataclasses.asdict(layer) for layer in self.layers],
+            "aux_heads": [dataclasses.asdict(head) for head in self.aux_heads],
+            "printed": [
+                dataclasses.asdict(entry.printed) | {"ours": entry.ours, "agrees": entry.agrees}
+                for entry in self.comparisons
+            ],
+        }
+
+    def _compared(self, layer: Layer | None) -> list[Comparison]:
+        """Returns the comparisons of a layer; None: those of the whole network."""
+        return [entry for entry in self.comparisons if entry.printed.layer == (layer.name if layer else "")]
+
+
+def summary(network: str | Network, image_shape: Sequence[int] = (), **options) -> Summary:
+    """Describes a network: its layers, what they cost, and beside them the numbers that its paper prints.
+
+    >>> print(inception_jax.summary("googlenet", stem="separable"))
+
+    Args:
+      network: name of a network, see `list_models`, or a network. Only a name is compared with printed numbers.
+      image_shape: (height, width) or (height, width, channels) of the images; the paper's unless given. Printed
+        numbers are compared at the paper's shape only.
+      **options: options of `create_model`, with a name.
+
+    Raises:
+      UserError: unknown name or option, or images that are too small.
+    """
+    if isinstance(network, Network):
+        if options:
+            raise UserError(f"options={options} are of a network that is given by its name")
+        name, model = "", network
+    else:
+        name, model = network, create_model(network, **options)
+    shape = (*image_shape, *model.input_shape[len(image_shape) :])
+    main, aux_heads = layers(model, shape)
+    printed = PRINTED.get(name, ()) if shape == model.input_shape else ()
+    by_name = {layer.name: (layer,) for layer in main} | {"": main}
+    comparisons = tuple(
+        Comparison(entry, _value(entry.what, by_name[entry.layer], shape))
+        for entry in printed
+        if entry.layer in by_name
+    )
+    as_published = not name or model.layers == create_model(name).layers
+    return Summary(name, shape, tuple(main), tuple(aux_heads), comparisons, as_published)
+
+
+def check_with_xla(convolutions: Iterable[Operation]) -> None:
+    """Checks that XLA's cost analysis counts the products of each convolution as this module does.
+
+    Raises:
+      RuntimeError: the counts of a convolution differ, which is a defect of this package.
+    """
+    for convolution, path in {operation.convolution: operation.path for operation in convolutions}.items():
+        ours, theirs = np.float32(convolution.products), np.float32(convolution.products_by_xla())
+        if ours != theirs:
+            raise RuntimeError(f"{path}: {ours:.0f} products by our count, {theirs:.0f} by XLA's")
 
 
 def layers(model: Network, image_shape: tuple[int, int, int]) -> tuple[list[Layer], list[Layer]]:
-    """The network's layers in their order, and its auxiliary heads, at images of (height, width, channels).
+    """Returns the layers of a network in order, and its auxiliary heads, for images of (height, width, channels).
 
-    Everything is of inference and for one image; nothing is computed or allocated.
+    All numbers are of inference on one image.
     """
     variables = abstract_variables(model, image_shape)
     main = _layers(model, variables, image_shape)
+    by_name = {layer.name: layer for layer in main}
+    by_name = {layer.name: layer for layer in main}
     heads = []
     for head in model.aux_heads:
-        names = [name for name, _ in model.layers]
-        below = model.layers[: names.index(head.after) + 1]
-        # Inference does not run the heads: one that ends in this head does.
-        branch = model.clone(layers=(*below, (head.name, head.unit)), aux_heads=())
-        heads.append(_layers(branch, variables, image_shape)[-1])
+        # Inference does not run the heads, so each is traced as a network on the output of its layer.
+        branch = model.clone(layers=((head.name, head.unit),), aux_heads=(), min_size=1)
+        below = by_name[head.after]
+        heads += _layers(branch, variables, below.output, below.field)
     return main, heads
 
 
 def multiply_adds(model: Network, image_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Multiply-adds of one image through each layer that has any, by its name, auxiliary heads left out."""
+    """Returns the multiply-adds of each layer for one image by its name; layers without any are left out."""
     main = _layers(model, abstract_variables(model, image_shape), image_shape)
     return {layer.name: layer.multiply_adds for layer in main if layer.multiply_adds}
 
 
 def parameters(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Number of parameters of each layer, auxiliary heads included, by the layer's name; nothing is allocated."""
+    """Returns the number of parameters of each layer by its name, auxiliary heads included."""
     tree = abstract_variables(model, image_shape)["params"]
     return {name: count(layer) for name, layer in tree.items()}
 
 
 @functools.lru_cache(maxsize=64)
 def abstract_variables(model: nn.Module, image_shape: tuple[int, int, int]):
-    """Shapes and dtypes of all variables of `model` for images of `image_shape`."""
+    """Returns the shapes and dtypes of all variables of `model` for images of `image_shape`."""
     return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *image_shape))))
 
 
-def _layers(model: Network, variables, image_shape) -> list[Layer]:
-    rows, shapes, fields = trace(model, variables, image_shape)
+def shape_text(sizes: Sequence[int]) -> str:
+    """Returns '112x112x64' for (112, 112, 64)."""
+    return "x".join(map(str, sizes))
+
+
+def size_text(count: int) -> str:
+    """Returns '3.21 MB' or '802.8 kB' for a number of bytes, '' for 0."""
+    return "" if not count else f"{count / 1e6:,.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def pair_text(pair: Sequence[float]) -> str:
+    """Returns '3' for (3, 3), '3x5' for (3, 5); fractions have one digit."""
+    sizes = [f"{float(size):.1f}".removesuffix(".0") for size in pair]
+    return sizes[0] if sizes[0] == sizes[1] else "x".join(sizes)
+
+
+def _layers(model: Network, variables, image_shape, field: ReceptiveField = PIXEL) -> list[Layer]:
+    operations, shapes, fields = trace(model, variables, image_shape, field)
     return [
         Layer(
             name=name,
-            rows=tuple(row for row in rows if row.path.split("/")[0] == name),
+            operations=tuple(operation for operation in operations if operation.path.split("/")[0] == name),
             output=shapes[name],
             parameters=count(variables["params"].get(name, {})),
             weights=count(variables["params"].get(name, {}), kernels_only=True),
@@ -82,3 +306,42 @@ def _layers(model: Network, variables, image_shape) -> list[Layer]:
         )
         for name, _ in model.layers
     ]
+
+
+def _value(what: str, part: Sequence[Layer], image_shape) -> int | tuple[int, ...]:
+    """Returns our value of the kind `what` (see `Printed`) for one layer, or for all."""
+    match what:
+        case "output":
+            return part[0].output
+        case "neurons":
+            return math.prod(part[0].output)
+        case "activation bytes":
+            return 4 * (math.prod(image_shape) + sum(layer.activations for layer in part))
+    return sum(getattr(layer, what.replace("-", "_")) for layer in part)
+
+
+def _comparison_text(entry: Comparison, notes: Sequence[str]) -> str:
+    """Returns '159K parameters ✓', or '2.7K parameters ✗ +6,707.2 [1]' with the number of its note, if it has one."""
+    kind = "" if entry.printed.what == "output" else f" {entry.printed.what}"
+    text = f"{entry.printed.text}{kind} " + ("✓" if entry.agrees else f"✗ {entry.difference}")
+    noted = not entry.agrees and entry.printed.reason in notes
+    return text + (f" [{notes.index(entry.printed.reason) + 1}]" if noted else "")
+
+
+def _operation_text(operation: Operation | None) -> str:
+    if operation is None:
+        return ""
+    window, stride = shape_text(operation.window), operation.stride
+    if operation.kind in ("max pool", "average pool"):
+        return f"{operation.kind} {window}/{stride}"
+    if operation.convolution is None:
+        return f"{operation.kind} {window}".rstrip()
+    groups = operation.convolution.groups
+    return f"{window}/{stride}" + (f", {groups} groups" if groups > 1 else "")
+
+
+def _numbers(part: Layer | Operation, activations: int) -> tuple[str, ...]:
+    """Returns the texts of all columns of numbers."""
+    counts = (f"{count:,}" if count else "" for count in (part.parameters, part.multiply_adds))
+    field = part.field
+    return shape_text(part.output), *counts, size_text(4 * activations), pair_text(field.size), pair_text(field.stride)

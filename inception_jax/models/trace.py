@@ -1,6 +1,7 @@
-"""The operations of a network, and what each of its outputs sees of the image, read off the traced computation."""
+"""Operations and receptive fields of a network, read off the traced computation."""
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Iterable
@@ -15,26 +16,37 @@ from inception_jax.models.network import Network
 
 
 @dataclasses.dataclass(frozen=True)
-class Field:
-    """What one cell of an output sees of the image.
+class ReceptiveField:
+    """Receptive field: the part of the image that one cell of an output sees.
 
     Attributes:
-      size: (height, width) of its receptive field, in pixels, padding included.
-      stride: (vertical, horizontal) distance of neighbouring cells' fields; after an adaptive pool, its mean.
+      size: (height, width) of the field in pixels, padding included.
+      stride: (vertical, horizontal) distance of the fields of neighbouring cells; after an adaptive pool, the mean.
     """
 
     size: tuple[int, int] = (1, 1)
     stride: tuple[int | Fraction, int | Fraction] = (1, 1)
 
-    def through(self, window: tuple[int, int], strides=(1, 1)) -> "Field":
-        """The field of a cell that sees `window` cells of this field."""
+    def through(self, window: tuple[int, int], strides=(1, 1)) -> "ReceptiveField":
+        """Returns the field of a cell that sees `window` cells of this field."""
         size = tuple(math.ceil(f + (w - 1) * s) for f, w, s in zip(self.size, window, self.stride, strict=True))
-        return Field(size, tuple(a * b for a, b in zip(self.stride, strides, strict=True)))
+        return ReceptiveField(size, tuple(a * b for a, b in zip(self.stride, strides, strict=True)))
+
+
+PIXEL = ReceptiveField()
 
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """One convolution as XLA sees it: shapes of image and kernel, strides, (before, after) padding, groups."""
+    """A convolution as XLA sees it.
+
+    Attributes:
+      image: shape [1, height, width, channels] of the input.
+      kernel: shape [height, width, channels of a group, filters].
+      strides: (vertical, horizontal).
+      padding: (before, after) of height and of width.
+      groups: number of groups of channels.
+    """
 
     image: tuple[int, ...]
     kernel: tuple[int, ...]
@@ -44,13 +56,13 @@ class Convolution:
 
     @property
     def products(self) -> int:
-        """Multiply-adds of one image, without those that meet padding: the convention of XLA's cost analysis."""
+        """Multiply-adds of one image, without those on padding: the convention of XLA's cost analysis."""
         height, width, channels, features = self.kernel
         spatial = zip(self.image[1:3], (height, width), self.strides, self.padding, strict=True)
         return math.prod(_taps_inside(*dimension) for dimension in spatial) * channels * features
 
     def products_by_xla(self) -> float:
-        """The same number as XLA's cost analysis counts it; it does so in single precision."""
+        """Returns the same number as XLA's cost analysis counts it, in single precision."""
         convolve = jax.jit(
             lambda x, k: lax.conv_general_dilated(
                 x,
@@ -66,60 +78,76 @@ class Convolution:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Operation:
     """One operation: a convolution, a pool, a dense layer, a normalisation across channels.
 
     Attributes:
-      path: of its parameters, 'inception_4a/conv5x5_reduce'; of an operation without any, its layer's.
-      operation: 'convolution', 'max pool', ...
-      window: (height, width) of kernel or pool; () where there is none.
-      stride: of both dimensions.
-      output: shape without the batch.
-      parameters: number of them, those of the batch normalisation included.
-      weights: those of the kernel alone.
-      multiply_adds: as the papers count them: of convolutions and dense layers, products with padding included.
-      field: what one cell of the output sees.
-      convolution: of a convolution, what to ask XLA about.
+      path: path of its parameters, 'inception_4a/conv5x5_reduce'; without parameters, its layer.
+      kind: 'convolution', 'max pool', ...
+      window: (height, width) of kernel or pool; () if it has none.
+      stride: stride of both dimensions.
+      output: shape of the output, without the batch.
+      parameters: number of parameters, batch normalisation included.
+      weights: number of values in the kernel.
+      multiply_adds: multiply-adds as the papers count them: convolutions and dense layers, products with padding
+        included.
+      field: receptive field of one cell of the output.
+      convolution: the convolution as XLA sees it; None: another operation.
     """
 
     path: str
-    operation: str
+    kind: str
     window: tuple[int, ...]
     stride: int
     output: tuple[int, ...]
     parameters: int
     weights: int
     multiply_adds: int
-    field: Field
+    field: ReceptiveField
     convolution: Convolution | None = None
 
 
-def trace(model: Network, variables, image_shape) -> tuple[list[Row], dict[str, tuple[int, ...]], dict[str, Field]]:
-    """The operations of inference on one image, in order; each end point's shape, without the batch, and its field."""
+def trace(
+    model: Network,
+    variables,
+    image_shape,
+    field: ReceptiveField = PIXEL,
+) -> tuple[list[Operation], dict[str, tuple[int, ...]], dict[str, ReceptiveField]]:
+    """Traces inference on one image.
+
+    Args:
+      model: the network.
+      variables: its variables, or their shapes.
+      image_shape: (height, width, channels) of its input.
+      field: receptive field of one cell of its input, if that is an output of another network.
+
+    Returns:
+      The operations in order, the end points' shapes without the batch, and the end points' receptive fields.
+    """
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     apply = lambda v, x: model.apply(v, x, train=False)[1]  # noqa: E731
     jaxpr, end_points = jax.make_jaxpr(apply, return_shape=True)(variables, image)
-    rows: list[Row] = []
-    fields = [None] * (len(jaxpr.jaxpr.invars) - 1) + [Field()]
-    fields = _Walk(variables["params"], rows).run(jaxpr.jaxpr, fields, "")
+    operations: list[Operation] = []
+    fields = [None] * (len(jaxpr.jaxpr.invars) - 1) + [field]
+    fields = _Walk(variables["params"], operations).run(jaxpr.jaxpr, fields, "")
     shapes = {name: end_point.shape[1:] for name, end_point in end_points.items()}
-    return rows, shapes, jax.tree.unflatten(jax.tree.structure(end_points), fields)
+    return operations, shapes, jax.tree.unflatten(jax.tree.structure(end_points), fields)
 
 
 def count(tree, kernels_only: bool = False) -> int:
-    """Numbers in a tree of parameters; `kernels_only`: without biases and batch normalisation."""
+    """Returns the number of values in a tree of parameters; `kernels_only`: without biases and batch normalisation."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return sum(x.size for path, x in leaves if not kernels_only or path[-1].key.startswith("kernel"))
 
 
 class _Walk:
-    """Follows the image through a jaxpr: `None` is the field of what does not depend on it."""
+    """Follows the image through a jaxpr. The field of a value that does not depend on the image is None."""
 
-    def __init__(self, params, rows: list[Row]):
-        self.params, self.rows = params, rows
+    def __init__(self, params, operations: list[Operation]):
+        self.params, self.operations = params, operations
 
-    def run(self, jaxpr: core.Jaxpr, fields: list[Field | None], scope: str) -> list[Field | None]:
-        """Returns the fields of the jaxpr's outputs."""
+    def run(self, jaxpr: core.Jaxpr, fields: list[ReceptiveField | None], scope: str) -> list[ReceptiveField | None]:
+        """Returns the fields of the jaxpr's outputs, and appends its operations."""
         known = dict(zip(jaxpr.invars, fields, strict=True))
 
         def field_of(variable):
@@ -129,7 +157,9 @@ class _Walk:
             inputs = [field_of(variable) for variable in equation.invars]
             inside = f"{scope}/{equation.source_info.name_stack}"
             inner = [p for p in map(_jaxpr, equation.params.values()) if p is not None]
-            if equation.primitive.name == "cond":  # chosen per platform: all branches compute the same
+            if (
+                equation.primitive.name == "cond"
+            ):  # chosen by platform: all branches compute the same; the last is the plain one
                 outputs = self.run(_jaxpr(equation.params["branches"][-1]), inputs[1:], inside)
             elif not any(inputs):
                 outputs = [None] * len(equation.outvars)
@@ -138,12 +168,13 @@ class _Walk:
             elif inner:
                 outputs = self.run(inner[0], inputs, inside)
             else:
-                outputs = [self._operation(equation, _merge(inputs), inside)] * len(equation.outvars)
+                outputs = [self._record(equation, _merge(inputs), inside)] * len(equation.outvars)
             known.update(zip(equation.outvars, outputs, strict=True))
         return [field_of(variable) for variable in jaxpr.outvars]
 
-    def _operation(self, equation, field: Field, scope: str) -> Field:
+    def _record(self, equation, field: ReceptiveField, scope: str) -> ReceptiveField:
         primitive, shape = equation.primitive.name, equation.invars[0].aval.shape
+        add = functools.partial(self._add, equation, scope)
         match primitive:
             case "conv_general_dilated":
                 kernel, parameters = equation.invars[1].aval.shape, equation.params
@@ -153,65 +184,65 @@ class _Walk:
                     shape, kernel, strides, parameters["padding"], parameters["feature_group_count"]
                 )
                 cost = equation.outvars[0].aval.size * math.prod(kernel[:3])
-                self._row(equation, scope, "convolution", window, strides[0], field, cost, convolution)
+                add("convolution", field, window, strides[0], multiply_adds=cost, convolution=convolution)
             case "reduce_window_max" | "reduce_window_sum" if equation.params["window_dimensions"][-1] == 1:
                 window = equation.params["window_dimensions"][1:3]
                 strides = equation.params["window_strides"][1:3]
                 field = field.through(window, strides)
                 name = "max pool" if primitive == "reduce_window_max" else "average pool"
-                self._row(equation, scope, name, window, strides[0], field)
+                add(name, field, window, strides[0])
             case "reduce_window_sum":
-                self._row(equation, scope, "response norm", (), 1, field)
+                add("response norm", field)
             case "reduce_sum" if len(shape) == 4 and tuple(equation.params["axes"]) == (1, 2):
                 field = field.through(shape[1:3])
-                self._row(equation, scope, "global average", shape[1:3], 1, field)
+                add("global average", field, shape[1:3])
             case "reduce_sum" if len(shape) == 3:  # [N, classes, inputs]
-                self._row(equation, scope, "radial basis", (), 1, field)
+                add("radial basis", field)
             case "reshape" if len(shape) == 4 > equation.outvars[0].aval.ndim:
                 field = field.through(shape[1:3])
             case "dot_general":
                 (contracting, _), _ = equation.params["dimension_numbers"]
                 cost = equation.outvars[0].aval.size * math.prod(shape[d] for d in contracting)
-                self._row(equation, scope, "dense", (), 1, field, cost)
+                add("dense", field, multiply_adds=cost)
         return field
 
-    def _adaptive_pool(self, equation, field: Field, scope: str) -> Field:
+    def _adaptive_pool(self, equation, field: ReceptiveField, scope: str) -> ReceptiveField:
         cells, size = equation.invars[0].aval.shape[1:3], equation.outvars[0].aval.shape[1]
         windows = tuple(max(-(-(i + 1) * n // size) - i * n // size for i in range(size)) for n in cells)
-        # So that the first and the last window together reach over the grid.
+        # The first and the last window together must cover the grid.
         steps = tuple(Fraction(n - w, max(size - 1, 1)) for n, w in zip(cells, windows, strict=True))
         field = field.through(windows, steps)
-        self._row(equation, scope, "adaptive average", (size, size), 1, field)
+        self._add(equation, scope, "adaptive average", field, (size, size))
         return field
 
-    def _row(self, equation, scope, operation, window, stride, field, cost=0, convolution=None):
+    def _add(self, equation, scope, kind, field, window=(), stride=1, *, multiply_adds=0, convolution=None):
         # Linen's scopes read Network/Network._block/conv1/conv1._run/conv7x7: plain names are those of modules.
         names = [name for name in scope.split("/") if re.fullmatch(r"[a-z0-9_]+", name)]
         own: dict = {}
         if len(names) > 1:
             layer = self.params.get(names[0], {})
             own = {name: layer[name] for name in (names[1], f"{names[1]}_bn") if name in layer}
-        self.rows.append(
-            Row(
+        self.operations.append(
+            Operation(
                 path="/".join(names),
-                operation=operation,
+                kind=kind,
                 window=tuple(window),
                 stride=stride,
                 output=equation.outvars[0].aval.shape[1:],
                 parameters=count(own),
                 weights=count(own, kernels_only=True),
-                multiply_adds=cost,
+                multiply_adds=multiply_adds,
                 field=field,
                 convolution=convolution,
             )
         )
 
 
-def _merge(fields: Iterable[Field | None]) -> Field:
-    """Of an operation that sees the same cell of several arrays."""
+def _merge(fields: Iterable[ReceptiveField | None]) -> ReceptiveField:
+    """Returns the field of an operation that sees the same cell of several arrays."""
     known = [field for field in fields if field is not None]
     size = tuple(max(field.size[i] for field in known) for i in (0, 1))
-    return Field(size, tuple(max(field.stride[i] for field in known) for i in (0, 1)))
+    return ReceptiveField(size, tuple(max(field.stride[i] for field in known) for i in (0, 1)))
 
 
 def _jaxpr(parameter) -> core.Jaxpr | None:
@@ -220,6 +251,6 @@ def _jaxpr(parameter) -> core.Jaxpr | None:
 
 
 def _taps_inside(size: int, window: int, stride: int, padding: tuple[int, int]) -> int:
-    """How often a window's cells meet the image, and not its padding, on the window's way along one dimension."""
+    """Returns how often cells of a window cover the image and not its padding, over all places along one dimension."""
     starts = range(-padding[0], size + padding[1] - window + 1, stride)
     return sum(min(start + window, size) - max(start, 0) for start in starts)

@@ -1,9 +1,9 @@
-"""The units that all networks are made of, as data.
+"""The units of which all networks are made, as data.
 
 A model file states its network as the paper's table does: a sequence of named layers, each a unit of this vocabulary.
-`network.Network` runs that description, and what is said about a network is derived from the network that results.
+`network.Network` runs that description. `trace` and `summary` derive all figures from it.
 
-Options that a unit leaves at None are its network's own, set in one place of its file (`Style`).
+Where a unit leaves an option at None, the network's `Style` sets it.
 """
 
 import dataclasses
@@ -20,15 +20,16 @@ class Conv:
     """Convolution, then bias or batch normalisation, then the activation.
 
     Attributes:
-      name: of its parameters; those of its batch normalisation are in `<name>_bn`.
+      name: name of its parameters; those of its batch normalisation are in `<name>_bn`.
       features: number of filters.
-      kernel: size, or (height, width).
-      stride: of both dimensions.
+      kernel: size of the kernel, or (height, width).
+      stride: stride of both dimensions.
       padding: a rule of `ops.explicit_padding`.
-      groups: the input's channels and the filters are split into so many groups, each convolved on its own.
-      batch_norm: whether it is normalised where its network is; False: it has a bias instead.
-      activation: False: none, the unit is linear.
-      kernel_init, bias_init: initialisers.
+      groups: number of groups of channels and filters; each group is convolved on its own.
+      batch_norm: False: a bias instead of batch normalisation, even where the network normalises.
+      activation: False: no activation, the unit is linear.
+      kernel_init: initialiser of the kernel.
+      bias_init: initialiser of the bias.
     """
 
     name: str
@@ -45,7 +46,10 @@ class Conv:
 
 @dataclasses.dataclass(frozen=True)
 class DepthwiseConv:
-    """`multiplier` filters on each channel alone; linear, no bias. Before a 1x1 `Conv`: a separable convolution."""
+    """Convolution of each channel with `multiplier` filters of its own; linear, no bias.
+
+    With a 1x1 `Conv` after it, it is a separable convolution.
+    """
 
     name: str
     multiplier: int
@@ -67,7 +71,7 @@ class MaxPool:
 class AvgPool:
     """Mean over window x window cells; `Style.count_include_pad` says whether padding counts.
 
-    With VALID padding the window is clipped to a grid that is smaller.
+    With VALID padding the window is clipped to the grid, if the grid is smaller.
     """
 
     window: int
@@ -77,14 +81,14 @@ class AvgPool:
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveAvgPool:
-    """Mean over size x size windows that are laid over the whole grid, as PyTorch lays them."""
+    """Mean over size x size windows laid evenly over the whole grid, as in PyTorch."""
 
     size: int
 
 
 @dataclasses.dataclass(frozen=True)
 class GlobalAvgPool:
-    """Mean over the whole grid, which stays as 1 x 1."""
+    """Mean over the whole grid, which becomes 1 x 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,17 +104,17 @@ class LocalResponseNorm:
 
 @dataclasses.dataclass(frozen=True)
 class Dropout:
-    """Zeroes a share `rate` of the values in training."""
+    """Zeroes a fraction `rate` of the values in training."""
 
     rate: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Dense:
-    """Fully connected layer, bias (or batch normalisation, if `batch_norm`), activation.
+    """Fully connected layer, then bias (or batch normalisation, if `batch_norm`), then the activation.
 
-    Without `window` it sees the flattened input; with it, it slides over the grid as a window of that size, with the
-    very parameters that it has on a grid of that size.
+    Without `window` it sees the flattened input. With `window` it slides over the grid as a window of that size; its
+    parameters are those of the layer on a grid of that size.
     """
 
     name: str
@@ -122,8 +126,8 @@ class Dense:
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier:
-    """Fully connected layer with bias, initially 0: class scores, always in float32. `window` as in `Dense`."""
+class Logits:
+    """Fully connected layer with a bias, initially 0: class scores, always in float32. `window` as in `Dense`."""
 
     name: str
     num_classes: int
@@ -133,13 +137,13 @@ class Classifier:
 
 
 @dataclasses.dataclass(frozen=True)
-class ScoreAverage:
-    """Mean over a grid of class scores, [N, H, W, classes] to [N, classes]: the logits."""
+class AverageLogits:
+    """Mean over a grid of class scores, [N, H, W, classes] to [N, classes]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Custom:
-    """A linen module of the network's own: `module(name=..., dtype=...)(x)`."""
+    """A linen module of the network's own, run as `module(dtype=..., name=...)(x, train)`."""
 
     name: str
     module: Callable[..., nn.Module]
@@ -167,24 +171,22 @@ class Concat:
 
 @dataclasses.dataclass(frozen=True)
 class Residual:
-    """activation(shortcut(x) + scale * expand(branch(x))).
+    """activation(shortcut(x) + scale * projection(branch(x))).
 
     Attributes:
       branch: the residual.
-      shortcut: None: the input itself.
-      expand: the name of a linear 1x1 convolution with bias that gives the branch as many channels as the input has;
-        None: the branch has them already.
+      shortcut: True: the input itself; a unit: its output; False: no shortcut and no scale, as an ablation.
+      projection: name of a linear 1x1 convolution with bias, which gives the branch as many channels as the shortcut
+        has; None: the branch has them already.
       scale: factor on the residual.
-      activation: False: the sum is the result.
-      adds: False: there is no shortcut, activation(expand(branch(x))), to see what it is worth.
+      activation: False: no activation after the sum.
     """
 
     branch: "Unit"
-    shortcut: "Unit | None" = None
-    expand: str | None = None
+    shortcut: "Unit | bool" = True
+    projection: str | None = None
     scale: float = 1.0
     activation: bool = True
-    adds: bool = True
 
 
 Unit = (
@@ -197,8 +199,8 @@ Unit = (
     | LocalResponseNorm
     | Dropout
     | Dense
-    | Classifier
-    | ScoreAverage
+    | Logits
+    | AverageLogits
     | Custom
     | Chain
     | Concat
@@ -208,9 +210,12 @@ Unit = (
 
 @dataclasses.dataclass(frozen=True)
 class BatchNorm:
-    """Batch normalisation's constants. `decay` is that of the running statistics (Flax's `momentum`).
+    """Constants of batch normalisation.
 
-    `scale`: whether it has a trained factor (gamma) beside its trained offset (beta).
+    Attributes:
+      decay: decay of the running statistics (Flax's `momentum`).
+      epsilon: number added to the variance.
+      scale: whether a trained factor (gamma) stands beside the trained offset (beta).
     """
 
     decay: float
@@ -220,13 +225,15 @@ class BatchNorm:
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """What all units of one network have in common, set in one place of its file.
+    """Options that all units of one network share.
 
     Attributes:
-      conv_padding, pool_padding: rules of `ops.explicit_padding`, of convolutions and of max-pools.
-      kernel_init, bias_init: initialisers; classifiers start with biases of 0 whatever `bias_init` is.
-      activation: after each convolution and dense layer.
-      batch_norm: None: convolutions have biases instead.
+      conv_padding: rule of `ops.explicit_padding` for convolutions.
+      pool_padding: rule of `ops.explicit_padding` for max-pools.
+      kernel_init: initialiser of kernels.
+      bias_init: initialiser of biases; those of `Logits` are always 0 at first.
+      activation: activation after each convolution and dense layer.
+      batch_norm: batch normalisation after each convolution; None: biases instead.
       conv_bias: whether convolutions keep their bias beside batch normalisation.
       count_include_pad: whether average pools count padding in the divisor.
     """
@@ -243,7 +250,7 @@ class Style:
 
 @dataclasses.dataclass(frozen=True)
 class AuxHead:
-    """An auxiliary classifier on the output of the layer named `after`; it exists for training alone."""
+    """An auxiliary classifier on the output of the layer named `after`. It runs in training only."""
 
     name: str
     after: str

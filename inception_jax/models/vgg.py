@@ -4,22 +4,22 @@ Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image 
 https://arxiv.org/abs/1409.1556, Table 1.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from inception_jax.errors import choose
 from inception_jax.models import initializers
 from inception_jax.models.network import Network
+from inception_jax.models.options import Count, Rate
 from inception_jax.models.units import (
+    AverageLogits,
     BatchNorm,
-    Classifier,
     Conv,
     Dense,
     Dropout,
     LocalResponseNorm,
+    Logits,
     MaxPool,
-    ScoreAverage,
     Style,
     Unit,
 )
@@ -47,64 +47,63 @@ _INITS = {
 
 def vgg(
     configuration: str,
-    lrn: bool,
-    batch_norm: bool,
+    norm: str,
     num_classes: int = 1000,
     *,
-    dropout: float = 0.5,
-    init: str = "glorot",
-    dense_window: int | None = None,
-    batch_norm_decay: float = 0.9,
+    dropout: Rate = 0.5,
+    init: Literal["glorot", "normal", "torchvision"] = "glorot",
+    dense_window: Count | None = None,
+    batch_norm_decay: Rate = 0.9,
     dtype: Any = jnp.float32,
 ) -> Network:
     """Builds a VGG, for images of 224x224; end points conv1_1 to pool5, fc6 to fc8.
 
     Parameters in millions, as in the paper's Table 2: A and A-LRN 133, B 133, C 134, D 138, E 144; exactly in
-    tests/models/test_family.py. fc6, 103 million of them at 224x224, grows with the image.
+    tests/models/test_counts.py. fc6 has 103 million of them at 224x224 and grows with the image.
 
     Args:
       configuration: the column of Table 1.
-      lrn: whether conv1_1 is followed by LRN (column A-LRN; AlexNet's constants, as the paper says).
-      batch_norm: whether convolutions have batch normalisation, beside their biases: torchvision's, not in the paper.
+      norm: 'none', 'lrn' (LRN after conv1_1, column A-LRN; AlexNet's constants, as the paper says) or 'batch' (batch
+        normalisation of convolutions, beside their biases: torchvision's, not in the paper).
       num_classes: number of classes.
-      dropout: share dropped after fc6 and after fc7.
-      init: 'glorot' (which the authors found later: no shallow network need be trained first), 'normal' (the paper's:
-        variance 0.01) or 'torchvision', the default with batch normalisation: He's by fan-out in convolutions, a
-        standard deviation of 0.01 in dense layers.
-      dense_window: fully convolutional, for dense evaluation (section 3.2): fc6 slides over the last grid as a window
-        of this size, and the scores are averaged over the places. 7 has the parameters of a network for 224x224.
-        None: fc6 sees the whole grid.
-      batch_norm_decay: of the running statistics, with batch normalisation.
-      dtype: of the computation.
+      dropout: rate of dropout after fc6 and after fc7.
+      init: 'glorot' (which the authors found later, so that no shallow network need be trained first), 'normal' (the
+        paper's: variance 0.01) or 'torchvision', the default with batch normalisation: He's by fan-out in
+        convolutions, a standard deviation of 0.01 in dense layers.
+      dense_window: for dense evaluation (section 3.2), size of the window as which fc6 slides over the last grid; the
+        scores are averaged over the places. 7 has the parameters of a network for 224x224. None: fc6 sees the whole
+        grid.
+      batch_norm_decay: decay of the running statistics, with batch normalisation.
+      dtype: dtype of the computation.
     """
-    conv_init, dense_init = choose("init", init, _INITS)
+    conv_init, dense_init = _INITS[init]
     layers: list[tuple[str, Unit]] = []
     for stage, (kernels, filters) in enumerate(zip(TABLE_1[configuration], FILTERS, strict=True), start=1):
         for i, kernel in enumerate(kernels, start=1):
             layers.append((f"conv{stage}_{i}", Conv(f"conv{kernel}x{kernel}", filters, kernel)))
-            if lrn and stage == 1:
+            if norm == "lrn" and stage == 1:
                 layers.append(("norm1", LocalResponseNorm(k=2.0)))
         layers.append((f"pool{stage}", MaxPool(2, 2)))
     slide = None if dense_window is None else 1
     layers += [
-        ("fc6", Dense("dense", 4096, dense_window, kernel_init=dense_init)),
+        ("fc6", Dense("dense", 4096, window=dense_window, kernel_init=dense_init)),
         ("dropout6", Dropout(dropout)),
-        ("fc7", Dense("dense", 4096, slide, kernel_init=dense_init)),
+        ("fc7", Dense("dense", 4096, window=slide, kernel_init=dense_init)),
         ("dropout7", Dropout(dropout)),
-        ("fc8", Classifier("classifier", num_classes, slide, kernel_init=dense_init)),
+        ("fc8", Logits("classifier", num_classes, window=slide, kernel_init=dense_init)),
     ]
     if dense_window is not None:
-        layers.append(("average", ScoreAverage()))
+        layers.append(("average", AverageLogits()))
     return Network(
         layers=tuple(layers),
         style=Style(
             conv_padding="SYMMETRIC",
             pool_padding="VALID",
             kernel_init=conv_init,
-            batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-5) if batch_norm else None,
+            batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-5) if norm == "batch" else None,
             conv_bias=True,
         ),
-        native=(224, 224, 3),
-        smallest=32 * (dense_window or 1),
+        input_shape=(224, 224, 3),
+        min_size=32 * (dense_window or 1),
         dtype=dtype,
     )

@@ -1,23 +1,25 @@
-"""Networks with fewer or more filters than their papers', for small experiments."""
+"""Narrower and wider copies of networks, for small experiments."""
 
 import dataclasses
 
 from inception_jax.errors import UserError
 from inception_jax.models.initializers import for_width
 from inception_jax.models.network import Network
-from inception_jax.models.units import Chain, Classifier, Concat, Conv, Custom, Dense, Dropout, Residual, Unit
+from inception_jax.models.units import Chain, Concat, Conv, Custom, Dense, Dropout, Logits, Residual, Unit
 
 
 def scale_width(network: Network, width: float) -> Network:
-    """The network with `width` times as many filters in each layer but the classifiers; even, for AlexNet's halves.
+    """Returns the network with `width` times the filters in each layer except the classifiers.
+
+    The numbers of filters are even, for AlexNet's halves.
 
     Raises:
-      UserError: a unit has a form that its paper fixes (LeNet-5's table of connections).
+      UserError: the paper fixes the form of a unit (LeNet-5's table of connections).
     """
     layers = [(name, _scale_unit(unit, width)) for name, unit in network.layers]
     heads = tuple(dataclasses.replace(head, unit=_scale_unit(head.unit, width)) for head in network.aux_heads)
     style = dataclasses.replace(network.style, kernel_init=for_width(network.style.kernel_init, width))
-    # The first convolution sees as many channels as ever.
+    # The first convolution sees the channels of the image, whatever the width.
     i, first = next((i, unit) for i, (_, unit) in enumerate(network.layers) if not isinstance(unit, Dropout))
     if isinstance(first, Conv):
         name, scaled = layers[i]
@@ -31,14 +33,14 @@ def _scale_unit(unit: Unit, width: float) -> Unit:
     match unit:
         case Conv(features=features) | Dense(features=features):
             return dataclasses.replace(unit, features=2 * max(1, round(features * width / 2)), kernel_init=init)
-        case Classifier():
+        case Logits():
             return dataclasses.replace(unit, kernel_init=init)
         case Chain(parts):
             return Chain(*(_scale_unit(part, width) for part in parts))
         case Concat(branches):
             return Concat(*(_scale_unit(branch, width) for branch in branches))
         case Residual(branch, shortcut):
-            shortcut = shortcut and _scale_unit(shortcut, width)
+            shortcut = shortcut if isinstance(shortcut, bool) else _scale_unit(shortcut, width)
             return dataclasses.replace(unit, branch=_scale_unit(branch, width), shortcut=shortcut)
         case Custom(name):
             raise UserError(f"width={width} is not possible: the paper fixes the form of {name}")

@@ -1,4 +1,4 @@
-"""The padding rules of the frameworks the networks come from, as explicit pairs."""
+"""The padding rules of the frameworks from which the networks come, as explicit pairs."""
 
 RULES = ("SAME", "VALID", "SYMMETRIC", "CEIL")
 
@@ -8,12 +8,12 @@ def explicit_padding(
 ) -> list[tuple[int, int]]:
     """Returns the (before, after) padding of height and width that `rule` means for an input of `size`.
 
-    - `SAME` (TensorFlow): the output is ceil(size / stride); what is odd goes after.
+    - `SAME` (TensorFlow): the output is ceil(size / stride); the odd cell goes after.
     - `VALID`: none.
     - `SYMMETRIC` (Caffe and PyTorch convolutions with pad = (k - 1) / 2): the same on both sides.
-    - `CEIL` (Caffe's pooling, PyTorch's `ceil_mode`, pad 0): none before, and after it as much as the last, partly
-      covered window needs. Caffe: src/caffe/layers/pooling_layer.cpp.
-    - a number: so many cells on each side.
+    - `CEIL` (Caffe's pooling, PyTorch's `ceil_mode`, pad 0): none before; after, as much as the last, partly covered
+      window needs. Caffe: src/caffe/layers/pooling_layer.cpp.
+    - a number: that number of cells on each side.
 
     For a 3x3/2 window on an even size `SAME` and `CEIL` agree; on an odd size they do not.
 

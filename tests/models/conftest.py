@@ -1,3 +1,6 @@
+import json
+import pathlib
+
 import jax
 import numpy as np
 import pytest
@@ -6,8 +9,14 @@ from inception_jax.models import summary
 
 
 @pytest.fixture(scope="session")
+def golden():
+    """Figures of all networks; `test_golden` proves that they are those of the networks."""
+    return json.loads(pathlib.Path(__file__).with_name("golden.json").read_text())
+
+
+@pytest.fixture(scope="session")
 def drawn():
-    """Draws values for the variables of (model, image shape): to compile an initialisation costs as much as a step."""
+    """Draws values for the variables of (model, image shape): compiling an initialisation costs as much as a step."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):

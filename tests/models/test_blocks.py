@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,44 +17,47 @@ from inception_jax.models import (
     inception_v4,
     lenet,
     resnet,
+    shared,
     summary,
 )
 from inception_jax.models.network import Block, Network
 from inception_jax.models.units import (
     AdaptiveAvgPool,
+    AverageLogits,
     AvgPool,
     Chain,
-    Classifier,
     Conv,
     Custom,
     Dense,
     DepthwiseConv,
     GlobalAvgPool,
     LocalResponseNorm,
+    Logits,
     MaxPool,
     Residual,
-    ScoreAverage,
 )
 from inception_jax.models.width import scale_width
 
-GOOGLENET = googlenet.Row("block", "inception", 0, 0, (), 20, 20, 30, 20, 40, 50)
-BN = bn_inception.Row("block", (), 20, 20, 20, 20, 20, "avg", 20)
+#                            name     type         patch stride output 1x1 3x3r 3x3 5x5r 5x5 proj
+GOOGLENET = shared.Table1Row("block", "inception", 0, 0, (), 20, 20, 30, 20, 40, 50)
+#                              name     output 1x1 3x3r 3x3 d3x3r d3x3 pool proj
+BN = bn_inception.Figure5Row("block", (), 20, 20, 20, 20, 20, "avg", 20)
 RELEASED, FIGURES = inception_v4.ORDERS["released"], inception_v4.ORDERS["figures"]
-STEM = dict(inception_v4.stem(RELEASED))
+STEM = dict(shared.inception_v4_stem(RELEASED.stem))
 
 # The block, and its receptive field's height and width, added up by hand from the figure.
 BLOCKS = {
-    "googlenet reduced": (googlenet.reduced_module(GOOGLENET), (5, 5)),
-    "googlenet reduced, 3x3 in the third path": (googlenet.reduced_module(GOOGLENET, large=3), (3, 3)),
+    "googlenet reduced": (shared.reduced_module(GOOGLENET), (5, 5)),
+    "googlenet reduced, 3x3 in the third path": (shared.reduced_module(GOOGLENET, large=3), (3, 3)),
     "googlenet naive": (googlenet.naive_module(GOOGLENET), (5, 5)),
-    "googlenet separable stem": (googlenet.stem_unit("separable"), (7, 7)),
+    "googlenet separable stem": (shared.separable_stem(), (7, 7)),
     "bn-inception": (bn_inception.module(BN), (5, 5)),
     "bn-inception, max": (bn_inception.module(BN._replace(pool="max")), (5, 5)),
     "bn-inception, stride 2": (bn_inception.module(BN._replace(pool="max", stride=2)), (5, 5)),
-    "v3 A": (inception_v3.module_a(64, 32), (5, 5)),
-    "v3, v4 reduction A": (inception_v3.reduction_a(192, 224, 256, 384), (5, 5)),
+    "v3 A": (shared.inception_v3_module_a(conv1x1=64, pool_proj=32), (5, 5)),
+    "v3, v4 reduction A": (shared.reduction_a(k=192, l=224, m=256, n=384), (5, 5)),
     "v3 B": (inception_v3.module_b(128), (13, 13)),
-    "v3, v4 reduction B": (inception_v3.reduction_b((192, 192), (256, 256, 320, 320)), (9, 9)),
+    "v3, v4 reduction B": (shared.reduction_b(conv3x3=(192, 192), conv7x7=(256, 256, 320, 320)), (9, 9)),
     "v3 C": (inception_v3.module_c(AvgPool(3, 1, "SAME")), (5, 5)),
     "v3 C, fid": (inception_v3.module_c(MaxPool(3, 1, "SAME")), (5, 5)),
     "v4 stem 3a": (STEM["mixed_3a"], (3, 3)),
@@ -64,10 +68,10 @@ BLOCKS = {
     "v4 B, figures": (inception_v4.module_b(FIGURES), (13, 13)),
     "v4 C": (inception_v4.module_c(RELEASED), (5, 5)),
     "v4 C, figures": (inception_v4.module_c(FIGURES), (5, 5)),
-    "resnet A": (inception_resnet.block35(0.17, (48, 64)), (5, 5)),
-    "resnet B": (inception_resnet.block17(0.1, (128, 160, 192)), (7, 7)),
-    "resnet C": (inception_resnet.block8(0.2, (224, 256)), (3, 3)),
-    "resnet reduction B": (inception_resnet.reduction_b(288, (288, 320)), (5, 5)),
+    "resnet A": (inception_resnet.block35(scale=0.17, filters=(48, 64)), (5, 5)),
+    "resnet B": (inception_resnet.block17(scale=0.1, filters=(128, 160, 192)), (7, 7)),
+    "resnet C": (inception_resnet.block8(scale=0.2, filters=(224, 256)), (3, 3)),
+    "resnet reduction B": (inception_resnet.reduction_b(middle=288, last=(288, 320)), (5, 5)),
     "bottleneck": (Chain(Conv("in", 80, 1), resnet.bottleneck(20)), (3, 3)),
     "bottleneck, projection": (resnet.bottleneck(20, (2, 1)), (5, 5)),
     "bottleneck, projection, v1.5": (resnet.bottleneck(20, (1, 2)), (3, 3)),
@@ -82,20 +86,15 @@ def single(name):
     styles = {"googlenet": "googlenet", "bn-inception": "bn_inception", "bottleneck": "resnet50"}
     style = inception_jax.create_model(styles.get(name.split(",")[0].split(" ")[0], "inception_v4")).style
     style = dataclasses.replace(style, activation=lambda x: x, batch_norm=None)
-    block = Network(layers=(("block", unit),), style=style, native=(0, 0, 3), smallest=1)
+    block = Network(layers=(("block", unit),), style=style, input_shape=(0, 0, 3), min_size=1)
     return block if name.startswith("lenet") else scale_width(block, 0.1)
 
 
-@pytest.mark.parametrize("name", BLOCKS)
-def test_every_channel_sees_the_pixels_of_its_field(name, drawn):
-    model, (height, width), size = single(name), BLOCKS[name][1], 17
-    main, _ = summary.layers(model, (size, size, 3))
-    assert main[0].field.size == (height, width)
+def reactions(model, variables, size, scale):
+    """Which pixels each channel of the central cell reacts to, [size, size, channels].
 
-    variables = jax.tree.map(lambda p: abs(p) + 0.01, drawn(model, (size, size, 3)))
-    scale = 0.01 if name.startswith("lenet") else 1.0  # away from where tanh is flat
-
-    # One image for each pixel, in which that pixel is disturbed, and one that is left in peace.
+    Images are one for each pixel, in which that pixel is disturbed, and one that is left in peace.
+    """
     x = np.random.default_rng(0).uniform(size=(1, size, size, 3)).astype(np.float32)
     images = np.repeat(x, size * size + 1, axis=0)
     for i in range(size * size):
@@ -107,24 +106,30 @@ def test_every_channel_sees_the_pixels_of_its_field(name, drawn):
         return y[:, y.shape[1] // 2, y.shape[2] // 2]
 
     *disturbed, quiet = np.asarray(centre(images))
-    reacts = (abs(disturbed - quiet) > 1e-5 * abs(quiet)).reshape(size, size, -1)  # more than rounding
-    assert reacts.any(axis=(0, 1)).all(), "a dead channel"
-    seen = np.argwhere(reacts.any(axis=-1))
-    assert tuple(seen.max(axis=0) - seen.min(axis=0) + 1) == (height, width)
+    return (abs(disturbed - quiet) > 1e-5 * abs(quiet)).reshape(size, size, -1)  # more than rounding
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_every_parameter_of_a_block_is_used(name, drawn):
-    model = single(name)
-    x = jax.random.uniform(jax.random.key(0), (1, 17, 17, 3), minval=0.1)
-    params = drawn(model, (17, 17, 3))["params"]
-    weigh = jax.random.normal(jax.random.key(2), (1, 17, 17, 210))
+def test_every_channel_sees_the_pixels_of_its_field_and_every_parameter_is_used(name, drawn):
+    model, field, size = single(name), BLOCKS[name][1], 17
+    main, _ = summary.layers(model, (size, size, 3))
+    assert main[0].field.size == field
+
+    variables = drawn(model, (size, size, 3))
+    scale = 0.01 if name.startswith("lenet") else 1.0  # away from where tanh is flat
+    reacts = reactions(model, jax.tree.map(lambda p: abs(p) + 0.01, variables), size, scale)
+    assert reacts.any(axis=(0, 1)).all(), "a dead channel"
+    seen = np.argwhere(reacts.any(axis=-1))
+    assert tuple(seen.max(axis=0) - seen.min(axis=0) + 1) == field
+
+    x = np.random.default_rng(1).uniform(0.1, 1.0, (1, size, size, 3)).astype(np.float32)
+    weigh = np.random.default_rng(2).normal(size=(1, size, size, 210)).astype(np.float32)
 
     def loss(params):
         y = model.apply({"params": params}, x)[0]
         return jnp.sum(y * weigh[:, : y.shape[1], : y.shape[2], : y.shape[3]])
 
-    gradients = jax.jit(jax.grad(loss))(params)
+    gradients = jax.jit(jax.grad(loss))(variables["params"])
     unused = [jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(gradients) if not g.any()]
     assert unused == []
 
@@ -141,13 +146,31 @@ X = np.asarray(jax.random.normal(jax.random.key(0), (2, 5, 7, 4)))
 
 def test_residual_is_scaled_and_added_before_the_activation():
     branch = Conv("conv", 6, 1, activation=False)
-    y, params = run(Residual(branch, expand="expand", scale=0.25), X)
+    y, params = run(Residual(branch, projection="expand", scale=0.25), X)
     inner = X @ params["conv"]["kernel"][0, 0] + params["conv"]["bias"]
     expanded = inner @ params["expand"]["kernel"][0, 0] + params["expand"]["bias"]
     np.testing.assert_allclose(y, np.maximum(X + 0.25 * expanded, 0), rtol=1e-5, atol=1e-6)
-    y, _ = run(Residual(branch, expand="expand", scale=0.25, activation=False), X)
+    y, _ = run(Residual(branch, projection="expand", scale=0.25, activation=False), X)
     np.testing.assert_allclose(y, X + 0.25 * expanded, rtol=1e-5, atol=1e-6)
     assert y.min() < 0
+
+
+def test_residual_without_a_shortcut():
+    branch = Conv("conv", 4, 1, activation=False)
+    y, params = run(Residual(branch, shortcut=False, scale=0.25), X)
+    np.testing.assert_allclose(y, np.maximum(X @ params["conv"]["kernel"][0, 0] + params["conv"]["bias"], 0), rtol=1e-5)
+
+
+def test_custom_modules_are_told_whether_they_train():
+    class Told(nn.Module):
+        dtype: object
+
+        def __call__(self, x, train):
+            return x + (1.0 if train else 2.0)
+
+    style = inception_jax.create_model("vgg_a").style
+    block = Block(Custom("told", Told), style, jnp.float32, None)
+    assert [float(block.apply({}, jnp.zeros(()), train=train)) for train in (True, False)] == [1.0, 2.0]
 
 
 def test_residual_with_a_shortcut():
@@ -194,8 +217,8 @@ def test_average_pools_count_padding_if_the_style_says_so():
 def test_sliding_dense_layers_share_the_parameters_of_dense_ones():
     """A network that slides over the grid gives, at each place, what the dense one gives for that window."""
     wide = np.asarray(jax.random.normal(jax.random.key(1), (2, 6, 5, 4)))
-    dense = Chain(Dense("fc", 8), Classifier("classifier", 3))
-    slide = Chain(Dense("fc", 8, window=3), Classifier("classifier", 3, window=1))
+    dense = Chain(Dense("fc", 8), Logits("classifier", 3))
+    slide = Chain(Dense("fc", 8, window=3), Logits("classifier", 3, window=1))
     style = inception_jax.create_model("vgg_a").style
     blocks = [Block(unit, style, jnp.float32, None) for unit in (dense, slide)]
     trees = [block.init(jax.random.key(0), wide[:, :3, :3], train=False) for block in blocks]
@@ -206,7 +229,7 @@ def test_sliding_dense_layers_share_the_parameters_of_dense_ones():
         for j in range(3):
             expected = blocks[0].apply(trees[0], wide[:, i : i + 3, j : j + 3], train=False)
             np.testing.assert_allclose(scores[:, i, j], expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(run(ScoreAverage(), scores)[0], scores.mean(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(run(AverageLogits(), scores)[0], scores.mean(axis=(1, 2)), rtol=1e-5)
 
 
 def test_adaptive_average_pool_lays_its_windows_as_pytorch_does():
@@ -227,13 +250,11 @@ def test_global_average():
 
 def test_a_narrow_networks_fixed_initialisation_keeps_signals_as_strong():
     """AlexNet's 0.01 is twice that with a quarter of the filters, but not in conv1, which sees three channels still."""
-    params = {}
-    for width in (0.25, 1.0):
-        model = inception_jax.create_model("alexnet", 10, width=width)
-        params[width] = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
-    for width, expected in ((0.25, 0.02), (1.0, 0.01)):
-        np.testing.assert_allclose(np.std(params[width]["conv1"]["conv11x11"]["kernel"]), 0.01, rtol=0.02)
-        np.testing.assert_allclose(np.std(params[width]["conv2"]["conv5x5"]["kernel"]), expected, rtol=0.02)
-        np.testing.assert_allclose(np.std(params[width]["fc8"]["classifier"]["kernel"]), expected, rtol=0.02)
+    model = inception_jax.create_model("alexnet", 10, width=0.25)
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+    for layer, unit, expected in (
+        ("conv1", "conv11x11", 0.01), ("conv2", "conv5x5", 0.02), ("fc8", "classifier", 0.02)
+    ):  # fmt: skip
+        np.testing.assert_allclose(np.std(params[layer][unit]["kernel"]), expected, rtol=0.03, err_msg=layer)
     glorot, narrow = (inception_jax.create_model("vgg_a", 10, width=width) for width in (1.0, 0.5))
     assert narrow.style.kernel_init is glorot.style.kernel_init

@@ -4,6 +4,7 @@ Each table is stated by hand; the sources are those that the network's file name
 """
 
 import collections
+import functools
 import itertools
 
 import jax
@@ -13,23 +14,24 @@ import pytest
 
 import inception_jax
 from inception_jax import models
-from inception_jax.models import bn_inception, inception_v3, inception_v4, lenet, summary, vgg
+from inception_jax.models import lenet, shared, summary, vgg
 from inception_jax.models.network import Block
 from inception_jax.models.units import (
     AvgPool,
     Chain,
-    Classifier,
     Concat,
     Conv,
     Dense,
     DepthwiseConv,
     Dropout,
     LocalResponseNorm,
+    Logits,
     MaxPool,
     Residual,
 )
 
 NAMES = inception_jax.list_models()
+build = functools.cache(inception_jax.create_model)
 VGG = [name for name in NAMES if name.startswith("vgg")]
 ALL_CNN = [name for name in NAMES if "_cnn_" in name]
 
@@ -40,7 +42,7 @@ def leaves(unit):
         case Chain(parts) | Concat(parts):
             return [leaf for part in parts for leaf in leaves(part)]
         case Residual(branch, shortcut):
-            return leaves(branch) + (leaves(shortcut) if shortcut else [])
+            return leaves(branch) + ([] if isinstance(shortcut, bool) else leaves(shortcut))
     return [unit]
 
 
@@ -71,13 +73,13 @@ STYLES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_style(name):
-    style = inception_jax.create_model(name).style
-    norm = style.batch_norm and (style.batch_norm.decay, style.batch_norm.epsilon, style.batch_norm.scale)
-    found = [style.conv_padding, style.pool_padding, norm]
-    found += ["bias"] * bool(norm and style.conv_bias) + ["counts padding"] * style.count_include_pad
-    assert tuple(found) == STYLES[name]
+def test_styles():
+    for name in NAMES:
+        style = build(name).style
+        norm = style.batch_norm and (style.batch_norm.decay, style.batch_norm.epsilon, style.batch_norm.scale)
+        found = [style.conv_padding, style.pool_padding, norm]
+        found += ["bias"] * bool(norm and style.conv_bias) + ["counts padding"] * style.count_include_pad
+        assert tuple(found) == STYLES[name], name
 
 
 # Size, alpha (divided by the size), beta, k.
@@ -89,15 +91,15 @@ NORMS = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_response_norms(name):
-    norms = of_kind(inception_jax.create_model(name), LocalResponseNorm)
-    assert [(norm.size, norm.alpha, norm.beta, norm.k) for norm in norms] == NORMS.get(name, [])
-    assert all(norm.groups == 1 for norm in norms)
+def test_response_norms():
+    for name in NAMES:
+        norms = of_kind(build(name), LocalResponseNorm)
+        assert [(norm.size, norm.alpha, norm.beta, norm.k) for norm in norms] == NORMS.get(name, []), name
+        assert all(norm.groups == 1 for norm in norms), name
 
 
 def test_bn_inceptions_baseline_has_response_norms():
-    layers = [name for name, _ in inception_jax.create_model("bn_inception", lrn=True).layers]
+    layers = [name for name, _ in build("bn_inception", lrn=True).layers]
     assert layers[:6] == ["conv1", "pool1", "norm1", "conv2", "norm2", "pool2"]
 
 
@@ -121,12 +123,11 @@ DROPOUTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_dropout(name):
-    layers = [("image", None), *inception_jax.create_model(name).layers]
-    pairs = itertools.pairwise(layers)
-    found = tuple((before, unit.rate) for (before, _), (_, unit) in pairs if isinstance(unit, Dropout))
-    assert found == DROPOUTS[name]
+def test_dropout():
+    for name in NAMES:
+        pairs = itertools.pairwise([("image", None), *build(name).layers])
+        found = tuple((before, unit.rate) for (before, _), (_, unit) in pairs if isinstance(unit, Dropout))
+        assert found == DROPOUTS[name], name
 
 
 # The layer that each auxiliary head reads, and its rate of dropout.
@@ -146,11 +147,11 @@ def test_auxiliary_heads():
     found = {}
     for name in NAMES:
         if "aux" in models.options_of(name):
-            heads = inception_jax.create_model(name, aux=True).aux_heads
+            heads = build(name, aux=True).aux_heads
             rates = [[leaf.rate for leaf in leaves(head.unit) if isinstance(leaf, Dropout)] for head in heads]
             pairs = zip(heads, rates, strict=True)
             found[name] = {head.name: (head.after, rate[0] if rate else None) for head, rate in pairs}
-            assert inception_jax.create_model(name, aux=False).aux_heads == ()
+            assert build(name, aux=False).aux_heads == ()
     assert found == HEADS
 
 
@@ -167,66 +168,64 @@ POOLS = {
 }
 
 
-@pytest.mark.parametrize("name", POOLS)
-def test_pools_of_modules(name):
-    layers = inception_jax.create_model(name).layers
-    inside = [leaf for _, unit in layers if not isinstance(unit, MaxPool | AvgPool) for leaf in leaves(unit)]
-    found = ["a" if isinstance(leaf, AvgPool) else "m" for leaf in inside if isinstance(leaf, MaxPool | AvgPool)]
-    assert "".join(found) == POOLS[name]
+def test_pools_of_modules():
+    for name, expected in POOLS.items():
+        layers = build(name).layers
+        inside = [leaf for _, unit in layers if not isinstance(unit, MaxPool | AvgPool) for leaf in leaves(unit)]
+        found = ["a" if isinstance(leaf, AvgPool) else "m" for leaf in inside if isinstance(leaf, MaxPool | AvgPool)]
+        assert "".join(found) == expected, name
 
 
 def test_pool4_of_tf_slim_is_2x2():
     for name, window in (("googlenet", 3), ("googlenet_tv", 2), ("googlenet_slim", 2), ("inception5h", 3)):
-        assert dict(inception_jax.create_model(name).layers)["pool4"] == MaxPool(window, 2)
+        assert dict(build(name).layers)["pool4"] == MaxPool(window, 2)
 
 
 def kernels(chain):
     return [leaf.kernel for leaf in leaves(chain) if isinstance(leaf, Conv) and isinstance(leaf.kernel, tuple)]
 
 
-@pytest.mark.parametrize(
-    ("order", "stem", "short", "long", "last"),
-    [
-        # Inception-v4's released code; Figs. 3, 5, 5 and 6. Kernels are height x width.
-        ("released", "1x7 7x1", "1x7 7x1", "7x1 1x7 7x1 1x7", "3x1 1x3 1x3 3x1"),
-        ("figures", "7x1 1x7", "1x7 1x7", "1x7 7x1 1x7 7x1", "1x3 3x1 1x3 3x1"),
-    ],
-)
-def test_order_of_inception_v4s_asymmetric_convolutions(order, stem, short, long, last):
-    layers = dict(inception_jax.create_model("inception_v4", order=order).layers)
-    paths = (
-        layers["mixed_4a"].branches[1],
-        layers["mixed_6b"].branches[1],
-        layers["mixed_6h"].branches[2],
-        layers["mixed_7d"].branches[2],
-    )
-    for path, expected in zip(paths, (stem, short, long, last), strict=True):
-        assert " ".join(f"{h}x{w}" for h, w in kernels(path)) == expected
+# Inception-v4's released code; Figs. 3, 5, 5 and 6. Kernels are height x width.
+ORDERS = {
+    "released": ("1x7 7x1", "1x7 7x1", "7x1 1x7 7x1 1x7", "3x1 1x3 1x3 3x1"),
+    "figures": ("7x1 1x7", "1x7 1x7", "1x7 7x1 1x7 7x1", "1x3 3x1 1x3 3x1"),
+}
+
+
+def test_order_of_inception_v4s_asymmetric_convolutions():
+    for order, expected in ORDERS.items():
+        layers = dict(build("inception_v4", order=order).layers)
+        paths = (
+            layers["mixed_4a"].branches[1],
+            layers["mixed_6b"].branches[1],
+            layers["mixed_6h"].branches[2],
+            layers["mixed_7d"].branches[2],
+        )
+        assert tuple(" ".join(f"{h}x{w}" for h, w in kernels(path)) for path in paths) == expected, order
 
 
 def test_order_of_branches():
-    v4 = dict(inception_jax.create_model("inception_v4").layers)
+    v4 = dict(build("inception_v4").layers)
     assert [type(branch) for branch in v4["mixed_3a"].branches] == [MaxPool, Conv]
     assert [type(branch) for branch in v4["mixed_5a"].branches] == [Conv, MaxPool]
     first = [next(leaf for leaf in leaves(branch) if isinstance(leaf, Conv)) for branch in v4["mixed_5b"].branches]
     assert [conv.name for conv in first] == ["conv1x1", "conv3x3_reduce", "double3x3_reduce", "pool_proj"]
-    paper = inception_jax.create_model("inception_resnet_v2", variant="paper")
-    assert dict(paper.layers)["mixed_4a"] == dict(inception_v4.stem(inception_v4.ORDERS["figures"]))["mixed_4a"]
+    paper, figures = build("inception_resnet_v2", variant="paper"), build("inception_v4", order="figures")
+    assert dict(paper.layers)["mixed_4a"] == dict(figures.layers)["mixed_4a"]
 
 
 def test_linear_convolutions_in_place_of_mlpconv():
-    linear = inception_jax.create_model("nin_cifar10", mlpconv=False)
-    names = [name for name, unit in linear.layers if isinstance(unit, (Conv, Classifier))]
+    linear = build("nin_cifar10", mlpconv=False)
+    names = [name for name, unit in linear.layers if isinstance(unit, (Conv, Logits))]
     assert names == ["conv1", "conv2", "conv3", "cccp6"]
-    # 5x5x3x192, 5x5x192x192, 3x3x192x192, 192x10, and their biases.
-    assert sum(summary.parameters(linear, (32, 32, 3)).values()) == 14_592 + 921_792 + 331_968 + 1_930
 
 
-@pytest.mark.parametrize("name", ["inception_resnet_v1", "inception_resnet_v2"])
-def test_blocks_without_shortcuts(name):
-    """With an expansion of zeros a block passes its input on, or nothing if it has no shortcut; else they are alike."""
+def test_blocks_without_shortcuts():
+    """With a projection of zeros a block passes its input on, or nothing without a shortcut; else they are alike."""
     options = {"num_classes": 3, "width": 0.1, "blocks": 1}
-    with_, without = (inception_jax.create_model(name, residual=residual, **options) for residual in (True, False))
+    with_, without = (build("inception_resnet_v1", residual=residual, **options) for residual in (True, False))
+    of_v2 = build("inception_resnet_v2", residual=False).layers
+    assert {unit.shortcut for _, unit in of_v2 if isinstance(unit, Residual)} == {False}
     images = jnp.ones((1, 75, 75, 3))
     variables = jax.jit(with_.init)(jax.random.key(0), images)
     shapes = jax.tree.map(jnp.shape, variables)
@@ -241,79 +240,68 @@ def test_blocks_without_shortcuts(name):
     assert not blocking["block17_1"].any()
 
 
-@pytest.mark.parametrize("name", ["inception_resnet_v1", "inception_resnet_v2"])
-def test_residual_scales(name):
-    def scales(**options):
-        layers = inception_jax.create_model(name, **options).layers
+def test_residual_scales():
+    def scales(name, **options):
+        layers = build(name, **options).layers
         found = collections.defaultdict(set)
         for layer, unit in layers:
             if isinstance(unit, Residual):
                 found[layer.rpartition("_")[0]].add((unit.scale, unit.activation))
         return found
 
-    last = {(1.0, False)} if name == "inception_resnet_v2" else set()
-    assert scales() == {"block35": {(0.17, True)}, "block17": {(0.1, True)}, "block8": {(0.2, True)} | last}
     given = {(0.3, True)}
-    assert scales(residual_scale=0.3) == {"block35": given, "block17": given, "block8": given | last}
+    for name, last in (("inception_resnet_v1", set()), ("inception_resnet_v2", {(1.0, False)})):
+        assert scales(name) == {"block35": {(0.17, True)}, "block17": {(0.1, True)}, "block8": {(0.2, True)} | last}
+        assert scales(name, residual_scale=0.3) == {"block35": given, "block17": given, "block8": given | last}
 
 
-@pytest.mark.parametrize(
-    ("name", "kinds"),
-    [
-        ("inception_v2", ("mixed_5", "mixed_6", "mixed_7")),
-        ("inception_v3", ("mixed_5", "mixed_6", "mixed_7")),
-        ("inception_v4", ("mixed_5", "mixed_6", "mixed_7")),
-        ("inception_resnet_v1", ("block35_", "block17_", "block8_")),
-        ("inception_resnet_v2", ("block35_", "block17_", "block8_")),
-    ],
-)
-def test_blocks_of_small_experiments(name, kinds):
+def test_blocks_of_small_experiments():
     """One of each kind, the paper's first; the reductions, mixed_6a for one, and all else stay."""
-    repeated = lambda layer: layer.startswith(kinds) and not layer.endswith("a")  # noqa: E731
-    paper, small = (
-        [layer for layer, _ in inception_jax.create_model(name, blocks=blocks).layers] for blocks in (None, 1)
-    )
-    assert [layer for layer in small if not repeated(layer)] == [layer for layer in paper if not repeated(layer)]
-    for kind in kinds:
-        of_paper, of_small = ([x for x in layers if x.startswith(kind) and repeated(x)] for layers in (paper, small))
-        assert len(of_paper) > 1
-        assert of_small == of_paper[:1]
+    for name in ("inception_v2", "inception_v3", "inception_v4", "inception_resnet_v1", "inception_resnet_v2"):
+        kinds = ("block35_", "block17_", "block8_") if "resnet" in name else ("mixed_5", "mixed_6", "mixed_7")
+        repeated = lambda layer, kinds=kinds: layer.startswith(kinds) and not layer.endswith("a")  # noqa: E731
+        paper, small = ([layer for layer, _ in build(name, blocks=blocks).layers] for blocks in (None, 1))
+        assert [x for x in small if not repeated(x)] == [x for x in paper if not repeated(x)], name
+        for kind in kinds:
+            of_paper = [x for x in paper if x.startswith(kind) and repeated(x)]
+            assert len(of_paper) > 1, name
+            assert [x for x in small if x.startswith(kind) and repeated(x)] == of_paper[:1], name
 
 
 def test_auxiliary_heads_stay_behind_the_last_block():
     taps = {
-        name: inception_jax.create_model(name, blocks=1, aux=True).aux_heads[0].after
+        name: build(name, blocks=1, aux=True).aux_heads[0].after
         for name in ("inception_v3", "inception_v4", "inception_resnet_v2")
     }
     assert taps == {"inception_v3": "mixed_6b", "inception_v4": "mixed_6b", "inception_resnet_v2": "block17_1"}
 
 
 def test_more_blocks_than_the_paper_has_are_refused():
-    with pytest.raises(inception_jax.UserError, match="^blocks=3 must be 1 or 2$"):
-        inception_jax.create_model("inception_v3", blocks=3)
-    with pytest.raises(inception_jax.UserError, match="^blocks=4 must be 1 to 3$"):
-        inception_jax.create_model("inception_v4", blocks=4)
+    with pytest.raises(inception_jax.UserError, match="^blocks=3 must be a whole number from 1 to 2$"):
+        build("inception_v3", blocks=3)
+    with pytest.raises(inception_jax.UserError, match="^blocks=4 must be a whole number from 1 to 3$"):
+        build("inception_v4", blocks=4)
 
 
 def test_the_last_convolution_of_nin_and_all_cnn_is_rectified():
     for name in ["nin_cifar10", "nin_imagenet", *ALL_CNN]:
-        [scores] = of_kind(inception_jax.create_model(name), Classifier)
+        [scores] = of_kind(build(name), Logits)
         assert scores.activation
 
 
 def test_linear_convolutions_are_those_before_a_sum():
     for name in NAMES:
-        linear = {leaf.name for leaf in of_kind(inception_jax.create_model(name), Conv) if not leaf.activation}
+        linear = {leaf.name for leaf in of_kind(build(name), Conv) if not leaf.activation}
         assert linear == ({"conv1x1_expand", "shortcut"} if name == "resnet50" else set()), name
 
 
 def test_tf_slims_first_layer_has_a_bias_and_no_batch_normalisation():
     for name, normalised in (("bn_inception", True), ("bn_inception_slim", False)):
-        depthwise, pointwise = leaves(dict(inception_jax.create_model(name).layers)["conv1"])
+        depthwise, pointwise = leaves(dict(build(name).layers)["conv1"])
         assert isinstance(depthwise, DepthwiseConv)
         assert depthwise.multiplier == 8
         assert pointwise.batch_norm is normalised
-    tree = summary.abstract_variables(inception_jax.create_model("bn_inception_slim"), (224, 224, 3))["params"]
+    tree = summary.abstract_variables(build("bn_inception_slim"), (224, 224, 3))["params"]
     assert set(tree["conv1"]) == {"conv7x7_depthwise", "conv7x7_pointwise"}
     assert set(tree["conv2"]["conv3x3_bn"]) == {"bias"}
 
@@ -359,18 +347,18 @@ INITS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "layer", "unit", "deviation"), INITS)
-def test_initial_kernels(name, options, layer, unit, deviation):
-    model = inception_jax.create_model(name, **options)
-    units = dict(model.layers) | {head.name: head.unit for head in model.aux_heads}
-    [found] = [leaf for leaf in leaves(units[layer]) if getattr(leaf, "name", None) == unit]
-    shape = (576, 128) if isinstance(found, Dense | Classifier) else (3, 3, 64, 128)
-    kernel = (found.kernel_init or model.style.kernel_init)(jax.random.key(0), shape, jnp.float32)
-    np.testing.assert_allclose(np.std(kernel), deviation, rtol=0.02)
+def test_initial_kernels():
+    for name, options, layer, unit, deviation in INITS:
+        model = build(name, **options)
+        units = dict(model.layers) | {head.name: head.unit for head in model.aux_heads}
+        [found] = [leaf for leaf in leaves(units[layer]) if getattr(leaf, "name", None) == unit]
+        shape = (576, 128) if isinstance(found, Dense | Logits) else (3, 3, 64, 128)
+        kernel = (found.kernel_init or model.style.kernel_init)(jax.random.key(0), shape, jnp.float32)
+        np.testing.assert_allclose(np.std(kernel), deviation, rtol=0.02, err_msg=f"{name} {layer}/{unit}")
 
 
 def test_initial_biases_of_alexnet_are_1_where_the_paper_says():
-    model = inception_jax.create_model("alexnet")
+    model = build("alexnet")
     ones = [layer for layer, unit in model.layers if getattr(unit, "bias_init", None)]
     assert ones == ["conv2", "conv4", "conv5", "fc6", "fc7"]
     for unit in (dict(model.layers)[layer] for layer in ones):
@@ -384,89 +372,48 @@ def test_units_take_their_own_initialisers():
     def two(key, shape, dtype=jnp.float32):
         return jnp.full(shape, 2.0, dtype)
 
-    style = inception_jax.create_model("vgg_a").style
+    style = build("vgg_a").style
     own = {"kernel_init": three, "bias_init": two}
     for unit in (
         Conv("u", 4, 1, **own),
         Dense("u", 4, **own),
         Dense("u", 4, window=2, **own),
         DepthwiseConv("u", 2, 1, 1, kernel_init=three),
-        Classifier("u", 4, kernel_init=three),
+        Logits("u", 4, kernel_init=three),
     ):
         params = Block(unit, style, jnp.float32, None).init(jax.random.key(0), jnp.ones((1, 2, 2, 3)), False)["params"][
             "u"
         ]
         assert (params["kernel"] == 3).all()
         if "bias" in params:
-            assert (params["bias"] == (0 if isinstance(unit, Classifier) else 2)).all()
+            assert (params["bias"] == (0 if isinstance(unit, Logits) else 2)).all()
 
 
-# Another value for every option that a network has.
-OTHER = {
-    "activation": {"bn_inception": "sigmoid", "lenet5_modern": "tanh"},
-    "aux": {name: name in ("inception_v4", "inception_resnet_v2") for name in HEADS},
-    "pool": "average", "groups": 1, "lrn": {"alexnet": False, "bn_inception": True}, "lrn_by_group": True,
-    "overlapping_pools": False, "dropout": 0.11, "input_dropout": 0.11, "aux_dropout": 0.11, "init": "normal",
-    "dense_window": 7, "batch_norm_decay": 0.11, "module": "naive", "stem": "separable", "norm": "none",
-    "factorized_7x7": {"inception_v2": True, "inception_v3": False},
-    "bn_auxiliary": {"inception_v2": True, "inception_v3": False, "googlenet": True},
-    "early_reduction": 2, "reduction_width": 0.5, "top": "fc", "residual": False, "mlpconv": False,
-    "batch_norm_scale": False, "count_include_pad": True, "order": "figures", "residual_scale": 0.3,
-    "variant": "paper", "downsample": "conv3x3", "blocks": 2,
-}  # fmt: skip
+BFLOAT16 = [
+    ("lenet5", {}), ("alexnet", {}), ("vgg_a_bn", {"dense_window": 1}), ("nin_cifar10", {}), ("googlenet_tv", {}),
+    ("inception_v3", {"blocks": 1}), ("inception_resnet_v1", {"blocks": 1}),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_option_changes_the_network(name):
-    model = inception_jax.create_model(name)
-    assert inception_jax.create_model(name) == model
-    assert hash(inception_jax.create_model(name)) == hash(model)
-    for option in models.options_of(name):
-        value = OTHER[option][name] if isinstance(OTHER[option], dict) else OTHER[option]
-        normalised = name == "googlenet" and option in ("batch_norm_decay", "bn_auxiliary")
-        options = {"norm": "batch"} if normalised else {}
-        changed = inception_jax.create_model(name, **options | {option: value})
-        unchanged = inception_jax.create_model(name, **options)
-        # The only option without effect: there is no batch normalisation whose decay it could be.
-        idle = option == "batch_norm_decay" and model.style.batch_norm is None and not options
-        assert (changed == unchanged) == idle, option
-    assert inception_jax.create_model(name, num_classes=7) != model
-    assert inception_jax.create_model(name, dtype="bfloat16") != model
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("lenet5", {}), ("alexnet", {}), ("vgg_a_bn", {"dense_window": 1}), ("nin_cifar10", {}),
-        ("googlenet_tv", {}), ("bn_inception_caffe", {}), ("inception_v3", {}), ("inception_resnet_v1", {}),
-        ("resnet50", {}),
-    ],
-)  # fmt: skip
-def test_bfloat16_is_computed_in_and_float32_kept(name, options):
-    model = inception_jax.create_model(name, dtype="bfloat16", **options)
-    size = max(model.smallest, 32)
-    shape = (size, size, model.native[2])
-    variables = summary.abstract_variables(model, shape)
-    assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype("float32")}
-    rngs = {"dropout": jax.random.key(0)}
-    apply = lambda v, x: model.apply(v, x, train=True, rngs=rngs, mutable=["batch_stats"])  # noqa: E731
-    images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
-    (logits, end_points), stats = jax.eval_shape(apply, variables, images)
-    names = [layer for layer, _ in model.layers]
-    classifiers = [layer for layer, unit in model.layers if any(isinstance(u, Classifier) for u in leaves(unit))]
-    first = classifiers[0] if classifiers else "output"
-    scores = {*names[names.index(first) :], *(head.name for head in model.aux_heads)}
-    for layer, array in end_points.items():
-        assert array.dtype == (jnp.float32 if layer in scores else jnp.bfloat16), layer
-    assert logits.dtype == jnp.float32
-    assert {x.dtype for x in jax.tree.leaves(stats)} <= {np.dtype("float32")}
-
-
-def test_tables_say_what_the_networks_give(summary_of):
-    """Figure 5's outputs, as its filters make them."""
-    for name in ("bn_inception", "bn_inception_caffe"):
-        outputs = {layer.name: layer.output for layer in summary_of(name).layers}
-        assert [outputs[row.name] for row in bn_inception.FIGURE_5] == [row.output for row in bn_inception.FIGURE_5]
+def test_bfloat16_is_computed_in_and_float32_kept():
+    for name, options in BFLOAT16:
+        model = build(name, dtype="bfloat16", **options)
+        size = max(model.min_size, 32)
+        shape = (size, size, model.input_shape[2])
+        variables = summary.abstract_variables(model, shape)
+        assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype("float32")}, name
+        rngs = {"dropout": jax.random.key(0)}
+        apply = lambda v, x, m=model, r=rngs: m.apply(v, x, train=True, rngs=r, mutable=["batch_stats"])  # noqa: E731
+        images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+        (logits, end_points), stats = jax.eval_shape(apply, variables, images)
+        names = [layer for layer, _ in model.layers]
+        classifiers = [layer for layer, unit in model.layers if any(isinstance(u, Logits) for u in leaves(unit))]
+        first = classifiers[0] if classifiers else "output"
+        scores = {*names[names.index(first) :], *(head.name for head in model.aux_heads)}
+        for layer, array in end_points.items():
+            assert array.dtype == (jnp.float32 if layer in scores else jnp.bfloat16), f"{name} {layer}"
+        assert logits.dtype == jnp.float32, name
+        assert {x.dtype for x in jax.tree.leaves(stats)} <= {np.dtype("float32")}, name
 
 
 def test_vgg_c_ends_its_late_stages_with_1x1():
@@ -475,11 +422,11 @@ def test_vgg_c_ends_its_late_stages_with_1x1():
 
 
 def test_the_7x7_has_the_output_of_the_three_3x3_that_replace_it():
-    three = inception_v3.STEM[:3]
+    three = shared.STEM[:3]
     assert [(unit.kernel, unit.stride, unit.padding) for _, unit in three] == [
         (3, 2, "VALID"), (3, 1, "VALID"), (3, 1, None)
     ]  # fmt: skip
-    _, one = inception_jax.create_model("inception_v2").layers[0]
+    _, one = build("inception_v2").layers[0]
     assert (one.kernel, one.stride, one.padding, one.features) == (7, 2, "VALID", three[-1][1].features)
 
 

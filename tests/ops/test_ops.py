@@ -1,3 +1,6 @@
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,14 +8,15 @@ import pytest
 
 from inception_jax import ops
 
+NUMBERS = ("NHWC", "HWIO", "NHWC")
+
 
 def grid(rows):
     return jnp.array(rows, jnp.float32)[None, :, :, None]
 
 
-@pytest.mark.parametrize(
-    ("size", "window", "stride", "rule", "expected"),
-    [
+def test_padding():
+    for size, window, stride, rule, expected in (
         (224, 7, 2, "SAME", (2, 3)),  # tf-slim's first convolution
         (224, 7, 2, "SYMMETRIC", (3, 3)),  # Caffe's
         (224, 7, 2, "VALID", (0, 0)),
@@ -23,10 +27,9 @@ def grid(rows):
         (2, 3, 2, "CEIL", (0, 1)),
         (14, 5, 1, "SYMMETRIC", (2, 2)),
         (224, 7, 2, 1, (1, 1)),
-    ],
-)
-def test_padding(size, window, stride, rule, expected):
-    assert ops.explicit_padding((size, size), (window, window), stride, rule) == [expected] * 2
+    ):
+        found = ops.explicit_padding((size, size), (window, window), stride, rule)
+        assert found == [expected] * 2, (size, window, stride, rule)
 
 
 def test_padding_of_an_asymmetric_window():
@@ -44,35 +47,66 @@ def test_max_pool_pads_with_minus_infinity():
     np.testing.assert_array_equal(ops.max_pool(x, 2, 2, "CEIL")[0, :, :, 0], [[-1, -7], [-3, -2]])
 
 
-def test_max_pool_gradient_goes_to_the_maximum():
-    x = grid([[1, 5], [2, 3]])
-    gradient = jax.grad(lambda x: 7.0 * ops.max_pool(x, 2, 1, "VALID").sum())(x)
-    np.testing.assert_array_equal(gradient[0, :, :, 0], [[0, 7], [0, 0]])
+def test_max_pool_gradient_goes_to_the_first_maximum():
+    for pool in (ops.max_pool, ops.max_pool_in_training):
+        for rows, window, stride, expected in (
+            ([[1, 5], [2, 3]], 2, 1, [[0, 7], [0, 0]]),
+            ([[1, 5], [5, 5]], 2, 2, [[0, 7], [0, 0]]),  # windows that do not overlap have a path of their own
+            ([[5, 1, 5], [5, 5, 5]], 2, 1, [[7, 0, 7], [0, 0, 0]]),
+        ):
+            x = grid(rows)
+            gradient = jax.grad(lambda x, p=pool, w=window, s=stride: 7.0 * p(x, w, s, "VALID").sum())(x)
+            np.testing.assert_array_equal(gradient[0, :, :, 0], expected)
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID", "CEIL", "SYMMETRIC"])
-@pytest.mark.parametrize(
-    ("size", "window", "stride"), [((7, 8), 3, 1), ((8, 9), 3, 2), ((11, 7), 2, 2), ((9, 10), 3, 3)]
-)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_max_pool_gradient_on_a_cpu_equals_laxs(size, window, stride, padding, dtype):
-    # Whole numbers of a small range: many ties, and sums that bfloat16 holds exactly.
-    x = jax.random.randint(jax.random.key(0), (2, *size, 3), 0, 4).astype(dtype)
-    y = ops.max_pool(x, window, stride, padding)
-    weights = jax.random.randint(jax.random.key(1), y.shape, -3, 4).astype(dtype)
+# Size, window and stride; they overlap, meet, or leave a gap.
+WINDOWS = [((7, 8), 3, 1), ((8, 9), 3, 2), ((11, 7), 2, 2), ((9, 10), 3, 3), ((5, 5), 5, 1), ((6, 7), 2, 3)]
 
-    def reference(x):
-        pads = ops.explicit_padding(size, (window, window), stride, padding)
-        shape, strides = (1, window, window, 1), (1, stride, stride, 1)
-        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, shape, strides, [(0, 0), *pads, (0, 0)])
 
-    np.testing.assert_array_equal(y, reference(x))
-    ours, theirs = (
-        jax.grad(lambda x, pool=pool: jnp.sum(weights * pool(x)))(x)
-        for pool in (lambda x: ops.max_pool(x, window, stride, padding), reference)
-    )
-    assert ours.dtype == x.dtype
-    np.testing.assert_array_equal(ours, theirs)
+def test_max_pools_equal_laxs():
+    """Value and gradient, under jit and vmap, of both kinds of our pool and of lax's operation; the tangent of one."""
+    cases = [(window, padding, "float32") for window in WINDOWS for padding in ("SAME", "VALID")]
+    cases += [(window, padding, "float32") for window in WINDOWS[1:3] for padding in ("CEIL", "SYMMETRIC")]
+    cases += [(window, "SAME", "bfloat16") for window in WINDOWS[1:4]]
+    for (size, window, stride), padding, dtype in cases:
+        message = f"{size} {window}/{stride} {padding} {dtype}"
+        pads = [(0, 0), *ops.explicit_padding(size, (window, window), stride, padding), (0, 0)]
+        options = {"window": window, "stride": stride, "padding": padding}
+        reference = functools.partial(
+            jax.lax.reduce_window,
+            init_value=-jnp.inf,
+            computation=jax.lax.max,
+            window_dimensions=(1, window, window, 1),
+            window_strides=(1, stride, stride, 1),
+            padding=pads,
+        )
+        plain, training = (lambda x, f=f, o=options: f(x, **o) for f in (ops.max_pool, ops.max_pool_in_training))
+        # Whole numbers of a small range: many ties, and sums that bfloat16 holds exactly.
+        x = jax.random.randint(jax.random.key(0), (2, 2, *size, 3), -2, 2).astype(dtype)
+        shape = jax.eval_shape(jax.vmap(reference), x).shape
+        weights = jax.random.randint(jax.random.key(1), shape, -3, 4).astype(dtype)
+
+        def result(pool, x, weights):
+            y, backward = jax.vjp(pool, x)
+            return y, *backward(weights)
+
+        @jax.jit
+        def results(x, weights, pools=(plain, training, reference)):
+            by_reverse = [jax.vmap(functools.partial(result, pool))(x, weights) for pool in pools]
+            return by_reverse, [jax.jvp(jax.vmap(pool), (x,), (x,))[1] for pool in pools[::2]]
+
+        (*ours, expected), tangents = results(x, weights)
+        for found in ours:
+            assert [array.dtype for array in found] == [dtype, dtype], message
+            jax.tree.map(functools.partial(np.testing.assert_array_equal, err_msg=message), found, expected)
+        np.testing.assert_array_equal(*tangents, err_msg=message)
+
+
+def test_max_pools_keep_what_is_not_a_number():
+    for window, stride in ((2, 2), (3, 2)):
+        for place in range(4):
+            x = jnp.ones((1, 3, 3, 1)).at[0, place // 2, place % 2, 0].set(jnp.nan)
+            assert np.isnan(ops.max_pool(x, window, stride, "VALID")[0, 0, 0, 0]), (window, place)
 
 
 def test_average_pool_counts_padding_or_not():
@@ -83,12 +117,11 @@ def test_average_pool_counts_padding_or_not():
     np.testing.assert_allclose(corner, 10 / 4, rtol=1e-6)
 
 
-@pytest.mark.parametrize("pool", ["average", "adaptive"])
-def test_averages_are_computed_in_float32(pool):
+def test_averages_are_computed_in_float32():
     x = jax.random.uniform(jax.random.key(0), (1, 7, 7, 5)).astype(jnp.bfloat16)
-    y = ops.avg_pool(x, 7, 1, "VALID", count_include_pad=False) if pool == "average" else ops.adaptive_avg_pool(x, 1)
-    assert y.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(y[0, 0, 0], jnp.mean(x.astype(jnp.float32), (0, 1, 2)).astype(jnp.bfloat16))
+    for y in (ops.avg_pool(x, 7, 1, "VALID", count_include_pad=False), ops.adaptive_avg_pool(x, 1)):
+        assert y.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(y[0, 0, 0], jnp.mean(x.astype(jnp.float32), (0, 1, 2)).astype(jnp.bfloat16))
 
 
 def test_local_response_norm_by_hand():
@@ -108,67 +141,49 @@ def test_local_response_norm_keeps_the_dtype():
     np.testing.assert_allclose(np.float32(y[0, 0, 0, 4]), 300 / 10**0.75, rtol=0.01)
 
 
-SHAPES = [((7, 8), 3, 1), ((8, 9), 3, 2), ((11, 7), 2, 2), ((9, 10), 3, 3), ((5, 5), 5, 1), ((6, 7), 2, 3)]
-
-
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize(("size", "window", "stride"), SHAPES)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_max_pool_by_axis_equals_laxs_under_jit_and_vmap(size, window, stride, padding, dtype):
-    x = jax.random.randint(jax.random.key(2), (3, 2, *size, 4), -3, 4).astype(dtype)
-    pads = [(0, 0), *ops.explicit_padding(size, (window, window), stride, padding), (0, 0)]
-
-    def reference(x):
-        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, window, window, 1), (1, stride, stride, 1), pads)
-
-    def ours(x):
-        return ops.max_pool(x, window, stride, padding)
-
-    expected = jnp.stack([reference(each) for each in x])
-    np.testing.assert_array_equal(jax.jit(jax.vmap(ours))(x), expected)
-    weights = jax.random.randint(jax.random.key(3), expected.shape, -3, 4).astype(dtype)
-    gradients = (
-        jax.jit(jax.vmap(jax.grad(lambda x, w, pool=pool: jnp.sum(w * pool(x)))))(x, weights)
-        for pool in (ours, reference)
-    )
-    np.testing.assert_array_equal(*gradients)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_max_pool_has_second_derivatives(stride):
+def test_max_pools_have_second_derivatives():
     """The pool is linear between ties: of sum(pool(x)^3) the Hessian is 6 pool(x) where an entry is the maximum."""
     x = jax.random.normal(jax.random.key(0), (1, 5, 6, 2))
 
-    def product(pool):
-        curvature = jax.grad(lambda x: jnp.vdot(jax.grad(lambda x: jnp.sum(pool(x) ** 3))(x), jnp.cos(x0)))
-        return curvature(x)
+    def reverse(pool, x):
+        return jax.grad(lambda x: jnp.vdot(jax.grad(lambda x: jnp.sum(pool(x) ** 3))(x), jnp.cos(x0)))(x)
+
+    def forward(pool, x):
+        return jax.jvp(jax.grad(lambda x: jnp.sum(pool(x) ** 3)), (x,), (jnp.cos(x0),))[1]
 
     x0 = x
-    pads = [(0, 0), *ops.explicit_padding((5, 6), (3, 3), stride, "SAME"), (0, 0)]
-    # Maxima by sorting, which JAX differentiates any number of times: select-and-scatter it does not.
-    padded = lambda x: jnp.pad(x, pads, constant_values=-1e9)  # noqa: E731
+    for window, stride in ((3, 1), (3, 2), (2, 2)):
+        pads = [(0, 0), *ops.explicit_padding((5, 6), (window, window), stride, "SAME"), (0, 0)]
 
-    def reference(x):
-        p = padded(x)
-        rows = range(0, p.shape[1] - 2, stride)
-        columns = range(0, p.shape[2] - 2, stride)
-        return jnp.stack([jnp.stack([p[:, i : i + 3, j : j + 3].max((1, 2)) for j in columns], 1) for i in rows], 1)
+        # Maxima by sorting, which JAX differentiates any number of times.
+        def reference(x, window=window, stride=stride, pads=pads):
+            p = jnp.pad(x, pads, constant_values=-1e9)
+            rows, columns = (range(0, p.shape[axis] - window + 1, stride) for axis in (1, 2))
+            cell = lambda i, j: p[:, i : i + window, j : j + window].max((1, 2))  # noqa: E731
+            return jnp.stack([jnp.stack([cell(i, j) for j in columns], 1) for i in rows], 1)
 
-    np.testing.assert_allclose(
-        product(lambda x: ops.max_pool(x, 3, stride, "SAME")), product(reference), rtol=1e-5, atol=1e-6
-    )
+        @jax.jit
+        def products(x, p=(window, stride, "SAME"), reference=reference):
+            plain, training = (lambda x, f=f: f(x, *p) for f in (ops.max_pool, ops.max_pool_in_training))
+            return reverse(reference, x), [reverse(plain, x), reverse(training, x), forward(plain, x)]
+
+        expected, found = products(x)
+        for product in found:
+            np.testing.assert_allclose(product, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_max_pool_in_forward_mode_is_a_clear_error():
-    x = jnp.ones((1, 4, 4, 1))
-    with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(lambda x: ops.max_pool(x, 2, 2, "VALID"), (x,), (x,))
+def test_what_is_for_training_in_forward_mode_is_a_clear_error():
+    x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((1, 1, 1, 2))
+    convolve = functools.partial(ops.convolve_in_training, strides=(1, 1), padding="VALID", dimension_numbers=NUMBERS)
+    for f in (lambda x: ops.max_pool_in_training(x, 2, 2, "VALID"), lambda x: convolve(x, kernel)):
+        with pytest.raises(TypeError, match="forward-mode"):
+            jax.jvp(f, (x,), (x,))
 
 
 def test_an_accelerators_pool_is_one_operation():
     """On a GPU or TPU nothing of the CPU's detour may be left: one window's maximum, and XLA's own gradient."""
     x = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
-    step = jax.jit(jax.grad(lambda x: ops.max_pool(x, 3, 2, "SAME").sum()))
+    step = jax.jit(jax.grad(lambda x: ops.max_pool_in_training(x, 3, 2, "SAME").sum()))
     forward = jax.jit(lambda x: ops.max_pool(x, 3, 2, "SAME"))
     for platform, windows, scatters in (("cuda", 1, 0), ("tpu", 1, 0), ("cpu", 2, 0)):
         text = forward.trace(x).lower(lowering_platforms=(platform,)).as_text()
@@ -177,29 +192,29 @@ def test_an_accelerators_pool_is_one_operation():
     assert "select_and_scatter" not in step.trace(x).lower(lowering_platforms=("cpu",)).as_text()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("beta", [0.75, 0.6])
-def test_local_response_norm_equals_the_formula(beta, dtype):
-    """Value and gradient, under jit and vmap, against the formula written with a general power."""
-    x = (10 * jax.random.normal(jax.random.key(0), (2, 3, 3, 5, 9))).astype(dtype)
+def test_local_response_norm_equals_the_formula():
+    """Value, gradient and tangent, under jit and vmap, against the formula written with a general power."""
+    for beta, dtype in ((0.75, "float32"), (0.75, "bfloat16"), (0.6, "float32")):
+        x = (10 * jax.random.normal(jax.random.key(0), (2, 3, 3, 5, 9))).astype(dtype)
 
-    def reference(x):
-        x = x.astype(jnp.float32)
-        padded = jnp.pad(x * x, [(0, 0)] * (x.ndim - 1) + [(2, 2)])
-        total = sum(padded[..., i : i + x.shape[-1]] for i in range(5))
-        return x * (2.0 + 0.3 / 5 * total) ** -beta
+        def reference(x, beta=beta):
+            x = x.astype(jnp.float32)
+            padded = jnp.pad(x * x, [(0, 0)] * (x.ndim - 1) + [(2, 2)])
+            total = sum(padded[..., i : i + x.shape[-1]] for i in range(5))
+            return x * (2.0 + 0.3 / 5 * total) ** -beta
 
-    def ours(x):
-        return ops.local_response_norm(x, 5, 0.3, beta, 2.0)
+        def ours(x, beta=beta):
+            return ops.local_response_norm(x, 5, 0.3, beta, 2.0)
 
-    tolerance = 2e-6 if dtype == "float32" else 8e-3  # bfloat16 has eight bits
-    np.testing.assert_allclose(
-        jax.jit(jax.vmap(ours))(x).astype(np.float32), jax.vmap(reference)(x), rtol=tolerance, atol=tolerance
-    )
-    gradients = (
-        np.float32(jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x).astype(jnp.float32))))(x)) for f in (ours, reference)
-    )
-    np.testing.assert_allclose(*gradients, rtol=0, atol=5 * tolerance)
+        @jax.jit
+        def results(x, ours=ours, reference=reference):
+            sines = (lambda x, f=f: jnp.sum(jnp.sin(f(x).astype(jnp.float32))) for f in (ours, reference))
+            return [(jax.vmap(f)(x), jax.grad(g)(x)) for f, g in zip((ours, reference), sines, strict=True)]
+
+        tolerance = 2e-6 if dtype == "float32" else 8e-3  # bfloat16 has eight bits
+        (value, gradient), (expected, expected_gradient) = jax.tree.map(np.float32, results(x))
+        np.testing.assert_allclose(value, expected, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=5 * tolerance)
 
 
 def test_local_response_norm_has_second_derivatives():
@@ -209,68 +224,62 @@ def test_local_response_norm_has_second_derivatives():
         return jnp.sum(ops.local_response_norm(x.reshape(1, 1, 1, 6), 5, 2.0, beta, 1.0) ** 2)
 
     # 0.75 as two roots against the general power a hair beside it.
-    ours, near = jax.hessian(total)(x, 0.75), jax.hessian(total)(x, 0.75 + 1e-7)
+    ours, near = jax.jit(lambda x: [jax.hessian(total)(x, beta) for beta in (0.75, 0.75 + 1e-7)])(x)
     np.testing.assert_allclose(ours, near, rtol=1e-3, atol=1e-4)
 
 
-NUMBERS = ("NHWC", "HWIO", "NHWC")
+# Image, kernel, groups, strides and padding of convolutions that have a fast path.
+FAST = [
+    ((7, 9, 1), (5, 3, 1, 4), 1, (1, 1), [(0, 0), (0, 0)]),  # a grey image
+    ((7, 9, 1), (5, 3, 1, 4), 1, (1, 1), [(2, 1), (0, 3)]),
+    ((6, 9, 3), (3, 5, 3, 2), 1, (1, 1), [(1, 1), (0, 2)]),  # short rows of several channels
+    ((3, 5, 2), (3, 5, 2, 4), 1, (1, 1), [(0, 0), (0, 0)]),  # one place
+    ((4, 6, 3), (1, 1, 3, 2), 1, (1, 1), [(0, 0), (0, 0)]),
+    ((1, 1, 3), (1, 1, 3, 2), 1, (1, 1), [(0, 0), (0, 0)]),
+    ((6, 5, 4), (3, 3, 2, 6), 2, (1, 1), [(1, 1), (1, 1)]),  # AlexNet's halves
+    ((7, 6, 3), (5, 5, 1, 6), 3, (2, 2), [(1, 2), (2, 2)]),  # Inception-v2's separable convolution
+]
 
 
-@pytest.mark.parametrize(
-    ("image", "kernel", "groups", "strides", "padding"),
-    [
-        ((7, 9, 1), (5, 3, 1, 4), 1, (1, 1), [(0, 0), (0, 0)]),  # a grey image
-        ((7, 9, 1), (5, 3, 1, 4), 1, (1, 1), [(2, 1), (0, 3)]),
-        ((6, 9, 3), (3, 5, 3, 2), 1, (1, 1), [(1, 1), (0, 2)]),  # short rows of several channels
-        ((3, 5, 2), (3, 5, 2, 4), 1, (1, 1), [(0, 0), (0, 0)]),  # one place
-        ((4, 6, 3), (1, 1, 3, 2), 1, (1, 1), [(0, 0), (0, 0)]),
-        ((1, 1, 3), (1, 1, 3, 2), 1, (1, 1), [(0, 0), (0, 0)]),
-        ((6, 5, 4), (3, 3, 2, 6), 2, (1, 1), [(1, 1), (1, 1)]),  # AlexNet's halves
-        ((7, 6, 3), (5, 5, 1, 6), 3, (2, 2), [(1, 2), (2, 2)]),  # Inception-v2's separable convolution
-    ],
-)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_fast_convolutions_equal_laxs(image, kernel, groups, strides, padding, dtype):
-    # Whole numbers of a small range, which bfloat16 and any order of summation hold exactly.
-    x = jax.random.randint(jax.random.key(0), (2, *image), -1, 2).astype(dtype)
-    kernel = jax.random.randint(jax.random.key(1), kernel, -1, 2).astype(dtype)
-    options = {"dimension_numbers": NUMBERS, "feature_group_count": groups}
+def test_fast_convolutions_equal_laxs():
+    """Value under jit and vmap, gradients and tangent."""
+    for i, (image, shape, groups, strides, padding) in enumerate(FAST):
+        for dtype in ("float32", "bfloat16") if i in (1, 4, 6) else ("float32",):
+            # Whole numbers of a small range, which bfloat16 and any order of summation hold exactly.
+            x = jax.random.randint(jax.random.key(0), (2, *image), -1, 2).astype(dtype)
+            kernel = jax.random.randint(jax.random.key(1), shape, -1, 2).astype(dtype)
+            options = {"dimension_numbers": NUMBERS, "feature_group_count": groups}
 
-    def reference(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+            def results(f, x, kernel, strides=strides, padding=padding, options=options):
+                run = lambda x, kernel: f(x, kernel, strides, padding, **options)  # noqa: E731
+                y, backward = jax.vjp(run, x, kernel)
+                batch = jax.vmap(run, (0, None))(jnp.stack([x, 2 * x]), kernel)
+                return y, batch, backward(jnp.round(jnp.sin(y) * 3)), jax.jvp(run, (x, kernel), (x, kernel))[1]
 
-    def ours(x, kernel):
-        return ops.convolve(x, kernel, strides, padding, **options)
-
-    y = jax.jit(ours)(x, kernel)
-    assert y.dtype == dtype
-    np.testing.assert_array_equal(y, reference(x, kernel))
-    doubled = jnp.stack([x, 2 * x])
-    np.testing.assert_array_equal(jax.vmap(ours, (0, None))(doubled, kernel), jnp.stack([y, 2 * y]))
-    weights = jax.random.randint(jax.random.key(2), y.shape, -1, 2).astype(dtype)
-    gradients = (jax.grad(lambda x, k, f=f: jnp.sum(weights * f(x, k)), (0, 1))(x, kernel) for f in (ours, reference))
-    jax.tree.map(np.testing.assert_array_equal, *gradients)
-    # Not the very convolution: a wrong path that is never taken would pass all of this.
-    lowered = (jax.jit(f).lower(x, kernel).as_text().replace(f.__name__, "f") for f in (ours, reference))
-    assert next(lowered) != next(lowered)
+            ours, plain = (jax.jit(functools.partial(results, f)) for f in (ops.convolve, jax.lax.conv_general_dilated))
+            message = f"{image} {shape} {dtype}"
+            for a, b in zip(jax.tree.leaves(ours(x, kernel)), jax.tree.leaves(plain(x, kernel)), strict=True):
+                assert a.dtype == b.dtype == dtype, message
+                np.testing.assert_array_equal(a, b, err_msg=message)
+            # Not the very convolution: a wrong path that is never taken would pass all of this.
+            lowered = (
+                jax.jit(lambda x, k, f=f, o=(strides, padding), q=options: f(x, k, *o, **q)).lower(x, kernel).as_text()
+                for f in (ops.convolve, jax.lax.conv_general_dilated)
+            )
+            assert next(lowered) != next(lowered), message
 
 
-@pytest.mark.parametrize(
-    ("channels", "groups", "strides", "padding"),
-    [
+def test_other_convolutions_are_laxs():
+    for channels, groups, strides, padding in (
         (3, 1, (2, 2), [(0, 0), (0, 0)]),
         (1, 1, (2, 2), [(0, 0), (0, 0)]),
         (3, 1, (1, 1), [(1, 0), (0, 0)]),
         (8, 8, (1, 1), [(0, 0), (0, 0)]),  # too many groups to take them one by one
-    ],
-)
-def test_other_convolutions_are_laxs(channels, groups, strides, padding):
-    x, kernel = jnp.ones((1, 8, 29, channels)), jnp.ones((3, 3, channels // groups, 8))
-
-    def ours(x, kernel):
-        return ops.convolve(x, kernel, strides, padding, dimension_numbers=NUMBERS, feature_group_count=groups)
-
-    assert [e.primitive.name for e in jax.make_jaxpr(ours)(x, kernel).eqns] == ["conv_general_dilated"]
+    ):
+        x, kernel = jnp.ones((1, 8, 29, channels)), jnp.ones((3, 3, channels // groups, 8))
+        options = {"dimension_numbers": NUMBERS, "feature_group_count": groups}
+        jaxpr = jax.make_jaxpr(functools.partial(ops.convolve, strides=strides, padding=padding, **options))(x, kernel)
+        assert [e.primitive.name for e in jaxpr.eqns] == ["conv_general_dilated"], (channels, groups, strides)
 
 
 def test_dilated_convolutions_are_laxs():
@@ -304,8 +313,6 @@ def test_convolutions_in_training_have_the_same_derivatives():
     assert np.isnan(ours[1]).all()
     assert np.isfinite(ours[0][1]).all()
     jax.tree.map(np.testing.assert_array_equal, ours, plain)
-    with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(lambda x: ops.convolve_in_training(x, kernel, **options), (x,), (x,))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -322,9 +329,14 @@ def test_relu(dtype):
     np.testing.assert_array_equal(cubes, [0, 12])
 
 
-@pytest.mark.parametrize("count_include_pad", [True, False])
-@pytest.mark.parametrize(("size", "window", "stride", "padding"), [((7, 8), 3, 1, "SAME"), ((11, 7), 5, 3, "VALID")])
-def test_average_pool_by_axis_equals_laxs(size, window, stride, padding, count_include_pad):
+def test_average_pools_equal_laxs():
+    for (size, window, stride, padding), count_include_pad in itertools.product(
+        (((7, 8), 3, 1, "SAME"), ((11, 7), 5, 3, "VALID"), ((6, 7), 2, 2, "VALID")), (True, False)
+    ):
+        average_equals_laxs(size, window, stride, padding, count_include_pad)
+
+
+def average_equals_laxs(size, window, stride, padding, count_include_pad):
     x = jax.random.normal(jax.random.key(0), (3, 2, *size, 4))
     pads = [(0, 0), *ops.explicit_padding(size, (window, window), stride, padding), (0, 0)]
 
@@ -337,7 +349,11 @@ def test_average_pool_by_axis_equals_laxs(size, window, stride, padding, count_i
     def ours(x):
         return ops.avg_pool(x, window, stride, padding, count_include_pad)
 
-    np.testing.assert_allclose(jax.jit(jax.vmap(ours))(x), jax.vmap(reference)(x), rtol=1e-5, atol=1e-6)
-    for order in (lambda f: jax.grad(f), lambda f: jax.grad(lambda x: jnp.sum(jax.grad(f)(x) ** 2))):
-        gradients = (order(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(x[0]) for f in (ours, reference))
-        np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
+    def results(f, x):
+        total = lambda x: jnp.sum(jnp.sin(f(x)))  # noqa: E731
+        second = jax.grad(lambda x: jnp.sum(jax.grad(total)(x) ** 2))
+        return jax.vmap(f)(x), jax.grad(total)(x[0]), second(x[0]), jax.jvp(f, (x[0],), (x[1],))[1]
+
+    found, expected = jax.jit(lambda x: [results(f, x) for f in (ours, reference)])(x)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=f"{size} {window}/{stride} {padding}")
