@@ -1,10 +1,11 @@
-"""Crops on the host, which turn images of any size into arrays of one size.
+"""Crops on the host: turn images of any size into arrays of one size.
 
-Resampling is Pillow's, by default its bilinear filter, which is antialiased: when it shrinks, it averages over all
-source pixels. `random_area_crop` of a `PlainJpeg` comes near to that in a fraction of the time; how near is said there.
-The other crops are the same to the bit for all kinds of images.
+Resampling is Pillow's. Its bilinear filter, the default, is antialiased: when it shrinks an image, it averages over all
+source pixels. `random_area_crop` of a `PlainJpeg` approximates that in a fraction of the time; its docstring says how
+closely. All other crops of a `PlainJpeg` are bit-for-bit those of its decoded pixels.
 """
 
+import dataclasses
 import math
 import random
 
@@ -13,10 +14,13 @@ import numpy as np
 from PIL import Image
 
 from inception_jax.data.decoding import PlainJpeg
+from inception_jax.errors import UserError, check_choice
 
 cv2.setNumThreads(0)  # the loader's threads are parallel enough
 
 Method = Image.Resampling
+CROPS = ("area", "scale", "square", "central")
+INTERPOLATIONS = ("bilinear", "mixed")
 # "Random interpolation methods (bilinear, area, nearest neighbor and cubic, with equal probability)" (Going deeper with
 # convolutions, section 6). Area is Pillow's BOX: the mean of the source pixels that a pixel covers.
 METHODS = (Method.BILINEAR, Method.BOX, Method.NEAREST, Method.BICUBIC)
@@ -26,33 +30,34 @@ def random_area_crop(
     image: np.ndarray | PlainJpeg,
     rng: random.Random,
     size: int,
-    area: tuple[float, float] = (0.08, 1.0),
-    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    area: tuple[float, float],
+    aspect: tuple[float, float],
     out: np.ndarray | None = None,
     mixed: bool = False,
 ) -> np.ndarray:
-    """GoogLeNet's training crop: a random box of random area and aspect ratio, resized to a square.
+    """Cuts GoogLeNet's training crop: a box of random area, aspect ratio and position, resized to a square.
 
     "Sampling of various sized patches of the image whose size is distributed evenly between 8% and 100% of the image
-    area with aspect ratio constrained to the interval [3/4, 4/3]" (Going deeper with convolutions, section 6). What the
-    paper leaves open is as in torchvision's RandomResizedCrop; see `sample_box`. The result is a function of the image
-    and of the state of `rng` alone. Pixels outside the box have no influence.
+    area with aspect ratio constrained to the interval [3/4, 4/3]" (Going deeper with convolutions, section 6). Details
+    that the paper leaves open follow torchvision's RandomResizedCrop; see `sample_box`. The result depends only on the
+    image and the state of `rng`. Pixels outside the box have no influence.
 
-    Of a `PlainJpeg` no more is decoded than needed, and the filter is approximated; the distances given are means of
-    |difference| in levels of 255, on scikit-learn's two photographs. Where neither side of the box shrinks by more than
-    2.2, by a smoothing of three pixels that makes plain bilinear interpolation as wide as the antialiased one: rounded
-    otherwise where the box is enlarged (0.2, 1 at most), 0.2 to 1.8 away where it shrinks. Where both sides shrink to a
-    third or less, by reading the image at 1/2, 1/4 or 1/8 of its size, never below 1.5 times the result's: 0.2 to 1.5
-    away, and up to 7 pixels beyond the box have some influence.
+    A `PlainJpeg` is decoded only as far as needed, and the bilinear filter is approximated. The errors below are means
+    of |difference| in levels of 255, measured on scikit-learn's two photographs:
+
+    - Neither side shrinks by more than 2.2: smoothing over three pixels makes plain bilinear interpolation as wide as
+      the antialiased filter. Error 0.2 (at most 1, by rounding) if the box is enlarged, 0.2 to 1.8 if it shrinks.
+    - Both sides shrink to a third or less: the image is decoded at 1/2, 1/4 or 1/8 of its size, but at least 1.5 times
+      the size of the result. Error 0.2 to 1.5; up to 7 pixels outside the box have some influence.
 
     Args:
       image: uint8 [H, W, 3], or a JPEG.
       rng: the generator to draw from.
-      size: height and width of the result.
-      area: range of the box's share of the image's area.
+      size: height and width of the result in pixels.
+      area: range of the box's area, as a fraction of the image's.
       aspect: range of the box's width / height.
-      out: uint8 [size, size, 3] to write the result to; a new array unless given.
-      mixed: draw one of `METHODS` for the image instead of the bilinear one. All but that are exact for a JPEG too.
+      out: uint8 [size, size, 3] to write the result to; default: a new array.
+      mixed: draw one of `METHODS` for this image, instead of bilinear. The other three are exact for a JPEG too.
 
     Returns:
       uint8 [size, size, 3].
@@ -93,17 +98,16 @@ def _resize(
     box: tuple[float, float, float, float] | None = None,
     method: Method = Method.BILINEAR,
 ) -> None:
-    """Pillow's resampling of `box` = (left, top, right, bottom), by default of all, to the size of `out`."""
+    """Resamples `box` = (left, top, right, bottom), by default the whole image, to the size of `out`."""
     out[...] = np.asarray(Image.fromarray(image).resize(out.shape[1::-1], method, box=box))
 
 
 def _smooth_and_interpolate(image: np.ndarray, out: np.ndarray) -> None:
-    """Nearly the antialiased bilinear filter, for an image that shrinks by at most 2.2."""
-    # Shrinking by s, that filter is a triangle of variance s^2 / 6 pixels; plain interpolation is the one of s = 1. The
-    # kernel (a, 1 - 2 a, a) adds 2 a. At s = 1 and s = 2 the sum is the very filter; at s^2 = 5 the kernel is flat.
-    down, across = (
-        ((ours / result) ** 2 - 1) / 12 for ours, result in zip(image.shape[:2], out.shape[:2], strict=True)
-    )
+    """Approximates the antialiased bilinear filter, for an image that shrinks by at most 2.2."""
+    # When shrinking by s, that filter is a triangle of variance s^2 / 6 pixels; plain interpolation is the case s = 1.
+    # The kernel (a, 1 - 2 a, a) adds a variance of 2 a. At s = 1 and s = 2 the result is exact; at s^2 = 5 the kernel
+    # is flat.
+    down, across = (((old / new) ** 2 - 1) / 12 for old, new in zip(image.shape[:2], out.shape[:2], strict=True))
     if down > 0 or across > 0:
         kernels = (np.array((a, 1 - 2 * a, a)) for a in (max(0.0, across), max(0.0, down)))
         image = cv2.sepFilter2D(image, -1, *kernels, borderType=cv2.BORDER_REPLICATE)
@@ -115,9 +119,9 @@ def sample_box(
 ) -> tuple[int, int, int, int]:
     """Draws the box of `random_area_crop`: `(top, left, height, width)` in pixels, inside a height x width image.
 
-    The area is uniform over its range, the logarithm of the aspect ratio (width / height) over its own, the position
-    over all that fit. A box that does not fit is drawn again; after ten such draws it is the largest central box
-    whose aspect ratio is in the range.
+    The area, the logarithm of the aspect ratio (width / height) and the position are uniform over their ranges. A box
+    that does not fit is drawn again. After ten such draws, the largest central box with an aspect ratio in the range is
+    taken.
     """
     for _ in range(10):
         pixels = height * width * rng.uniform(*area)
@@ -141,26 +145,26 @@ def random_window(
     mixed: bool = False,
     square: bool = False,
 ) -> np.ndarray:
-    """VGG's and AlexNet's training crops: a random window of the resized image.
+    """Cuts VGG's or AlexNet's training crop: a random window of the resized image.
 
-    The image is resized so that its shorter side is S, and the window cut out of it, or, with `square`, of its central
-    S x S pixels. S is a uniform integer, and all positions are equally likely.
+    The image is resized so that its shorter side is S. The window is cut from the whole image or, with `square`, from
+    its central S x S pixels. S is a uniform integer; all positions are equally likely.
 
     VGG (section 3.1 of https://arxiv.org/abs/1409.1556) draws S from 256 to 512, or fixes it, and cuts from the whole
-    image; it does not say which positions. AlexNet (sections 2 and 4.1) fixes S at 256 and cuts from the square. It
-    counts 32 x 32 windows of 224 pixels; there are 33 x 33, and all are drawn here.
+    image; it does not state the distribution of positions. AlexNet (sections 2 and 4.1) fixes S at 256 and cuts from
+    the square. The paper counts 32 x 32 windows of 224 pixels; there are 33 x 33, and all are drawn here.
 
     Args:
-      image: uint8 [H, W, 3], or a JPEG; smaller ones than S are enlarged.
+      image: uint8 [H, W, 3], or a JPEG; enlarged if its shorter side is less than S.
       rng: the generator to draw from.
-      size: height and width of the result.
-      scale: the least and the most that S can be; the least is at least `size`.
-      out: uint8 [size, size, 3] to write the result to; a new array unless given.
-      mixed: draw one of `METHODS` for the image instead of the bilinear one.
-      square: only the central square is cut from.
+      size: height and width of the result in pixels.
+      scale: range of S, (least, most); `least` must be at least `size`.
+      out: uint8 [size, size, 3] to write the result to; default: a new array.
+      mixed: draw one of `METHODS` for this image, instead of bilinear.
+      square: cut from the central square.
 
     Returns:
-      uint8 [size, size, 3], at most one level of 255 from resizing the whole image and cutting.
+      uint8 [size, size, 3], within one level of 255 of resizing the whole image and then cutting.
 
     Raises:
       DamagedImage: the JPEG cannot be decoded.
@@ -181,19 +185,18 @@ def random_window(
 def resize_and_central_crop(
     image: np.ndarray | PlainJpeg, size: int, resize: int, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """The evaluation crop: resize so that the shorter side is `resize`, then cut out the central square.
+    """Cuts the evaluation crop: resizes the shorter side to `resize`, then takes the central square.
 
-    Rounding is torchvision's: the longer side becomes floor(resize * longer / shorter), and the crop starts at
-    round((side - size) / 2), a half going to the even number. A side that is shorter than `size` is centred on black,
-    floor((size - side) / 2) pixels before it: so stand MNIST's digits of 28 x 28 in LeNet-5's field of 32 x 32. Both
-    steps are done in one resampling of just the part that is kept, which differs from resizing the whole by at most one
-    level of 255.
+    Rounding follows torchvision: the longer side becomes floor(resize * longer / shorter), and the crop starts at
+    round((side - size) / 2), halves to even. A side shorter than `size` is centred on black, with
+    floor((size - side) / 2) pixels before it; this puts MNIST's 28 x 28 digits into LeNet-5's 32 x 32 field. Only the
+    part that is kept is resampled; the result is within one level of 255 of resizing the whole image.
 
     Args:
-      image: uint8 [H, W, 3], or a JPEG; smaller ones than `resize` are enlarged.
-      size: height and width of the result.
-      resize: length of the shorter side after resizing.
-      out: uint8 [size, size, 3] to write the result to; a new array unless given.
+      image: uint8 [H, W, 3], or a JPEG; enlarged if its shorter side is less than `resize`.
+      size: height and width of the result in pixels.
+      resize: length of the shorter side after resizing, in pixels.
+      out: uint8 [size, size, 3] to write the result to; default: a new array.
 
     Returns:
       uint8 [size, size, 3].
@@ -214,33 +217,33 @@ def resize_and_central_crop(
 
 
 def resize_shorter(image: np.ndarray, shorter: int) -> np.ndarray:
-    """The whole image, uint8 [H, W, 3], its shorter side resized to `shorter` pixels, the longer rounded down."""
+    """Resizes the whole image, uint8 [H, W, 3]: the shorter side to `shorter` pixels, the longer side rounded down."""
     out = np.empty((*_resized_shape(image.shape, shorter), 3), np.uint8)
     _resize(image, out)
     return out
 
 
-def squash(image: np.ndarray, size: int, share: float = 1.0) -> np.ndarray:
-    """The central part of an image, resized to a square, whatever its aspect; uint8 [size, size, 3].
+def squash(image: np.ndarray, size: int, fraction: float = 1.0) -> np.ndarray:
+    """Resizes the central part of an image to a square, changing its aspect ratio; returns uint8 [size, size, 3].
 
-    With a `share` of 0.875 it is tf-slim's evaluation crop (preprocessing/inception_preprocessing.py): floor((side -
-    share * side) / 2) pixels are left out before each side, and as many behind. There the resampling is TensorFlow's
-    bilinear one, not antialiased; here it is Pillow's.
+    With a `fraction` of 0.875 it is tf-slim's evaluation crop (preprocessing/inception_preprocessing.py):
+    floor((side - fraction * side) / 2) pixels are left out at each end of each side. tf-slim resamples with
+    TensorFlow's bilinear filter, which is not antialiased; Pillow's is used here.
     """
-    above, before = (int((side - share * side) / 2) for side in image.shape[:2])
+    above, before = (int((side - fraction * side) / 2) for side in image.shape[:2])
     out = np.empty((size, size, 3), np.uint8)
     _resize(image[above : image.shape[0] - above, before : image.shape[1] - before], out)
     return out
 
 
 def _resized_shape(shape: tuple[int, ...], shorter: int) -> tuple[int, int]:
-    """Height and width of an image of that shape when its shorter side has become `shorter`, rounded down."""
+    """Returns height and width after resizing the shorter side to `shorter`, rounded down."""
     height, width = shorter * shape[0] // min(shape[:2]), shorter * shape[1] // min(shape[:2])
     return height, width
 
 
 def _central(whole: int, part: int) -> int:
-    """Where the central part begins, a half going to the even number."""
+    """Returns the start of the central part, halves to even."""
     return round((whole - part) / 2)
 
 
@@ -252,7 +255,7 @@ def _resize_and_cut(
     out: np.ndarray,
     method: Method = Method.BILINEAR,
 ) -> None:
-    """Writes to `out` what lies there, from (top, left) on, once the whole image is resized to `resized`."""
+    """Writes the part of the resized image that begins at (top, left) to `out`; `resized` is its height and width."""
     (height, width), (rows, columns) = image.shape[:2], out.shape[:2]
     y, x = height / resized[0], width / resized[1]  # source pixels per resized pixel
     box = (left * x, top * y, min((left + columns) * x, width), min((top + rows) * y, height))
@@ -260,3 +263,56 @@ def _resize_and_cut(
         reach = 2 if method == Method.BICUBIC else 1  # of the filter beyond the box, in pixels of the larger image
         image, _ = image.decode(math.ceil(box[3] + reach * max(1, y)))
     _resize(image, out, box, method)
+
+
+@dataclasses.dataclass(frozen=True)
+class CropConfig:
+    """Says how an image becomes size x size pixels.
+
+    Attributes:
+      size: height and width of the network's input in pixels.
+      resize: length of the shorter side before the central crop of evaluation; if less than `size`, the rest is black.
+      area: for the crop 'area': its area as a fraction of the image's, (least, most).
+      aspect: for the crop 'area': its width / height, (least, most).
+      crop: training crop, one of `CROPS`. 'area': `random_area_crop` (Inception); 'scale': `random_window` (VGG);
+        'square': the same within the central square (AlexNet); 'central': the evaluation crop.
+      scale: for the crops 'scale' and 'square': length of the shorter side, (least, most).
+      interpolation: for random training crops, one of `INTERPOLATIONS`; 'mixed' draws one of `METHODS` for each image.
+      max_pixels: an image of more pixels counts as damaged.
+
+    Raises:
+      UserError: `crop` or `interpolation` is unknown, or `scale` is less than `size`.
+    """
+
+    size: int
+    resize: int
+    area: tuple[float, float]
+    aspect: tuple[float, float]
+    crop: str
+    scale: tuple[int, int]
+    interpolation: str
+    max_pixels: int
+
+    def __post_init__(self):
+        check_choice("crop", self.crop, CROPS)
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        if self.crop in ("scale", "square") and self.scale[0] < self.size:
+            raise UserError(
+                f"scale={tuple(self.scale)} must not be less than the image size of {self.size}, "
+                f"because crop={self.crop!r} cuts windows of {self.size} x {self.size} pixels"
+            )
+
+    def train_crop(self, image: np.ndarray | PlainJpeg, rng: random.Random, out: np.ndarray) -> None:
+        """Writes a training crop, drawn from `rng`, to `out`, uint8 [size, size, 3]; may raise DamagedImage."""
+        mixed = self.interpolation == "mixed"
+        match self.crop:
+            case "area":
+                random_area_crop(image, rng, self.size, self.area, self.aspect, out, mixed)
+            case "scale" | "square":
+                random_window(image, rng, self.size, self.scale, out, mixed, square=self.crop == "square")
+            case "central":
+                self.eval_crop(image, out)
+
+    def eval_crop(self, image: np.ndarray | PlainJpeg, out: np.ndarray) -> None:
+        """Writes the evaluation crop to `out`, uint8 [size, size, 3]; may raise DamagedImage."""
+        resize_and_central_crop(image, self.size, self.resize, out)

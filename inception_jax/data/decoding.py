@@ -1,4 +1,4 @@
-"""From the bytes of an image file, an array or a PIL image to 8-bit RGB pixels."""
+"""Decodes image files, arrays and PIL images to 8-bit RGB pixels."""
 
 import contextlib
 import dataclasses
@@ -22,12 +22,12 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from inception_jax.errors import UserError
 
-# What Pillow's readers say of odd metadata and sizes, a line for each image, nobody can act upon. `Image.open`, where
-# somebody uses it beside this library, still warns.
+# Pillow's readers warn about odd metadata and sizes, one line for each image, which helps no user. `Image.open`, which
+# other code may use, still warns.
 warnings.filterwarnings("ignore", module=r"PIL\.\w+Plugin$")
 
-# A closed list: Pillow knows formats that have no business among training images (EPS would start Ghostscript). Its
-# readers are called directly, because `Image.open` has a limit and a warning of its own for large images.
+# A closed list: Pillow knows formats that do not belong among training images (EPS would start Ghostscript). Its
+# readers are called directly, because `Image.open` has its own limit and warning for large images.
 _READERS = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
@@ -39,11 +39,11 @@ _READERS = {
 FORMATS = tuple(_READERS)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_PIXELS = 2**26  # 8192 x 8192 (our choice)
-# What a file of few bytes may cost: an image of one colour can be written in a hundred (our choice).
+# Limits for small files: an image of one colour may take only a hundred bytes (our choice).
 _PIXELS_OF_ANY_FILE, _PIXELS_OF_A_BYTE = 2**24, 2**13
 _NO_WHITE = "floating-point pixels have no defined white"
 _BAND = 2**20  # pixels that are converted at once
-_TURNS = {  # that make an image upright, by the value of the EXIF tag
+_TURNS = {  # EXIF orientation: the operation that makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -58,7 +58,7 @@ class DamagedImage(Exception):
     """An image that cannot be decoded: `name` says which, `reason` says why."""
 
     def __init__(self, name: str, reason: str):
-        super().__init__(name, reason)  # both in args, so that it survives pickling between processes
+        super().__init__(name, reason)  # both in args, so that the exception can be pickled
         self.name = name
         self.reason = reason
 
@@ -67,10 +67,10 @@ class DamagedImage(Exception):
 
 
 def read_file(path: str | os.PathLike, name: str) -> bytes:
-    """The content of an image file; `name` is what to call it in an error.
+    """Returns the content of an image file; errors call it `name`.
 
     Raises:
-      DamagedImage: there is no such file, or it cannot be read, or it is no regular file: a pipe may never end.
+      DamagedImage: the file is missing, cannot be read, or is not a regular file (a pipe may never end).
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -84,26 +84,26 @@ def read_file(path: str | os.PathLike, name: str) -> bytes:
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes an image file.
 
-    Everything becomes upright 8-bit RGB, see `to_rgb`; CMYK and YCCK are converted (Adobe's inverted inks included),
-    and of an animation the first frame is taken. Safe to call from many threads.
+    The result is upright 8-bit RGB, see `to_rgb`. CMYK and YCCK are converted, also with Adobe's inverted inks. The
+    first frame of an animation is taken. Safe to call from many threads.
 
     Args:
-      data: the content of a JPEG, PNG, WebP, BMP, GIF or TIFF file, whatever its suffix says.
-      name: what to call the image in an error.
+      data: content of a JPEG, PNG, WebP, BMP, GIF or TIFF file; the format is recognised by the content.
+      name: what errors call the image.
       max_pixels: an image of more pixels counts as damaged.
 
     Returns:
       uint8 [H, W, 3].
 
     Raises:
-      DamagedImage: the data are empty, truncated, not an image, or of too many pixels.
+      DamagedImage: the data are empty, truncated or not an image, or the image has too many pixels.
     """
     image = open_image(data, name, max_pixels)
     return image.decode()[0] if isinstance(image, PlainJpeg) else image
 
 
 def open_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> "PlainJpeg | np.ndarray":
-    """Reads the header of a plain JPEG, decodes any other image at once; arguments and errors as `decode_image`."""
+    """Reads only the header of a plain JPEG, and decodes any other image; arguments and errors as in `decode_image`."""
     if not data:
         raise DamagedImage(name, "empty file")
     header = _read_header(data)
@@ -116,24 +116,28 @@ def open_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> "PlainJp
 
 
 def to_rgb(image: Image.Image, name: str) -> np.ndarray:
-    """Converts a PIL image to upright 8-bit RGB.
+    """Converts a PIL image to upright 8-bit RGB; does not change the image.
 
-    Greyscale is repeated over the channels, palettes are looked up, alpha is dropped without compositing (as TensorFlow
-    and torchvision do), the EXIF orientation is applied. 16-bit greyscale is scaled by 1/257 and rounded; of 16-bit
-    colour, in files and arrays, the high byte is taken, as Pillow does. The image stays as it is.
+    Greyscale is repeated over the channels, palettes are looked up, and the EXIF orientation is applied. Alpha is
+    dropped without compositing, as in TensorFlow and torchvision. 16-bit greyscale is scaled by 1/257 and rounded. For
+    16-bit colour the high byte is taken, as in Pillow.
+
+    Args:
+      image: image in any mode.
+      name: what errors call the image.
 
     Returns:
       uint8 [H, W, 3].
 
     Raises:
-      DamagedImage: it cannot be decoded, or its pixels have no defined white, as floating-point ones.
+      DamagedImage: the image cannot be decoded, or has floating-point pixels, for which white is undefined.
     """
     try:
         image.load()
         if image.mode == "F":
             raise ValueError(_NO_WHITE)
         turn = None
-        with contextlib.suppress(Exception):  # a broken EXIF block is no reason to lose the pixels
+        with contextlib.suppress(Exception):  # broken EXIF data do not matter to the pixels
             turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
         if turn is not None:
             image = image.transpose(turn)
@@ -148,18 +152,18 @@ def to_rgb(image: Image.Image, name: str) -> np.ndarray:
 
 
 def array_to_rgb(array: np.ndarray, name: str) -> np.ndarray:
-    """Converts an array to 8-bit RGB, as `to_rgb` and `decode_image` do an image of the same pixels.
+    """Converts an array to 8-bit RGB, in the same way as `to_rgb` converts an image.
 
     Args:
       array: uint8, uint16 or bool; [H, W] or [H, W, C] with 1 to 4 channels: grey, grey and alpha, RGB, RGB and alpha.
-      name: what to call the image in an error.
+      name: what errors call the image.
 
     Returns:
       uint8 [H, W, 3].
 
     Raises:
-      UserError: it is no such array.
-      DamagedImage: its pixels are floating-point.
+      UserError: the array has another type or shape.
+      DamagedImage: the pixels are floating-point.
     """
     if array.dtype.kind == "f":
         raise DamagedImage(name, _NO_WHITE)
@@ -179,15 +183,15 @@ def array_to_rgb(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _eight_of_sixteen_bits(grey: np.ndarray) -> np.ndarray:
-    """Divides by 257, which is 65535 / 255, and rounds."""
+    """Divides by 257 = 65535 / 255 and rounds."""
     return ((grey.astype(np.int32) + 128) // 257).astype(np.uint8)
 
 
 def _convert(image: Image.Image) -> np.ndarray:
     if image.mode == "I" or image.mode.startswith("I;16"):
-        # Image.convert would clip all above 255 to white.
+        # Image.convert would clip values above 255 to white.
         return _eight_of_sixteen_bits(np.clip(np.asarray(image), 0, 65535))[..., None]
-    image.info.pop("transparency", None)  # Image.convert warns of a palette with alpha when it drops it
+    image.info.pop("transparency", None)  # Image.convert warns when it drops the alpha of a palette
     return np.asarray(image.convert("RGB"))
 
 
@@ -215,9 +219,9 @@ def _decode_by_pillow(data: bytes, name: str, max_pixels: int) -> np.ndarray:
 
 
 class PlainJpeg:
-    """A JPEG file whose header has been read and whose pixels have not, so that they are decoded only as needed.
+    """A JPEG file of which only the header has been read, so that its pixels are decoded only as far as needed.
 
-    It is 8-bit RGB or greyscale, upright and not cut off; `open_image` makes one of such files alone.
+    It is 8-bit RGB or greyscale, upright and complete; `open_image` returns it for such files only.
 
     Attributes:
       shape: height and width in pixels.
@@ -231,32 +235,32 @@ class PlainJpeg:
         """Decodes the rows above `bottom`, shrunk by `factor`. Releases the GIL.
 
         Args:
-          bottom: at least the rows before this one of the whole image are decoded; all unless given.
-          factor: 1, 2, 4 or 8. The image is shrunk in the frequency domain, by leaving out what a smaller image cannot
-            show; pixel [i, j] of the result is the mean of about factor x factor pixels from [i * factor, j * factor].
+          bottom: number of rows of the whole image that are needed, from the top; more may be decoded. Default: all.
+          factor: 1, 2, 4 or 8. The image is shrunk in the frequency domain, by leaving out high frequencies; pixel
+            [i, j] of the result is approximately the mean of factor x factor pixels from [i * factor, j * factor] on.
 
         Returns:
-          uint8 [rows, ceil(width / factor), 3], and the factor, 1 where shrinking is impossible or would cost colour.
+          uint8 [rows, ceil(width / factor), 3], and the factor: 1 if shrinking is impossible or would lose colour.
 
         Raises:
-          DamagedImage: as `decode_image`.
+          DamagedImage: the file cannot be decoded.
         """
         data, height, header = self._data, self.shape[0], self._header
         factor = factor if header.shrinks else 1
         if bottom is not None and header.rows_in_order:
-            # A JPEG is stored from top to bottom: with a smaller height in its header the decoder stops there. Two
-            # rows more, because colour, which is stored at half the resolution, is interpolated between rows.
+            # A JPEG is stored from top to bottom: with a smaller height in its header the decoder stops early. Two
+            # more rows are needed, because colour is stored at half the resolution and interpolated between rows.
             height = min(height, bottom + 2 * factor)
             at = header.height_at
             data = b"".join((memoryview(data)[:at], struct.pack(">H", height), memoryview(data)[at + 2 :]))
         pixels = np.empty((-(-height // factor), -(-self.shape[1] // factor), 3), np.uint8)
         if _fill(pixels, data, factor):
             return pixels, factor
-        if header.rows_in_order:  # an error behind the scan is none of the pixels, whichever rows are wanted
+        if header.rows_in_order:  # an error after the scan does not concern the pixels, whichever rows are needed
             end = _MARKER_IN_SCAN.search(data, header.scan_at).start()
             if _fill(pixels, data[:end] + b"\xff\xd9", factor):
                 return pixels, factor
-        # Pillow reads unusual samplings too, or says what is wrong.
+        # Pillow also reads unusual samplings, or else says what is wrong.
         return _decode_by_pillow(header.without_metadata(self._data), self._name, math.prod(self.shape)), 1
 
 
@@ -266,8 +270,8 @@ def _fill(pixels: np.ndarray, data: bytes, factor: int) -> bool:
     pixels[-1] = unwritten.reshape(-1, 3)
     smallest = {} if factor == 1 else {"min_height": pixels.shape[0], "min_width": pixels.shape[1]}
     try:
-        # Strict, it would refuse what follows the last row. Not strict, it goes on after a corrupt block, as Pillow
-        # does; but of an error it says nothing, and leaves the rows as they are.
+        # If strict, it refuses files with data after the last row. If not, it continues after a corrupt block, as
+        # Pillow does, but does not report errors: it leaves the remaining rows unwritten.
         simplejpeg.decode_jpeg(data, min_factor=factor, strict=False, buffer=pixels, **smallest)
     except ValueError:
         return False
@@ -275,34 +279,34 @@ def _fill(pixels: np.ndarray, data: bytes, factor: int) -> bool:
 
 
 # Markers of ITU-T T.81, table B.1.
-_START_OF_FRAME = range(0xFFC0, 0xFFD0)  # but for the three that are no frames
+_START_OF_FRAME = range(0xFFC0, 0xFFD0)  # except the next three
 _NO_FRAME = (0xFFC4, 0xFFC8, 0xFFCC)
-# By the frame's marker the least bits of a block of 8 x 8 pixels: a code is at least a bit long, and a block has
-# one for its first coefficient and, in a sequential scan, at least one for the others.
+# Minimum number of bits for a block of 8 x 8 pixels, by the frame's marker. A code has at least one bit; a block has
+# one code for its first coefficient and, in a sequential scan, at least one for the others.
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xFFC0, 0xFFC1, 0xFFC2
 _BLOCK_BITS = {_BASELINE: 2, _EXTENDED: 2, _PROGRESSIVE: 1}
 _START_OF_SCAN, _APP0, _APP1, _APP14, _APP15, _COMMENT = 0xFFDA, 0xFFE0, 0xFFE1, 0xFFEE, 0xFFEF, 0xFFFE
 _FILL = 0xFFFF
-_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not a byte 0xFF, a restart or filling
+_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not an escaped 0xFF, a restart or a fill byte
 _LONGEST_SIDE = 65500  # JPEG_MAX_DIMENSION of libjpeg (jmorecfg.h)
-_UNWRITTEN = np.random.default_rng(0).integers(0, 256, 3 * _LONGEST_SIDE, np.uint8)  # of a row
-_USUAL_SCANS = 64  # at the most (our choice; jpegtran's progressive files have 10)
+_UNWRITTEN = np.random.default_rng(0).integers(0, 256, 3 * _LONGEST_SIDE, np.uint8)  # marks the last row
+_USUAL_SCANS = 64  # at most (our choice; jpegtran's progressive files have 10)
 
 
 @dataclasses.dataclass
 class _Header:
-    """What stands before the pixels of a JPEG.
+    """The header of a JPEG file.
 
     Attributes:
-      height: in pixels.
-      width: in pixels.
-      height_at: where the height stands.
-      pixels_at_most: that so long a file can hold.
-      is_plain: whether it is what `PlainJpeg` says.
-      shrinks: whether all colour is stored at the same resolution, or at half of it in both directions.
+      height: height in pixels.
+      width: width in pixels.
+      height_at: offset of the height in the file.
+      pixels_at_most: maximum number of pixels in a file of this length.
+      is_plain: whether the file is as `PlainJpeg` requires.
+      shrinks: whether colour is stored at full resolution, or at half the resolution in both directions.
       rows_in_order: whether rows are stored once, one after another.
-      scan_at: where the data of the first scan begin.
-      metadata: where segments begin and end that do not bear upon the pixels.
+      scan_at: offset of the first scan's data.
+      metadata: start and end of each segment that does not concern the pixels.
     """
 
     height: int
@@ -316,7 +320,7 @@ class _Header:
     metadata: list[tuple[int, int]]
 
     def without_metadata(self, data: bytes) -> bytes:
-        """The file without `metadata`, for which, where they are odd, Pillow refuses it."""
+        """Returns the file without `metadata`: if these are odd, Pillow refuses the file."""
         kept, start = [], 0
         for begin, end in self.metadata:
             kept.append(data[start:begin])
@@ -325,7 +329,7 @@ class _Header:
 
 
 def _read_header(data: bytes) -> _Header | None:
-    """Walks through the segments of a JPEG's header; None of another file, and of a header that is not understood."""
+    """Reads the segments of a JPEG's header; returns None for any other file and for a header it cannot interpret."""
     if data[:2] != b"\xff\xd8":
         return None
     at, frame, upright, metadata = 2, None, True, []
@@ -339,12 +343,12 @@ def _read_header(data: bytes) -> _Header | None:
                 break
             elif marker in _START_OF_FRAME and marker not in _NO_FRAME:
                 frame, frame_at = (marker, *struct.unpack_from(">BHHB", body)), at
-                # Colour that is stored at half the width alone (4:2:2) would be shrunk twice.
+                # Colour stored at half the width only (4:2:2) would be shrunk twice.
                 shrinks = frame[4] == 1 or body[7] in (0x11, 0x22)
             elif marker == _APP1:
                 upright = upright and _is_upright(body)
             elif _APP0 <= marker <= _APP15 or marker == _COMMENT:
-                # libjpeg reads no others, and these two from that length on (jdmarker.c).
+                # libjpeg reads only these two, if they have at least this length (jdmarker.c).
                 if not (marker == _APP0 and body[:5] == b"JFIF\0" and len(body) >= 14) and not (
                     marker == _APP14 and body[:5] == b"Adobe" and len(body) >= 12
                 ):
@@ -358,9 +362,9 @@ def _read_header(data: bytes) -> _Header | None:
         return None
     if kind not in _BLOCK_BITS or not (height and width):  # a height of 0 is given after the first scan
         return None
-    # Progressive files have all rows in each scan, others may have a scan for each colour.
+    # Progressive files have all rows in each scan; other files may have one scan for each colour.
     rows_in_order = kind != _PROGRESSIVE and in_one_scan
-    # Each scan goes over all pixels, however few bytes it has: more scans than are usual count as more pixels.
+    # Each scan takes time for all pixels, however few bytes it has: an unusual number of scans counts as more pixels.
     passes = 1 if rows_in_order else max(1, data.count(b"\xff\xda", at) / _USUAL_SCANS)
     return _Header(
         height=height,
@@ -371,7 +375,7 @@ def _read_header(data: bytes) -> _Header | None:
         and components in (1, 3)
         and max(height, width) <= _LONGEST_SIDE
         and upright
-        # Within a scan no other bytes look like the end of the image, so a truncated file does not have it.
+        # Within a scan no other bytes look like the end marker, so a truncated file does not have it.
         and data.rfind(b"\xff\xd9", at + 2 + length) >= 0,
         shrinks=shrinks,
         rows_in_order=rows_in_order,
@@ -381,7 +385,7 @@ def _read_header(data: bytes) -> _Header | None:
 
 
 def _is_upright(segment: bytes) -> bool:
-    """Whether EXIF or XMP, the content of an APP1 segment, tells no orientation but the usual one."""
+    """Returns whether EXIF or XMP data, the content of an APP1 segment, state no orientation but upright."""
     if segment.startswith(b"Exif\0\0"):
         exif = Image.Exif()
         try:

@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn ships, as a TFDS dataset: real images that need no download."""
+"""scikit-learn's handwritten digits as a TFDS dataset: real images without a download."""
 
 import io
 
@@ -12,16 +12,16 @@ from inception_jax.data.tfds_directory import prepared
 class Digits(tfds.core.GeneratorBasedBuilder):
     """1,797 handwritten digits of 8x8 pixels.
 
-    Source: `sklearn.datasets.load_digits`, which is the test set of E. Alpaydin and C. Kaynak, Optical Recognition of
+    Source: `sklearn.datasets.load_digits`, the test set of E. Alpaydin and C. Kaynak, Optical Recognition of
     Handwritten Digits, UCI Machine Learning Repository, 1998. Its grey levels 0..16 are scaled to 0..255 and rounded.
 
-    The dataset has no official split: here every fifth image (index 0, 5, 10, ...) is in 'test' (360 images) and the
-    others are in 'train' (1,437), both in scikit-learn's order.
+    The dataset has no official split. Here every fifth image (index 0, 5, 10, ...) is in 'test' (360 images) and the
+    others are in 'train' (1,437 images), both in scikit-learn's order.
     """
 
     name = "digits"
     VERSION = tfds.core.Version("1.0.0")
-    code_path = None  # beside the code TFDS looks for checksums of downloads, by a package that it does not install
+    code_path = None  # else TFDS looks beside the code for checksums, with a package that it does not install
 
     def _info(self):
         return tfds.core.DatasetInfo(
@@ -39,7 +39,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):  # noqa: ARG002 (TFDS's signature)
-        from sklearn.datasets import load_digits  # two seconds; not needed once the dataset is prepared
+        from sklearn.datasets import load_digits  # takes two seconds; not needed once the dataset is prepared
 
         digits = load_digits()
         images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
@@ -51,7 +51,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, images, labels):
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            # Encoded here, because TFDS would import TensorFlow to do it.
+            # Encoded here, because TFDS would import TensorFlow for it.
             png = io.BytesIO()
             Image.fromarray(image).save(png, "PNG")
             png.seek(0)
@@ -59,9 +59,9 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def prepared_digits(data_dir: str = "") -> Digits:
-    """Returns the digits' builder; the first time it writes them, to `data_dir`, see `tfds_directory.prepared`.
+    """Returns the digits' builder; writes them to `data_dir` if they are missing, see `tfds_directory.prepared`.
 
-    Writing takes a second or two, and needs neither a network nor TensorFlow.
+    Writing takes about two seconds, and needs neither a network nor TensorFlow.
 
     Raises:
       UserError: `data_dir` cannot be written to.

@@ -1,6 +1,6 @@
 """Draws characters: the images of `glyphs`, and the processes that draw them.
 
-This file is also run by itself, as a worker. It imports nothing else of the package, which would bring in JAX.
+This file also runs alone, as a worker process. It imports nothing else of the package, to avoid importing JAX.
 """
 
 import functools
@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-# Our choice: characters of which no two look alike, mirrored or not, when they are turned by 20 degrees, sheared and
-# stretched a little. Of 0, O, o and theta there is one, of c and C, of A and Greek and Cyrillic A, of N and its mirror
-# image; neither 1 nor I nor l. (The correlation of their blurred pictures, over all fonts and such distortions, is
-# below 0.89, and no two stand out among a trained network's mistakes.)
+# Our choice: no two characters look alike, mirrored or not, when rotated by 20 degrees and slightly sheared and
+# stretched. There is only one of 0, O, o and theta, of c and C, of A and Greek and Cyrillic A, of N and its mirror
+# image; 1, I and l are left out. (The correlation of the blurred images, over all fonts and such distortions, is below
+# 0.89, and no pair stands out among the mistakes of a trained network.)
 CLASSES = "023456789ACFGHKLMNPRTUWXYZbefnÞæΔΞΣΦΨΩαβλμξωϚϞϠБДЖЛЦЧШЫЮЂЉѢʤɮ#$%&*+<=@~£§©«±¶¿‡€↝↯↰↴↵↷↹↺⇅⇑∀∇∈√∞≡≤⊎⊏⊕⊞⊠⊢⊥⋄⌂♭"
 
-# Of matplotlib's fonts those that hold all of `CLASSES`, in their upright faces: slanted ones come by shearing, and
-# true italics would give some characters the form of others.
+# The upright faces of matplotlib's fonts that contain all of `CLASSES`. Shearing makes slanted ones; true italics would
+# make some characters look like others.
 FONTS = (
     "DejaVuSans",
     "DejaVuSans-Bold",
@@ -37,23 +37,23 @@ FONTS = (
 
 SPLITS = ("train", "test")
 
-_SEED = 1  # other images: another number here, and another VERSION of the builder
+_SEED = 1  # to change the images, change this number and the VERSION of the builder
 
 
 class Difficulty(NamedTuple):
-    """Ranges that are drawn from, evenly. Lengths are shares of the image's side, colours 0 to 255; our choice."""
+    """Ranges of uniform draws. Lengths are fractions of the image's side, colours are 0 to 255 (our choice)."""
 
-    rotation: float  # up to so many degrees either way
-    shear: float  # horizontal, either way: tangent of the angle
-    stretch: float  # greatest ratio by which width grows over height, or height over width
-    extent: float  # least longer side of the glyph's box, when distorted; the greatest is 0.95
-    contrast: float  # least difference of luminance between ink and paper
-    gradient: float  # of the paper: greatest difference between its middle and an edge, in each channel and direction
-    clutter: int  # most other things behind the glyph: parts of glyphs, and lines
-    clutter_colour: float  # their colour lies so far on the way from the paper's to any other
-    strokes: int  # most lines over the glyph, of any colour
-    blur: float  # greatest standard deviation, for 32 pixels; it grows with the image
-    noise: float  # greatest standard deviation, of each pixel and channel
+    rotation: float  # maximum, either way, in degrees
+    shear: float  # maximum tangent of the horizontal shearing angle, either way
+    stretch: float  # maximum ratio by which width grows relative to height, or height to width
+    extent: float  # minimum of the longer side of the distorted glyph's box; the maximum is 0.95
+    contrast: float  # minimum difference in luminance between ink and paper
+    gradient: float  # maximum difference between the paper's middle and edge, in each channel and direction
+    clutter: int  # maximum number of other objects behind the glyph: parts of glyphs, and lines
+    clutter_colour: float  # position of their colour between the paper's (0) and any other (1)
+    strokes: int  # maximum number of lines over the glyph, of any colour
+    blur: float  # maximum standard deviation, for 32 pixels; proportional to the image's size
+    noise: float  # maximum standard deviation, for each pixel and channel
 
 
 DIFFICULTIES = {
@@ -64,7 +64,7 @@ DIFFICULTIES = {
 
 
 def label(split: str, index: int, classes: int = len(CLASSES)) -> int:
-    """Returns the index in `CLASSES` of an image; each run of `classes` images holds each of the first classes once."""
+    """Returns an image's class, an index into `CLASSES`; each block of `classes` images has each class once."""
     block, position = divmod(index, classes)
     return int(_order(split, block, classes)[position])
 
@@ -79,15 +79,15 @@ def _rng(split: str, purpose: int, number: int) -> np.random.Generator:
 
 
 def image(fonts: str, split: str, index: int, size: int, difficulty: int, classes: int = len(CLASSES)) -> np.ndarray:
-    """Draws an image: a function of the arguments alone, and of the versions of the fonts, Pillow and NumPy.
+    """Draws an image. It depends only on the arguments and the versions of the fonts, Pillow and NumPy.
 
     Args:
-      fonts: the directory of `FONTS`.
+      fonts: directory of `FONTS`.
       split: one of `SPLITS`.
-      index: from 0; its class is `label(split, index, classes)`.
+      index: number of the image, from 0; its class is `label(split, index, classes)`.
       size: height and width in pixels.
       difficulty: a key of `DIFFICULTIES`.
-      classes: number of classes, the first of `CLASSES`.
+      classes: number of classes; the first of `CLASSES` are used.
 
     Returns:
       uint8 [size, size, 3], RGB.
@@ -109,7 +109,7 @@ def image(fonts: str, split: str, index: int, size: int, difficulty: int, classe
         colour = paper + ranges.clutter_colour * (rng.uniform(0, 255, 3) - paper)
         if rng.random() < 0.5:
             shape = _line(size, rng)
-        else:  # a glyph whose middle is at the image's edge or beyond it
+        else:  # a glyph centred near the image's edge or beyond it
             angle, distance = rng.uniform(0, 2 * math.pi), size * rng.uniform(0.45, 0.65)
             middle = (size / 2 + distance * math.cos(angle), size / 2 + distance * math.sin(angle))
             other = glyph(CLASSES[rng.integers(len(CLASSES))])
@@ -131,13 +131,13 @@ def _paint(canvas: Image.Image, colour: np.ndarray, shape: Image.Image) -> None:
 
 @functools.cache
 def _glyph(path: str, character: str, side: int) -> Image.Image:
-    """The character in grey, 255 on 0, its longer side `side` pixels, with a border of one pixel."""
-    # Larger and then reduced, because what hinting makes of small sizes depends on FreeType's version.
+    """Returns the character in grey, 255 on 0, its longer side `side` pixels, with a border of one pixel."""
+    # Drawn larger and then reduced, because hinting at small sizes depends on FreeType's version.
     mask = _font(path, 4 * side).getmask(character)
     drawn = Image.frombytes("L", mask.size, bytes(mask))
     drawn = drawn.crop(drawn.getbbox())
     width, height = (max(1, round(length * side / max(drawn.size))) for length in drawn.size)
-    # Outside of an image a transformation finds nothing to interpolate with: edges there would be jagged.
+    # The border is for interpolation: without it, edges would be jagged after a transformation.
     return ImageOps.expand(drawn.resize((width, height), Image.Resampling.BOX), 1)
 
 
@@ -154,7 +154,7 @@ def _distorted(
     rng: np.random.Generator,
     middle: tuple[float, float] | None = None,
 ) -> Image.Image:
-    """Places a glyph in a grey image [size, size]: around `middle`, or anywhere, but then all of it inside."""
+    """Places a glyph in a grey image [size, size]: around `middle`, or at a random position entirely inside."""
     angle = math.radians(rng.uniform(-ranges.rotation, ranges.rotation))
     shear = rng.uniform(-ranges.shear, ranges.shear)
     stretch = math.sqrt(ranges.stretch ** rng.uniform(-1, 1))
@@ -166,7 +166,7 @@ def _distorted(
     box = np.array([abs(xx) * width + abs(xy) * height, abs(yx) * width + abs(yy) * height])
     scale = extent * size / box.max()
     x, y = middle or rng.uniform(scale * box / 2, size - scale * box / 2)
-    # Pillow wants the way back, from the pixels of the result to those of the glyph.
+    # Pillow needs the inverse, from the pixels of the result to those of the glyph.
     determinant = scale * (xx * yy - xy * yx)
     xx, xy, yx, yy = yy / determinant, -xy / determinant, -yx / determinant, xx / determinant
     back = (xx, xy, width / 2 - xx * x - xy * y, yx, yy, height / 2 - yx * x - yy * y)
@@ -174,8 +174,8 @@ def _distorted(
 
 
 def _line(size: int, rng: np.random.Generator) -> Image.Image:
-    """A straight line in a grey image [size, size], 0.025 to 0.1 of the side thick."""
-    twice = Image.new("L", (2 * size, 2 * size))  # and reduced, because Pillow's lines have jagged edges
+    """Draws a straight line in a grey image [size, size], its thickness 0.025 to 0.1 of the side."""
+    twice = Image.new("L", (2 * size, 2 * size))  # reduced below, because Pillow's lines have jagged edges
     ends = rng.uniform(0, 2 * size, 4).tolist()
     ImageDraw.Draw(twice).line(ends, fill=255, width=round(2 * size * rng.uniform(0.025, 0.1)))
     return twice.reduce(2)
@@ -187,15 +187,15 @@ def encoded_images(
     """Yields the first `count` images of a split as PNG, the same for any number of workers.
 
     Args:
-      fonts: as for `image`, like `split`, `size`, `difficulty` and `classes`.
-      split: 'train' or 'test'.
+      fonts: see `image`.
+      split: see `image`.
       count: number of images.
-      size: height and width in pixels.
-      difficulty: 1, 2 or 3.
-      workers: number of processes that draw; 1: this one does, and starts no other. They are plain commands that run
-        this file: with `multiprocessing` they would be forked, which is dangerous beside JAX's threads, or spawned,
-        and then import the caller's main module, and JAX with this package.
-      classes: number of classes.
+      size: see `image`.
+      difficulty: see `image`.
+      workers: number of worker processes; 1: this process draws all images. Workers are plain commands that run this
+        file. `multiprocessing` would fork them, which is dangerous with JAX's threads, or spawn them, and then import
+        the caller's main module, and JAX with this package.
+      classes: see `image`.
 
     Raises:
       RuntimeError: a worker has failed; its traceback is on stderr.
@@ -203,7 +203,7 @@ def encoded_images(
     if workers == 1:
         yield from (_encoded(fonts, split, index, size, difficulty, classes) for index in range(count))
         return
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # NumPy would start a thread for each core, in each worker
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # else NumPy starts one thread per core in each worker
     pool = []
     try:
         for first in range(workers):
@@ -211,7 +211,7 @@ def encoded_images(
             command = [sys.executable, "-P", __file__, *map(str, work)]
             pool.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment))
         for index in range(count):
-            # A worker waits while its pipe is full: none is far ahead.
+            # A worker waits while its pipe is full, so none is far ahead.
             pipe = pool[index % workers].stdout
             length = int.from_bytes(pipe.read(4), "little")
             data = pipe.read(length)
@@ -226,14 +226,14 @@ def encoded_images(
 
 def _encoded(*arguments) -> bytes:
     png = io.BytesIO()
-    # Noise cannot be compressed: a higher level takes longer and saves 2 %.
+    # Noise hardly compresses: a higher level takes longer and saves 2 %.
     Image.fromarray(image(*arguments)).save(png, "PNG", compress_level=1)
     return png.getvalue()
 
 
 def _work() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the other process too, which ends this one
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end silently with the other process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent process, which ends this one
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end silently with the parent process
     fonts, split, *numbers = sys.argv[1:]
     first, count, step, size, difficulty, classes = map(int, numbers)
     for index in range(first, count, step):

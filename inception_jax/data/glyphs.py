@@ -1,4 +1,4 @@
-"""Characters drawn under distortion, clutter and noise, as a TFDS dataset: harder than the digits, and no download."""
+"""Characters drawn with distortion, clutter and noise, as a TFDS dataset: harder than the digits, no download."""
 
 import dataclasses
 import io
@@ -13,7 +13,7 @@ from inception_jax.data.tfds_directory import prepared
 from inception_jax.errors import UserError
 from inception_jax.runtime import available_cores
 
-# Least and greatest value of each setting.
+# Smallest and largest value of each setting.
 _SETTINGS = {
     "size": (32, 96),
     "train": (1, math.inf),
@@ -25,14 +25,15 @@ _SETTINGS = {
 
 @dataclasses.dataclass(eq=False)
 class GlyphsConfig(tfds.core.BuilderConfig):
-    """Settings of the glyphs. Their name has all of them: 'size=32,train=20000,test=4000,difficulty=2,classes=107'.
+    """Settings of the glyphs. The name lists all: 'size=32,train=20000,test=4000,difficulty=2,classes=107'.
 
     Args:
       size: height and width of the images in pixels, 32 to 96.
       train: number of training images, at least 1.
       test: number of test images, at least 1.
       difficulty: 1 to 3, a key of `glyph_images.DIFFICULTIES`.
-      classes: number of classes, 2 to 107: the first of `glyph_images.CLASSES`, which begin with digits and capitals.
+      classes: number of classes, 2 to 107. The first of `glyph_images.CLASSES` are used, beginning with digits and
+        capitals.
     """
 
     name: str = dataclasses.field(init=False)
@@ -47,10 +48,10 @@ class GlyphsConfig(tfds.core.BuilderConfig):
 
     @classmethod
     def parse(cls, settings: str) -> "GlyphsConfig":
-        """Reads for instance 'size=48,difficulty=1'; what is not named keeps its default.
+        """Reads for instance 'size=48,difficulty=1'; other settings keep their defaults.
 
         Raises:
-          UserError: there is no such setting, its value is wrong, or it comes twice.
+          UserError: a setting is unknown, has an invalid value, or comes twice.
         """
         values = {}
         for setting in filter(None, settings.split(",")):
@@ -71,34 +72,38 @@ class GlyphsConfig(tfds.core.BuilderConfig):
 
 
 class Glyphs(tfds.core.GeneratorBasedBuilder):
-    """Synthetic pictures of 107 characters: drawn by this program from fonts, no photographs and no handwriting.
+    """Synthetic images of 107 characters, drawn from fonts by this program: no photographs and no handwriting.
 
     Latin, Greek and Cyrillic letters, digits, signs and arrows (`glyph_images.CLASSES`) in eight faces of DejaVu and
-    STIX, fonts that matplotlib ships (their licences stand beside them there). What varies, in ranges that depend on
-    the difficulty (`glyph_images.DIFFICULTIES`): rotation, shear, stretch, size and place of the character; colours of
-    ink and paper, down to a least contrast; a gradient of the paper; parts of other characters and lines behind it and
-    lines over it; blur and noise. Both splits have the same fonts and classes, each class equally often (to one), and
-    no random number in common.
+    STIX. matplotlib ships these fonts with their licences. The following vary, in ranges that depend on the difficulty
+    (`glyph_images.DIFFICULTIES`): rotation, shear, stretch, size and position of the character; colours of ink and
+    paper, with a minimum contrast; a gradient of the paper; parts of other characters and lines behind the character,
+    and lines over it; blur and noise. Both splits have the same fonts and classes, and each class equally often (the
+    counts differ by at most one). They share no random numbers.
 
-    Measured with 20,000 training and 4,000 test images of 32 x 32, top-1 accuracy on the test images (chance: 0.9 %):
-    the best of ridge and logistic regressions on standardised pixels, of several strengths of regularisation, against a
-    residual network of eleven 3x3 convolutions of 24 to 96 filters with batch normalisation (392 thousand parameters;
-    momentum SGD, batches of 128, one cycle of rates up to 0.3, images shifted by up to 2 pixels).
-    Difficulty 1: 9 % against 99.9 % (5 epochs). 2, the default: 3 % against 91 % after 7 and 97 % after 12 epochs (234
-    and 393 s of one thread). 3: 2 % against 67 % after 11 of 12 epochs at rates up to 0.1; at up to 0.3 it was still at
-    chance after 5 of 20. Deep networks begin slowly: BN-Inception with a quarter of its filters, on images enlarged to
-    64 x 64, in batches of 64 at a rate of 0.1, was at chance after 2 epochs of difficulty 2, and had 45 % after 1.9
+    Top-1 accuracy was measured with 20,000 training and 4,000 test images of 32 x 32 (chance: 0.9 %). "Linear" is the
+    best of several ridge and logistic regressions on standardised pixels. "Network" is a residual network of eleven 3x3
+    convolutions with 24 to 96 filters and batch normalisation: 392 thousand parameters, momentum SGD, batches of 128,
+    one cycle of learning rates up to 0.3, images shifted by up to 2 pixels.
+
+    - Difficulty 1: linear 9 %, network 99.9 % (5 epochs).
+    - Difficulty 2 (default): linear 3 %, network 91 % after 7 and 97 % after 12 epochs (234 and 393 s on one thread).
+    - Difficulty 3: linear 2 %, network 67 % after 11 of 12 epochs at learning rates up to 0.1. At rates up to 0.3 it
+      was still at chance after 5 of 20 epochs.
+
+    Deep networks start slowly. BN-Inception with a quarter of its filters was trained on images enlarged to 64 x 64, in
+    batches of 64 at a learning rate of 0.1. It was at chance after 2 epochs of difficulty 2, and reached 45 % after 1.9
     epochs of difficulty 1.
     """
 
     name = "glyphs"
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = (GlyphsConfig(),)  # the default; TFDS asks `get_builder_config` for others
-    code_path = None  # as for the digits
+    code_path = None  # as in `digits`
 
     @classmethod
     def get_builder_config(cls, name, version=None):  # noqa: ARG003 (TFDS's signature)
-        """Returns the settings of that name, see `GlyphsConfig.parse`."""
+        """Returns the settings with that name, see `GlyphsConfig.parse`."""
         return GlyphsConfig.parse(name)
 
     def _info(self):
@@ -118,7 +123,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):  # noqa: ARG002 (TFDS's signature)
-        import matplotlib  # takes a while, and is not needed once the dataset is prepared
+        import matplotlib  # slow, and not needed once the dataset is prepared
 
         fonts = os.path.join(matplotlib.get_data_path(), "fonts", "ttf")
         return {split: self._generate_examples(fonts, split) for split in glyph_images.SPLITS}
@@ -126,7 +131,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, fonts, split):
         settings = self.builder_config
         count, classes = getattr(settings, split), settings.classes
-        # To start a worker takes as long as to draw some 500 images.
+        # Starting a worker takes as long as drawing some 500 images.
         workers = min(available_cores(), max(1, count // 500))
         images = glyph_images.encoded_images(fonts, split, count, settings.size, settings.difficulty, workers, classes)
         for index, png in enumerate(images):
@@ -134,17 +139,17 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
 
 
 def prepared_glyphs(settings: str = "", data_dir: str = "") -> Glyphs:
-    """Returns the glyphs' builder; the first time it writes them, to `data_dir`, see `tfds_directory.prepared`.
+    """Returns the glyphs' builder; writes them to `data_dir` if they are missing, see `tfds_directory.prepared`.
 
-    Writing needs neither a network nor TensorFlow. The default 24,000 images take 45 s of one core's time, on all
-    cores, and 63 MB. Every choice of settings has a directory of its own below `data_dir`/glyphs.
+    Writing needs neither a network nor TensorFlow. The default 24,000 images take 45 s of CPU time, spread over all
+    cores, and 63 MB. Each choice of settings has its own directory below `data_dir`/glyphs.
 
     Args:
       settings: see `GlyphsConfig.parse`.
       data_dir: TFDS's directory.
 
     Raises:
-      UserError: the settings are wrong, or `data_dir` cannot be written to.
+      UserError: the settings are invalid, or `data_dir` cannot be written to.
     """
     config = GlyphsConfig.parse(settings).name
     return prepared(lambda directory: Glyphs(config=config, data_dir=directory), "glyphs", data_dir)

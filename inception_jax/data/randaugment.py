@@ -1,25 +1,26 @@
-"""RandAugment (Cubuk et al. 2019, https://arxiv.org/abs/1909.13719) on the device, for a batch at once.
+"""RandAugment (Cubuk et al. 2019, https://arxiv.org/abs/1909.13719) on the device, for a whole batch.
 
-The operations are the paper's fourteen, drawn uniformly and with replacement. Their magnitudes are those of the public
-TensorFlow code (github.com/tensorflow/tpu, models/official/efficientnet/autoaugment.py), on its scale from 0 to 10; the
-operations themselves are Pillow's, which that code reproduces. At magnitude m:
+The operations are the paper's fourteen, drawn uniformly and with replacement. Magnitudes follow the public TensorFlow
+code (github.com/tensorflow/tpu, models/official/efficientnet/autoaugment.py), on its scale from 0 to 10. The operations
+themselves are Pillow's, which that code reproduces. At magnitude m:
 
-  autocontrast, equalize, identity             have none
+  autocontrast, equalize, identity             have no magnitude
   rotate                                       3 m degrees
-  shear_x, shear_y                             0.03 m, about the upper left corner
+  shear_x, shear_y                             0.03 m, about the top left corner
   translate_x, translate_y                     100 m / 10 pixels of 224
-  posterize                                    the int(0.4 m) highest bits stay
-  solarize                                     levels from int(25.6 m) up are inverted
+  posterize                                    the int(0.4 m) highest bits are kept
+  solarize                                     levels of at least int(25.6 m) are inverted
   color, contrast, brightness, sharpness       enhanced by 0.18 m + 0.1
 
-The geometric ones go either way, with probability 1/2 each; the nearest pixel is taken, and what comes from outside the
+Geometric operations go either way, with probability 1/2 each. They take the nearest pixel; what comes from outside the
 image is grey, 128. As in that code, and unlike in many others, a larger m changes less in posterize and solarize, and
-an enhancement changes nothing at m = 5, not at 0. We differ where
+the last four operations change nothing at m = 5 rather than at 0. This module differs from that code:
 
-- that code draws from 16 operations: it has invert, cutout and solarize_add, and lacks the paper's identity;
-- it moves by 10 m pixels whatever the size of the image: here that is for 224 pixels, and in proportion for others;
-- it leaves 0 bits below m = 2.5, which is black (github.com/tensorflow/tpu/issues/495): here at least 1 stays;
-- its contrast takes a constant for the image's mean (github.com/tensorflow/models/issues/8328): here it is the mean.
+- It draws from the paper's 14 operations. The code has 16: invert, cutout and solarize_add too, but no identity.
+- Translations scale with the image: 10 m pixels of 224. The code moves by 10 m pixels whatever the image's size.
+- At least 1 bit stays in posterize. The code keeps 0 bits below m = 2.5, which is black
+  (github.com/tensorflow/tpu/issues/495).
+- Contrast uses the image's mean. The code uses a constant (github.com/tensorflow/models/issues/8328).
 """
 
 import math
@@ -53,8 +54,8 @@ def randaugment(images: jax.Array, keys: jax.Array, count: int, magnitude: float
     Args:
       images: uint8 [N, H, W, 3].
       keys: [N], one for each image.
-      count: operations per image, N of the paper.
-      magnitude: of all operations, from 0 to 10.
+      count: number of operations per image, N in the paper.
+      magnitude: magnitude of all operations, 0 to 10.
 
     Returns:
       uint8 [N, H, W, 3].
@@ -72,16 +73,16 @@ def apply_operations(images: jax.Array, operations: jax.Array, reverse: jax.Arra
 
     Args:
       images: uint8 [N, H, W, 3].
-      operations: int32 [N], places in `OPERATIONS`.
-      reverse: bool [N], whether a geometric operation goes the other way: clockwise, or to the right or downwards.
-      magnitude: from 0 to 10.
+      operations: int32 [N], indices into `OPERATIONS`.
+      reverse: bool [N], whether a geometric operation goes the other way: clockwise, to the right, or downwards.
+      magnitude: 0 to 10.
 
     Returns:
       uint8 [N, H, W, 3].
     """
-    # Under vmap every image would pay for all operations. So all geometric ones are a single one with the image's
-    # coefficients, which costs little where they are those of the identity; the arithmetic ones are a single pass over
-    # the pixels; and only equalize, whose histogram is slow, runs in a loop over just the images that need it.
+    # Under vmap every image would pay for all operations. So all geometric operations are one, with coefficients for
+    # each image (the identity's for other images). The arithmetic operations are one pass over the pixels. Only
+    # equalize, whose histogram is slow, runs in a loop over just the images that need it.
     coefficients = jnp.asarray(_coefficients(*images.shape[1:3], magnitude))[reverse.astype(int), operations]
     images = jax.vmap(_warp)(images, coefficients)
     images = _equalize_some(images, operations == OPERATIONS.index("equalize"))
@@ -89,26 +90,26 @@ def apply_operations(images: jax.Array, operations: jax.Array, reverse: jax.Arra
 
 
 def _coefficients(height: int, width: int, magnitude: float) -> np.ndarray:
-    """Where each pixel comes from: int32 [2, operations, 2, 3] in 65536ths of a pixel, to be used by `_warp`."""
-    share = magnitude / 10
+    """Returns where each pixel comes from, for `_warp`: int32 [2, operations, 2, 3] in 65536ths of a pixel."""
+    fraction = magnitude / 10
     matrices = np.zeros((2, len(OPERATIONS), 2, 3))
     matrices[..., 0, 0] = matrices[..., 1, 1] = 1
     for matrices_of_direction, sign in zip(matrices, (1, -1), strict=True):
         matrix = dict(zip(OPERATIONS, matrices_of_direction, strict=True))
-        angle, centre = sign * share * math.radians(30), np.array([width, height]) / 2
+        angle, centre = sign * fraction * math.radians(30), np.array([width, height]) / 2
         rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         matrix["rotate"][:] = np.column_stack([rotation, centre - rotation @ centre])
-        matrix["shear_x"][0, 1] = matrix["shear_y"][1, 0] = sign * share * 0.3
-        matrix["translate_x"][0, 2] = sign * round(share * 100 / 224 * width)
-        matrix["translate_y"][1, 2] = sign * round(share * 100 / 224 * height)
-    matrices[..., 2] += matrices[..., :2].sum(axis=-1) / 2  # the centre of a pixel is at half
+        matrix["shear_x"][0, 1] = matrix["shear_y"][1, 0] = sign * fraction * 0.3
+        matrix["translate_x"][0, 2] = sign * round(fraction * 100 / 224 * width)
+        matrix["translate_y"][1, 2] = sign * round(fraction * 100 / 224 * height)
+    matrices[..., 2] += matrices[..., :2].sum(axis=-1) / 2  # the centre of a pixel is at 0.5
     return np.floor(matrices * 65536 + 0.5).astype(np.int32)
 
 
 def _warp(image: jax.Array, coefficients: jax.Array) -> jax.Array:
-    """Moves the nearest pixel to each place.
+    """Moves the nearest source pixel to each position.
 
-    In fixed-point numbers, as Pillow does: so the result is the same to the bit on every platform.
+    Uses fixed-point numbers, as Pillow does, so that the result is bit-for-bit the same on every platform.
     """
     height, width, _ = image.shape
     y, x = jnp.arange(height, dtype=jnp.int32)[:, None], jnp.arange(width, dtype=jnp.int32)
@@ -119,13 +120,13 @@ def _warp(image: jax.Array, coefficients: jax.Array) -> jax.Array:
 
 
 def _equalize_some(images: jax.Array, chosen: jax.Array) -> jax.Array:
-    order = jnp.argsort(~chosen)  # the chosen ones first
+    order = jnp.argsort(~chosen)  # chosen images first
     equalize_next = lambda i, images: images.at[order[i]].set(_equalize(images[order[i]]))  # noqa: E731
     return lax.fori_loop(0, chosen.sum(), equalize_next, images)
 
 
 def _equalize(image: jax.Array) -> jax.Array:
-    """Gives each level of a channel about the same number of pixels, as Pillow's `ImageOps.equalize` does."""
+    """Equalises the histogram of each channel, as Pillow's `ImageOps.equalize` does."""
     channels = jnp.arange(3)
     histogram = jnp.zeros((3, 256), jnp.int32).at[channels, image].add(1)
     highest = histogram[channels, image.max(axis=(0, 1))]
@@ -137,25 +138,25 @@ def _equalize(image: jax.Array) -> jax.Array:
 
 
 def _recolour(image: jax.Array, operation: jax.Array, magnitude: float) -> jax.Array:
-    """The operations that are arithmetic on the pixels; for all others the image as it is."""
-    share = magnitude / 10
+    """Applies an operation that is arithmetic on the pixels; returns the image unchanged for any other."""
+    fraction = magnitude / 10
     is_ = lambda name: operation == OPERATIONS.index(name)  # noqa: E731
 
     pixels = image.astype(jnp.int32)
     low, high = pixels.min(axis=(0, 1)), pixels.max(axis=(0, 1))
-    # The half makes the quotient of whole numbers the right one when it is rounded down.
+    # Adding a half makes the quotient of whole numbers exact after rounding down.
     stretched = (255 * (pixels - low) + 0.5) / jnp.maximum(high - low, 1)
     autocontrast = jnp.where(high > low, stretched.astype(jnp.uint8), image)
-    solarize = jnp.where(pixels < int(share * 256), image, 255 - image)
-    posterize = image & (256 - 2 ** (8 - max(1, int(share * 4))))
+    solarize = jnp.where(pixels < int(fraction * 256), image, 255 - image)
+    posterize = image & (256 - 2 ** (8 - max(1, int(fraction * 4))))
 
-    # The others draw a line from a degenerate image to the given one, and go along it by a factor, perhaps beyond.
+    # Enhancements interpolate between a degenerate image and the given one by a factor, or extrapolate beyond it.
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     grey = ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16)[..., None]  # Pillow's rounding of the luma
     mean = jnp.floor(grey.sum() / grey.size + 0.5).astype(jnp.int32)
     degenerate = jnp.where(is_("color"), grey, jnp.where(is_("contrast"), mean, 0))
     degenerate = jnp.where(is_("sharpness"), _smooth(pixels), degenerate)
-    enhanced = degenerate + (share * 1.8 + 0.1) * (pixels - degenerate)
+    enhanced = degenerate + (fraction * 1.8 + 0.1) * (pixels - degenerate)
     enhanced = jnp.clip(enhanced, 0, 255).astype(jnp.uint8)
 
     image = jnp.where(is_("autocontrast"), autocontrast, image)
@@ -166,7 +167,7 @@ def _recolour(image: jax.Array, operation: jax.Array, magnitude: float) -> jax.A
 
 
 def _smooth(pixels: jax.Array) -> jax.Array:
-    """Pillow's `ImageFilter.SMOOTH` of int32 [H, W, 3]: 5/13 of a pixel and 1/13 of each neighbour; not at the edge."""
+    """Applies Pillow's `ImageFilter.SMOOTH`, 5/13 of a pixel and 1/13 of each neighbour, except at the edge."""
     rows = pixels[:-2] + pixels[1:-1] + pixels[2:]
     sums = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * pixels[1:-1, 1:-1]
     return pixels.at[1:-1, 1:-1].set((2 * sums + 13) // 26)

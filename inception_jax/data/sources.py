@@ -1,4 +1,4 @@
-"""Random-access sources of decoded images: image folders, TFDS datasets, and synthetic noise."""
+"""Random-access sources of labelled images: image folders, TFDS datasets, synthetic noise."""
 
 import difflib
 import os
@@ -17,46 +17,50 @@ from inception_jax.names import check_utf8, readable, text_of
 
 
 class Source(Protocol):
-    """Labelled images by index: what `open_source` returns. Safe to read from many threads, and picklable.
+    """Labelled images by index, as returned by `open_source`. Safe to read from many threads, and picklable.
 
-    Names, of classes and of images, are texts of `names.readable`: the same in every locale.
+    Names of classes and images are texts of `names.readable`, which are the same in every locale.
 
-    A source whose images are files has another method, `encoded(index) -> (bytes, label)`, which returns the content of
-    the file or raises DamagedImage. Where it is there the loader takes it, so as to decode no more than it needs.
+    A source of image files has another method, `encoded(index) -> (bytes, label)`, which returns the content of the
+    file or raises DamagedImage. The loader prefers it, so as to decode no more than needed.
     """
 
     class_names: tuple[str, ...]
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Returns the number of images."""
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         """Returns the image, uint8 [H, W, 3], and its label, an index into `class_names`; or raises DamagedImage."""
 
     def name(self, index: int) -> str:
-        """What to call the image in a report: its path below the folder, or for instance 'mnist/train[17]'."""
+        """Returns what reports call the image: its path below the folder, or for instance 'mnist/train[17]'."""
 
     def file_name(self, index: int) -> str:
-        """The name of the image's file, 'ILSVRC2012_val_00000017.JPEG'; '' where it never had one."""
+        """Returns the name of the image's file, such as 'ILSVRC2012_val_00000017.JPEG'; '' if it has none."""
 
     @property
     def fingerprint(self) -> str:
-        """A text that is another one where the images or labels are others."""
+        """A string that changes when the images or labels change."""
 
 
 def open_source(name: str, split: str, data_dir: str = "") -> Source:
     """Opens one split of a dataset; downloads nothing.
 
     Args:
-      name: 'folder' for images in DATA_DIR/SPLIT/CLASS/; 'synthetic' for noise; 'digits' for the digits that
-        scikit-learn ships, and 'glyphs' or for instance 'glyphs/size=48,train=50000,difficulty=1' for drawn characters
-        (both are written to `data_dir` when they are not there); else a dataset of TFDS, prepared as ArrayRecord and
-        with the features 'image' and 'label', such as 'mnist' or 'imagenet2012:5.1.0'.
-      split: the name of a split; of a TFDS dataset also a slice, such as 'train[:10%]'. Ignored by 'synthetic'.
+      name: one of
+        'folder': images in DATA_DIR/SPLIT/CLASS/;
+        'synthetic': noise;
+        'digits': scikit-learn's handwritten digits;
+        'glyphs', or for instance 'glyphs/size=48,train=50000,difficulty=1': drawn characters;
+        any other name: a TFDS dataset that is prepared as ArrayRecord and has the features 'image' and 'label', such as
+        'mnist' or 'imagenet2012:5.1.0'.
+        'digits' and 'glyphs' are written to `data_dir` if they are missing.
+      split: name of a split; for a TFDS dataset also a slice, such as 'train[:10%]'. Ignored by 'synthetic'.
       data_dir: the image folder, or TFDS's directory ('' for its default, $TFDS_DATA_DIR or ~/tensorflow_datasets).
 
     Raises:
-      UserError: there is no such dataset or split, or it cannot be used as it is.
+      UserError: the dataset or split does not exist, or cannot be used as it is.
     """
     if name == "folder":
         return FolderSource(data_dir, split)
@@ -65,24 +69,31 @@ def open_source(name: str, split: str, data_dir: str = "") -> Source:
     return TFDSSource(name, split, data_dir)
 
 
+def known_names() -> set[str]:
+    """Returns the names of datasets that `open_source` knows without looking at files."""
+    import tensorflow_datasets as tfds
+
+    return {"folder", "synthetic", "digits", "glyphs", *tfds.list_builders(with_community_datasets=False)}
+
+
 def check_same_classes(train: Source, evaluation: Source) -> None:
-    """Raises UserError unless both sources number the same classes alike."""
+    """Raises UserError unless both sources have the same classes in the same order."""
     if train.class_names == evaluation.class_names:
         return
     differences = []
-    for side, ours, others in (("training", train, evaluation), ("evaluation", evaluation, train)):
-        only = sorted(set(ours.class_names) - set(others.class_names))
+    for side, one, other in (("training", train, evaluation), ("evaluation", evaluation, train)):
+        only = sorted(set(one.class_names) - set(other.class_names))
         if only:
             differences.append(f"only the {side} data have {_first_few(only)}")
     raise UserError(
-        "the classes of the training and of the evaluation data differ: "
+        "the classes of the training and evaluation data differ: "
         + ("; ".join(differences) or "the same names come in another order")
         + "; make them the same"
     )
 
 
 class Subset:
-    """Some images of a source, by their indices."""
+    """Selects some images of a source, by their indices."""
 
     def __init__(self, source: Source, indices: list[int]):
         self._source, self._indices = source, indices
@@ -95,53 +106,49 @@ class Subset:
         return self._source[self._indices[index]]
 
     def name(self, index: int) -> str:
-        """The image's name in the whole source."""
+        """Returns the image's name in the whole source."""
         return self._source.name(self._indices[index])
 
     def file_name(self, index: int) -> str:
-        """The image's file."""
+        """Returns the name of the image's file."""
         return self._source.file_name(self._indices[index])
 
     @property
     def fingerprint(self) -> str:
-        """Of the whole source and the choice."""
+        """Depends on the whole source and the indices."""
         return f"{self._source.fingerprint} {zlib.crc32(np.array(self._indices, np.int64)):08x}"
 
 
 class FolderSource:
-    """The images in ROOT/SPLIT/CLASS/, at any depth.
+    """Reads the images in ROOT/SPLIT/CLASS/, at any depth.
 
-    A label is the index of the class directory among the sorted names of all, see `names.readable`. Images are those
-    files whose suffix is in IMAGE_SUFFIXES (in any case), sorted by class and path; hidden files and directories are
-    ignored.
+    A label is the index of the class among the sorted names of all class directories (see `names.readable`). Images are
+    files with a suffix of IMAGE_SUFFIXES, in upper or lower case, sorted by class and path. Hidden files and
+    directories are ignored.
     """
 
     def __init__(self, root: str, split: str):
         if not root:
-            raise UserError("dataset 'folder' needs a data_dir: the directory that holds SPLIT/CLASS/*.jpg")
+            raise UserError("dataset 'folder' needs a directory: the one with SPLIT/CLASS/*.jpg")
         self._root = os.path.expanduser(root)
         if not os.path.isdir(self._root):
             raise UserError(f"there is no directory {self._root}")
         directory = os.path.join(self._root, split)
         if not split or not os.path.isdir(directory):
             splits = ", ".join(_directories(self._root)) or "none"
-            raise UserError(
-                f"{self._root} has no directory for the split {split!r}; the directories there are: {splits}"
-            )
+            raise UserError(f"{self._root} has no directory for the split {split!r}; its directories are: {splits}")
 
         classes = _classes(directory)
         self.class_names = tuple(classes)
         images = [image_files(os.path.join(directory, name), _raise) for name in classes.values()]
         if not any(images):
-            raise UserError(
-                f"{directory} has no images: they are looked for in {os.path.join(directory, 'CLASS', '*.jpg')}"
-            )
+            raise UserError(f"{directory} has no images; they must be in {os.path.join(directory, 'CLASS', '*.jpg')}")
         if len(self.class_names) == 1:
-            raise UserError(f"{directory} has one class only, {self.class_names[0]!r}: a classifier needs at least two")
+            raise UserError(f"{directory} has only one class, {self.class_names[0]!r}; a classifier needs at least two")
         empty = [name for name, paths in zip(self.class_names, images, strict=True) if not paths]
         if empty:
             raise UserError(
-                f"{directory} has classes without images: {_first_few(empty)}; add some or remove the directory"
+                f"{directory} has classes without images: {_first_few(empty)}; add images or remove the directories"
             )
         below_root = len(os.path.join(self._root, ""))  # a slice, because os.path.relpath takes 20 s for ImageNet
         self._paths = [path[below_root:] for paths in images for path in paths]
@@ -155,21 +162,21 @@ class FolderSource:
         return decode_image(data, self.name(index)), label
 
     def encoded(self, index: int) -> tuple[bytes, int]:
-        """Returns the content of the image's file, and its label; raises DamagedImage if it cannot be read."""
+        """Returns the content of the image's file and its label; raises DamagedImage if it cannot be read."""
         data = read_file(os.path.join(self._root, self._paths[index]), self.name(index))
         return data, int(self._labels[index])
 
     def name(self, index: int) -> str:
-        """The image's path below the root."""
+        """Returns the image's path below the root."""
         return readable(text_of(self._paths[index]))
 
     def file_name(self, index: int) -> str:
-        """The last part of the path."""
+        """Returns the last part of the path."""
         return os.path.basename(self.name(index))
 
     @property
     def fingerprint(self) -> str:
-        """Of the paths, sizes and times of change of all files."""
+        """Depends on the paths, sizes and modification times of all files."""
         checksum = zlib.crc32(repr(self.class_names).encode())
         for path in self._paths:
             try:
@@ -182,9 +189,9 @@ class FolderSource:
 
 
 class SyntheticSource:
-    """1,280 images of 256 x 256 noise in 1,000 classes, the same every time, which cost next to nothing to make.
+    """Makes 1,280 images of 256 x 256 noise in 1,000 classes, always the same, in almost no time.
 
-    For measuring a device without its input, and for tests; the labels have nothing to do with the images.
+    For measuring a device without its input, and for tests. The labels are unrelated to the images.
     """
 
     class_names = tuple(f"class_{label}" for label in range(1000))
@@ -200,18 +207,18 @@ class SyntheticSource:
         return np.roll(self._noise, divmod(index, 256), axis=(0, 1)), index % len(self.class_names)
 
     def name(self, index: int) -> str:
-        """For instance 'synthetic[17]'."""
+        """Returns for instance 'synthetic[17]'."""
         return f"synthetic[{index}]"
 
     def file_name(self, index: int) -> str:  # noqa: ARG002
-        """None has one."""
+        """Returns ''."""
         return ""
 
     fingerprint = "synthetic"
 
 
 class TFDSSource:
-    """A split of a TFDS dataset that has been prepared as ArrayRecord. Reading it does not import TensorFlow."""
+    """Reads a split of a TFDS dataset that is prepared as ArrayRecord, without TensorFlow."""
 
     def __init__(self, name: str, split: str, data_dir: str = ""):
         builder = _tfds_builder(name, data_dir)
@@ -220,20 +227,18 @@ class TFDSSource:
         features = dict(builder.info.features.items())
         image, label = features.get("image"), features.get("label")
         if not (isinstance(image, tfds.features.Image) and image.np_dtype in (np.uint8, np.uint16)):
-            raise UserError(
-                f"dataset {name!r} cannot be used: it has no feature 'image' that holds 8- or 16-bit images"
-            )
+            raise UserError(f"dataset {name!r} cannot be used: it has no feature 'image' with 8- or 16-bit images")
         if not isinstance(label, tfds.features.ClassLabel):
-            raise UserError(f"dataset {name!r} cannot be used: it has no feature 'label' that holds a class")
+            raise UserError(f"dataset {name!r} cannot be used: it has no feature 'label' with classes")
         self.class_names = tuple(map(readable, label.names))
 
-        # Raw bytes: decode_image is thread-safe, treats every source alike, and says which image is damaged.
+        # Raw bytes, because decode_image is thread-safe, treats all sources alike, and names a damaged image.
         skip = {
             key: tfds.decode.SkipDecoding() for key, value in features.items() if isinstance(value, tfds.features.Image)
         }
         try:
             self._records = builder.as_data_source(split, decoders=skip, file_format="array_record")
-            if len(self._records) == 0:  # of a slice such as [5:3] the length is negative, and len raises ValueError
+            if len(self._records) == 0:  # for a slice such as [5:3] the length is negative, and len raises ValueError
                 raise ValueError
         except ValueError:
             splits = ", ".join(f"{split} ({info.num_examples})" for split, info in builder.info.splits.items())
@@ -241,7 +246,7 @@ class TFDSSource:
                 f"dataset {name!r} has no split {split!r}; it has {splits}, and slices of them such as 'train[:10%]'"
             ) from None
         self._name, self._version, self._split = f"{name}/{split}", builder.info.full_name, split
-        if self._records[0]["label"] < 0:  # TFDS's mark for labels that were never published
+        if self._records[0]["label"] < 0:  # in TFDS: labels that were never published
             raise UserError(f"{self._name} has no labels: choose another split, such as 'validation'")
 
     def __len__(self) -> int:
@@ -252,27 +257,27 @@ class TFDSSource:
         return decode_image(data, self.name(index)), label
 
     def encoded(self, index: int) -> tuple[bytes, int]:
-        """Returns the image as it was encoded in the data set, and its label."""
+        """Returns the encoded image and its label."""
         record = self._records[range(len(self))[index]]  # range raises IndexError; the reader would raise ValueError
         return record["image"], int(record["label"])
 
     def name(self, index: int) -> str:
-        """For instance 'imagenet2012/train[17]'."""
+        """Returns for instance 'imagenet2012/train[17]'."""
         return f"{self._name}[{index}]"
 
     def file_name(self, index: int) -> str:
-        """The record's feature 'file_name', '' where it has none."""
+        """Returns the record's feature 'file_name', '' if it has none."""
         name = self._records[index].get("file_name", b"")
         return name.decode() if isinstance(name, bytes) else str(name)
 
     @property
     def fingerprint(self) -> str:
-        """The data set with its version, and the split."""
+        """Depends on the dataset, its version, the split and its length."""
         return f"{self._version} {self._split}, {len(self)}"
 
 
 def _tfds_builder(name: str, data_dir: str):
-    """The builder of a dataset that is ready to be read, or UserError."""
+    """Returns the builder of a prepared dataset, or raises UserError."""
     if name == "digits":
         from inception_jax.data.digits import prepared_digits
 
@@ -286,17 +291,16 @@ def _tfds_builder(name: str, data_dir: str):
     import tensorflow_datasets as tfds
 
     try:
-        # NAME[/CONFIG][:VERSION] only: community namespaces (kubric:movi_a) are looked up on the network.
+        # Only NAME[/CONFIG][:VERSION]: TFDS looks up community namespaces (kubric:movi_a) on the network.
         if not re.fullmatch(r"\w+(/[^:]+)?(:[\d.*]+)?", name):
             raise tfds.core.DatasetNotFoundError
         builder = tfds.builder(name, data_dir=root)
     except tfds.core.DatasetNotFoundError:
-        known = {"folder", "synthetic", "digits", "glyphs", *tfds.list_builders(with_community_datasets=False)}
-        nearest = difflib.get_close_matches(re.split("[/:]", name)[0].lower(), known)
-        hint = f"the nearest are {', '.join(nearest)}" if nearest else "see https://www.tensorflow.org/datasets/catalog"
+        nearest = difflib.get_close_matches(re.split("[/:]", name)[0].lower(), known_names())
+        hint = f"did you mean {', '.join(nearest)}?" if nearest else "see https://www.tensorflow.org/datasets/catalog"
         raise UserError(f"there is no dataset {name!r}; {hint}") from None
     except (ValueError, AssertionError, tfds.core.dataset_info.DatasetInfoFileError) as error:
-        # An unknown config or version, or a directory whose preparation did not come to its end.
+        # An unknown config or version, or a directory whose preparation was not completed.
         reason = textwrap.shorten(str(error).rpartition('": ')[2], 300)  # without "Failed to construct ..."
         raise UserError(f"TFDS cannot open {name!r}: {reason}") from None
 
@@ -304,7 +308,7 @@ def _tfds_builder(name: str, data_dir: str):
         manual = ""
         if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
             instructions = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
-            manual = f" (before that, fill manual_dir, {root}/downloads/manual: {instructions})"
+            manual = f" (first fill manual_dir, {root}/downloads/manual: {instructions})"
         raise UserError(
             f"dataset {name!r} is not prepared in {root}; prepare it with: " + _prepare_command(name, root) + manual
         )
@@ -312,13 +316,13 @@ def _tfds_builder(name: str, data_dir: str):
     if "array_record" not in formats:
         raise UserError(
             f"dataset {name!r} is prepared in {root} as {', '.join(formats)}, without random access; "
-            "prepare it as ArrayRecord in another data_dir with: " + _prepare_command(name, f"{root}_array_record")
+            "prepare it as ArrayRecord in another directory with: " + _prepare_command(name, f"{root}_array_record")
         )
     return builder
 
 
 def _prepare_command(name: str, data_dir: str) -> str:
-    # Not `tfds build`, which is the same thing but does not start without Apache Beam.
+    # Not `tfds build`, which does the same but needs Apache Beam.
     return (
         f'python -c "import tensorflow_datasets as tfds; tfds.builder({name!r}, data_dir={data_dir!r},'
         f" file_format='array_record').download_and_prepare()\""
@@ -326,13 +330,13 @@ def _prepare_command(name: str, data_dir: str) -> str:
 
 
 def _classes(parent: str) -> dict[str, str]:
-    """The class directories by their classes' names, in the order of the names."""
+    """Returns {class name: directory}, sorted by class name."""
     classes: dict[str, str] = {}
     for directory in _directories(parent):
         name = readable(text_of(directory))
-        if name in classes:  # as macOS and Linux write it; merged, images that were copied twice would go unnoticed
+        if name in classes:  # written as on macOS and as on Linux; merging could hide images that were copied twice
             both = " and ".join(sorted(ascii(text_of(one)) for one in (classes[name], directory)))
-            raise UserError(f"{parent} has two directories of the class {name!r}, {both}: move the images into one")
+            raise UserError(f"{parent} has two directories for the class {name!r}, {both}; move the images into one")
         classes[name] = directory
     return dict(sorted(classes.items()))
 
@@ -342,14 +346,14 @@ def _directories(parent: str) -> list[str]:
 
 
 def image_files(directory: str, fail: Callable[[OSError], None]) -> list[str]:
-    """The images below a directory, at any depth: paths in order.
+    """Returns the paths of the images below a directory, at any depth, sorted.
 
-    They are told by their suffix. Hidden ones are left out, and what is no file, for instance a pipe, which may never
-    end; a broken link stands for an image, a damaged one.
+    Images are recognised by suffix. Hidden files and directories are left out, and so is anything but a regular file,
+    such as a pipe. A broken link counts as a (damaged) image.
 
     Args:
-      directory: where to look.
-      fail: called with what went wrong for each directory that cannot be read.
+      directory: directory to search.
+      fail: called with the error for each directory that cannot be read.
     """
     images, directories = [], [directory]
     while directories:

@@ -1,4 +1,4 @@
-"""Where TFDS keeps its data sets, and how those that this package makes itself come there."""
+"""TFDS's directory, and the datasets that this package writes to it."""
 
 import contextlib
 import io
@@ -12,25 +12,25 @@ from inception_jax.runtime import writable
 
 
 def default_directory() -> str:
-    """TFDS's own choice, $TFDS_DATA_DIR or ~/tensorflow_datasets; begins with '~' where there is no home directory."""
+    """Returns TFDS's default, $TFDS_DATA_DIR or ~/tensorflow_datasets; begins with '~' without a home directory."""
     return os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def expanded(directory: str) -> str:
-    """Puts the home directory in the place of '~'; raises UserError if there is none."""
+    """Replaces '~' by the home directory; raises UserError if there is none."""
     directory = os.path.expanduser(directory)
     if directory.startswith("~"):
-        raise UserError(f"there is no home directory for {directory}; give a data_dir, or set TFDS_DATA_DIR")
+        raise UserError(f"{directory} needs a home directory, but there is none; give a directory or set TFDS_DATA_DIR")
     return directory
 
 
 def prepared(make: Callable, name: str, data_dir: str):
-    """Returns the builder of images that this package makes; the first time it writes them, as ArrayRecord.
+    """Returns the builder of a dataset that this package makes; writes the dataset as ArrayRecord if it is missing.
 
     Args:
-      make: takes TFDS's directory and returns the builder.
-      name: what to call the images in an error.
-      data_dir: TFDS's directory; '' for its default, which a temporary one replaces where it cannot be used.
+      make: given TFDS's directory, returns the builder.
+      name: what errors call the dataset.
+      data_dir: TFDS's directory; '' for its default, or a temporary directory if the default cannot be used.
 
     Raises:
       UserError: `data_dir` cannot be written to, or is not UTF-8.
@@ -39,7 +39,7 @@ def prepared(make: Callable, name: str, data_dir: str):
         directory = expanded(data_dir)
     else:
         directory = default_directory()
-        # What is there may be read-only.
+        # An existing dataset may be in a read-only directory.
         if directory.startswith("~") or not is_utf8(directory) or not make(directory).info.splits:
             directory = str(writable(Path(directory), "TFDS_DATA_DIR"))
     check_utf8(directory)
@@ -49,11 +49,11 @@ def prepared(make: Callable, name: str, data_dir: str):
 
         tfds.disable_progress_bar()
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces what it does
+            with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints what it does
                 builder.download_and_prepare(file_format="array_record")
-        except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's when a disk is full
-            # TFDS writes beside the target and renames: that fails for the slower of two processes.
+        except (OSError, RuntimeError) as error:  # RuntimeError: ArrayRecord's when the disk is full
+            # TFDS writes to another directory and renames it, which fails for the slower of two processes.
             builder = make(directory)
             if not builder.info.splits:
-                raise UserError(f"cannot write the {name}; give another data_dir ({error})") from error
+                raise UserError(f"cannot write the {name}; give another directory ({error})") from error
     return builder

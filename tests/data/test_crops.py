@@ -1,4 +1,6 @@
+import functools
 import io
+import itertools
 import random
 
 import numpy as np
@@ -9,6 +11,10 @@ from scipy import stats
 from inception_jax.data import crops
 from inception_jax.data.crops import METHODS, random_area_crop, random_window, resize_and_central_crop, sample_box
 from inception_jax.data.decoding import PlainJpeg, decode_image, open_image
+from inception_jax.errors import UserError
+from tests.values import crop_config
+
+AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
 def picture(height, width, seed=0):
@@ -29,27 +35,31 @@ def triangle_resize(image, height, width):
     return np.einsum("yh,xw,hwc->yxc", rows, columns, image.astype(np.float64), optimize=True)
 
 
-def assert_close(actual, expected):
+def area_crop(image, rng, size, **options):
+    return random_area_crop(image, rng, size, AREA, ASPECT, **options)
+
+
+def assert_close(actual, expected, case=""):
     """Equal but for rounding to 8 bits, once for each axis."""
-    assert actual.dtype == np.uint8
-    assert actual.shape == expected.shape
-    assert np.abs(actual - expected).max() <= 1.01
+    assert actual.dtype == np.uint8, case
+    assert actual.shape == expected.shape, case
+    assert np.abs(actual - expected).max() <= 1.01, case
 
 
-@pytest.mark.parametrize("shape", [(37, 50), (50, 37), (40, 40), (9, 11), (1, 30)])
-def test_random_area_crop_resizes_the_sampled_box(shape):
-    image = picture(*shape)
-    for seed in range(5):
-        top, left, height, width = sample_box(*shape, random.Random(seed), (0.08, 1.0), (3 / 4, 4 / 3))
-        expected = triangle_resize(image[top : top + height, left : left + width], 24, 24)
-        assert_close(random_area_crop(image, random.Random(seed), 24), expected)
+def test_random_area_crop_resizes_the_sampled_box():
+    for shape in ((37, 50), (50, 37), (40, 40), (9, 11), (1, 30)):
+        image = picture(*shape)
+        for seed in range(5):
+            top, left, height, width = sample_box(*shape, random.Random(seed), AREA, ASPECT)
+            expected = triangle_resize(image[top : top + height, left : left + width], 24, 24)
+            assert_close(area_crop(image, random.Random(seed), 24), expected, (shape, seed))
 
 
 def test_random_area_crop_depends_on_the_generator_alone():
     image = picture(60, 80)
     rng = random.Random(3)
-    first, second = random_area_crop(image, rng, 16), random_area_crop(image, rng, 16)
-    np.testing.assert_array_equal(first, random_area_crop(image, random.Random(3), 16))
+    first, second = area_crop(image, rng, 16), area_crop(image, rng, 16)
+    np.testing.assert_array_equal(first, area_crop(image, random.Random(3), 16))
     assert (first != second).any()
 
 
@@ -65,45 +75,33 @@ def boxes(height, width, area, aspect, count=4000):
 
 
 def test_boxes_keep_to_the_image_and_to_the_ranges():
-    top, left, height, width = boxes(300, 400, (0.08, 1.0), (3 / 4, 4 / 3))
+    top, left, height, width = boxes(300, 400, AREA, ASPECT)
     assert min(top.min(), left.min()) == 0
     assert ((top + height) <= 300).all()
     assert ((left + width) <= 400).all()
-    share, ratio = height * width / (300 * 400), width / height
-    assert 0.078 < share.min() < 0.09  # sides are rounded to whole pixels
-    assert 0.9 < share.max() <= 1
+    fraction, ratio = height * width / (300 * 400), width / height
+    assert 0.078 < fraction.min() < 0.09  # sides are rounded to whole pixels
+    assert 0.9 < fraction.max() <= 1
     assert 0.74 < ratio.min() < 0.76
     assert 1.32 < ratio.max() < 1.35
 
 
-def test_boxes_are_uniform_in_area_in_log_aspect_and_in_position():
-    # On a square image boxes of at most 20 % with these aspects always fit, so nothing is drawn twice.
-    top, left, height, width = boxes(1000, 1000, (0.1, 0.2), (1 / 4, 4))
-    quartiles = np.quantile(height * width / 1e6, [0.25, 0.5, 0.75])
-    np.testing.assert_allclose(quartiles, [0.125, 0.15, 0.175], atol=0.003)
-    quartiles = np.quantile(np.log(width / height) / np.log(4), [0.25, 0.5, 0.75])
-    np.testing.assert_allclose(quartiles, [-0.5, 0, 0.5], atol=0.05)
-    for start, length in ((top, height), (left, width)):
-        quartiles = np.quantile(start / (1000 - length), [0.25, 0.5, 0.75])
-        np.testing.assert_allclose(quartiles, [0.25, 0.5, 0.75], atol=0.03)
-
-
-@pytest.mark.parametrize(
-    ("shape", "aspect", "box"),
-    [
-        ((10, 1000), (3 / 4, 4 / 3), (0, 493, 10, 13)),  # 10 * 4 / 3 = 13.3 wide, (1000 - 13) // 2 from the left
-        ((1000, 10), (3 / 4, 4 / 3), (493, 0, 13, 10)),
+def test_a_box_that_never_fits_is_central_and_clamped_to_the_aspects():
+    for shape, aspect, box in (
+        ((10, 1000), ASPECT, (0, 493, 10, 13)),  # 10 * 4 / 3 = 13.3 wide, (1000 - 13) // 2 from the left
+        ((1000, 10), ASPECT, (493, 0, 13, 10)),
         ((100, 121), (1, 1), (0, 10, 100, 100)),
         ((100, 121), (1.3, 4 / 3), (3, 0, 93, 121)),  # taller than allowed: 121 / 1.3 = 93.1 high
         ((5, 1), (3, 4), (2, 0, 1, 1)),  # never less than a pixel
-    ],
-)
-def test_box_that_never_fits_is_central_and_clamped_to_the_aspects(shape, aspect, box):
-    assert sample_box(*shape, random.Random(0), (1, 1), aspect) == box
+    ):
+        assert sample_box(*shape, random.Random(0), (1, 1), aspect) == box
 
 
 def test_boxes_follow_their_distributions():
-    """As above; the image is so large that whole pixels do not matter."""
+    """Area, log of the aspect and position are uniform and independent.
+
+    The image is so large that whole pixels do not matter, and boxes of at most 20 % of a square always fit.
+    """
     top, left, height, width = boxes(20_000, 20_000, (0.1, 0.2), (1 / 4, 4))
     draws = {
         "area": (height * width / 4e8 - 0.1) / 0.1,
@@ -117,14 +115,13 @@ def test_boxes_follow_their_distributions():
         assert abs(np.corrcoef(draws[a], draws[b])[0, 1]) < 0.05, (a, b)
 
 
-@pytest.mark.parametrize("kind", ["pixels", "encoded"])
-def test_a_bilinear_crop_draws_nothing_but_its_box(kind):
-    """What was trained once comes out again."""
-    encoded, pixels = jpeg(picture(40, 50))
-    rng, same = random.Random(7), random.Random(7)
-    random_area_crop(encoded if kind == "encoded" else pixels, rng, 16)
-    sample_box(40, 50, same, (0.08, 1.0), (3 / 4, 4 / 3))
-    assert rng.getstate() == same.getstate()
+def test_a_bilinear_crop_draws_nothing_but_its_box():
+    """So that earlier trainings are reproduced."""
+    for image in jpeg(picture(40, 50)):
+        rng, same = random.Random(7), random.Random(7)
+        area_crop(image, rng, 16)
+        sample_box(40, 50, same, AREA, ASPECT)
+        assert rng.getstate() == same.getstate()
 
 
 def test_mixed_interpolation_is_each_of_pillows_methods_equally_often():
@@ -139,20 +136,20 @@ def test_mixed_interpolation_is_each_of_pillows_methods_equally_often():
     assert stats.chisquare(counts).pvalue > 0.01
 
 
-@pytest.mark.parametrize("shape", [(37, 50), (50, 37), (9, 11), (301, 203)])
-def test_a_mixed_crop_resizes_the_sampled_box(shape, monkeypatch):
-    encoded, pixels = jpeg(photo(*shape))
-    for seed, method in enumerate(METHODS):
-        monkeypatch.setattr(crops, "METHODS", (method,))
-        top, left, height, width = sample_box(*shape, random.Random(seed), (0.08, 1.0), (3 / 4, 4 / 3))
-        box = Image.fromarray(pixels[top : top + height, left : left + width])
-        expected = np.asarray(box.resize((24, 24), method))
-        np.testing.assert_array_equal(random_area_crop(pixels, random.Random(seed), 24, mixed=True), expected)
-        fast = random_area_crop(encoded, random.Random(seed), 24, mixed=True)
-        if method == Image.Resampling.BILINEAR:
-            np.testing.assert_array_equal(fast, random_area_crop(encoded, random.Random(seed), 24))
-        else:
-            np.testing.assert_array_equal(fast, expected)
+def test_a_mixed_crop_resizes_the_sampled_box(monkeypatch):
+    for shape in ((37, 50), (50, 37), (9, 11), (301, 203)):
+        encoded, pixels = jpeg(photo(*shape))
+        for seed, method in enumerate(METHODS):
+            monkeypatch.setattr(crops, "METHODS", (method,))
+            top, left, height, width = sample_box(*shape, random.Random(seed), AREA, ASPECT)
+            box = Image.fromarray(pixels[top : top + height, left : left + width])
+            expected = np.asarray(box.resize((24, 24), method))
+            np.testing.assert_array_equal(area_crop(pixels, random.Random(seed), 24, mixed=True), expected)
+            fast = area_crop(encoded, random.Random(seed), 24, mixed=True)
+            bilinear = method == Image.Resampling.BILINEAR
+            np.testing.assert_array_equal(
+                fast, area_crop(encoded, random.Random(seed), 24) if bilinear else expected, err_msg=f"{shape} {method}"
+            )
 
 
 def windows_like(crop, image, shorter, method=Image.Resampling.BILINEAR):
@@ -165,56 +162,54 @@ def windows_like(crop, image, shorter, method=Image.Resampling.BILINEAR):
     return np.argwhere(distances <= 1).tolist(), (height, width)
 
 
-@pytest.mark.parametrize("square", [False, True])
-@pytest.mark.parametrize(
-    ("shape", "size", "scale"),
-    [
+def test_a_window_is_cut_from_the_resized_image():
+    for shape, size, scale in (
         ((37, 50), 12, (16, 16)),
         ((50, 37), 12, (14, 18)),
         ((41, 41), 12, (12, 20)),
         ((5, 7), 12, (15, 17)),  # enlarged
         ((9, 64), 7, (9, 9)),  # not resized
         ((131, 97), 12, (12, 13)),
-    ],
-)
-def test_a_window_is_cut_from_the_resized_image(shape, size, scale, square):
-    image, rng, seen = picture(*shape), random.Random(1), set()
-    for _ in range(12):
-        crop = random_window(image, rng, size, scale, square=square)
-        found = []
-        for shorter in range(scale[0], scale[1] + 1):
-            places, resized = windows_like(crop, image, shorter)
-            found += [(shorter, top, left, *resized) for top, left in places]
-        [(shorter, top, left, height, width)] = found
-        seen.add((shorter, top, left))
-        if square:
-            for start, side in ((top, height), (left, width)):
-                assert (side - shorter) // 2 <= start <= (side - shorter + 1) // 2 + shorter - size
-    assert len(seen) > 1
+    ):
+        for square in (False, True):
+            image, rng, seen = picture(*shape), random.Random(1), set()
+            for _ in range(12):
+                crop = random_window(image, rng, size, scale, square=square)
+                found = []
+                for shorter in range(scale[0], scale[1] + 1):
+                    places, resized = windows_like(crop, image, shorter)
+                    found += [(shorter, top, left, *resized) for top, left in places]
+                [(shorter, top, left, height, width)] = found
+                seen.add((shorter, top, left))
+                if square:
+                    for start, side in ((top, height), (left, width)):
+                        assert (side - shorter) // 2 <= start <= (side - shorter + 1) // 2 + shorter - size
+            assert len(seen) > 1, (shape, square)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("shape", [(37, 50), (53, 31), (5, 7)])
-def test_a_mixed_window_is_cut_from_what_that_method_resizes(method, shape, monkeypatch):
-    monkeypatch.setattr(crops, "METHODS", (method,))
-    image = picture(*shape)
-    for seed in range(4):
-        crop = random_window(image, random.Random(seed), 12, (17, 17), mixed=True)
-        assert len(windows_like(crop, image, 17, method)[0]) >= 1  # of an enlarged image some are alike
+def test_a_mixed_window_is_cut_from_what_that_method_resizes(monkeypatch):
+    for method in METHODS:
+        monkeypatch.setattr(crops, "METHODS", (method,))
+        for shape in ((37, 50), (53, 31), (5, 7)):
+            image = picture(*shape)
+            for seed in range(4):
+                crop = random_window(image, random.Random(seed), 12, (17, 17), mixed=True)
+                places, _ = windows_like(crop, image, 17, method)
+                assert places, (method, shape)  # several in an enlarged image
 
 
-@pytest.mark.parametrize("square", [False, True])
-@pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_the_window_of_a_jpeg_is_that_of_its_pixels(square, options, monkeypatch):
-    for shape in ((61, 83), (83, 60), (9, 7)):
-        encoded, pixels = jpeg(photo(*shape), **options)
-        for seed, method in enumerate(2 * METHODS):
-            monkeypatch.setattr(crops, "METHODS", (method,))
-            one, other = (
-                random_window(image, random.Random(seed), 20, (20, 34), mixed=True, square=square)
-                for image in (encoded, pixels)
-            )
-            np.testing.assert_array_equal(one, other)
+def test_the_window_of_a_jpeg_is_that_of_its_pixels(monkeypatch):
+    for options in ({}, {"progressive": True}):
+        for shape in ((61, 83), (83, 60), (9, 7)):
+            encoded, pixels = jpeg(photo(*shape), **options)
+            for seed, method in enumerate(2 * METHODS):
+                monkeypatch.setattr(crops, "METHODS", (method,))
+                for square in (False, True):
+                    one, other = (
+                        random_window(image, random.Random(seed), 20, (20, 34), mixed=True, square=square)
+                        for image in (encoded, pixels)
+                    )
+                    np.testing.assert_array_equal(one, other, err_msg=f"{options} {shape} {method} {square}")
 
 
 def drawn_windows(monkeypatch, shape, size, scale, square, count):
@@ -232,16 +227,15 @@ def assert_uniform(values, least, most):
     assert stats.chisquare(np.bincount(values - least)).pvalue > 0.01
 
 
-@pytest.mark.parametrize("square", [False, True])
-@pytest.mark.parametrize("shape", [(40, 61), (61, 40)])
-def test_the_shorter_side_is_uniform(shape, square, monkeypatch):
-    height, width, top, left = drawn_windows(monkeypatch, shape, 12, (12, 40), square, 4000)
-    shorter = np.minimum(height, width)
-    assert_uniform(shorter, 12, 40)
-    np.testing.assert_array_equal(np.maximum(height, width), shorter * 61 // 40)
-    assert min(top.min(), left.min()) == 0
-    assert (top <= height - 12).all()
-    assert (left <= width - 12).all()
+def test_the_shorter_side_is_uniform(monkeypatch):
+    for shape, square in itertools.product(((40, 61), (61, 40)), (False, True)):
+        height, width, top, left = drawn_windows(monkeypatch, shape, 12, (12, 40), square, 4000)
+        shorter = np.minimum(height, width)
+        assert_uniform(shorter, 12, 40)
+        np.testing.assert_array_equal(np.maximum(height, width), shorter * 61 // 40)
+        assert min(top.min(), left.min()) == 0
+        assert (top <= height - 12).all()
+        assert (left <= width - 12).all()
 
 
 def test_alexnets_windows_are_uniform_over_33_by_33_places_in_the_central_square(monkeypatch):
@@ -258,9 +252,8 @@ def test_vggs_windows_are_uniform_over_the_whole_image(monkeypatch):
     assert_uniform(left, 0, 341 - 224)
 
 
-@pytest.mark.parametrize(
-    ("shape", "size", "resize", "resized", "offset"),
-    [
+def test_resize_and_central_crop_is_the_two_steps():
+    for shape, size, resize, resized, offset in (
         ((37, 50), 22, 26, (26, 35), (2, 6)),  # 26 * 50 / 37 = 35.1; (35 - 22) / 2 = 6.5, to the even 6
         ((50, 37), 22, 26, (35, 26), (6, 2)),
         ((37, 53), 22, 26, (26, 37), (2, 8)),  # 26 * 53 / 37 = 37.2; (37 - 22) / 2 = 7.5, to the even 8
@@ -269,13 +262,11 @@ def test_vggs_windows_are_uniform_over_the_whole_image(monkeypatch):
         ((31, 64), 31, 31, (31, 64), (0, 16)),  # a plain crop; (64 - 31) / 2 = 16.5
         ((1, 9), 6, 6, (6, 54), (0, 24)),
         ((375, 500), 28, 32, (32, 42), (2, 7)),
-    ],
-)
-def test_resize_and_central_crop_is_the_two_steps(shape, size, resize, resized, offset):
-    image = picture(*shape)
-    top, left = offset
-    expected = triangle_resize(image, *resized)[top : top + size, left : left + size]
-    assert_close(resize_and_central_crop(image, size, resize), expected)
+    ):
+        image = picture(*shape)
+        top, left = offset
+        expected = triangle_resize(image, *resized)[top : top + size, left : left + size]
+        assert_close(resize_and_central_crop(image, size, resize), expected, (shape, size, resize))
 
 
 def test_resize_and_central_crop_without_resizing_is_exact():
@@ -283,9 +274,8 @@ def test_resize_and_central_crop_without_resizing_is_exact():
     np.testing.assert_array_equal(resize_and_central_crop(image, 21, 31), image[5:26, 22:43])  # 21.5 to the even 22
 
 
-@pytest.mark.parametrize(
-    ("shape", "size", "resize", "resized", "source", "target"),
-    [
+def test_an_image_smaller_than_the_crop_is_centred_on_black():
+    for shape, size, resize, resized, source, target in (
         ((28, 28), 32, 28, (28, 28), (0, 0), (2, 2)),  # MNIST in LeNet-5's field
         ((28, 28), 33, 28, (28, 28), (0, 0), (2, 2)),  # (33 - 28) / 2 = 2.5, rounded down
         ((28, 40), 32, 28, (28, 40), (0, 4), (2, 0)),  # the longer side is cut
@@ -293,22 +283,21 @@ def test_resize_and_central_crop_without_resizing_is_exact():
         ((28, 30), 32, 28, (28, 30), (0, 0), (2, 1)),
         ((37, 50), 24, 20, (20, 27), (0, 2), (2, 0)),  # 20 * 50 / 37 = 27.03; (27 - 24) / 2 = 1.5, to the even 2
         ((7, 5), 24, 20, (28, 20), (2, 0), (0, 2)),
-    ],
-)
-def test_an_image_smaller_than_the_crop_is_centred_on_black(shape, size, resize, resized, source, target):
-    image = picture(*shape)
-    height, width = min(size, resized[0]), min(size, resized[1])
-    whole = triangle_resize(image, *resized)
-    expected = np.zeros((size, size, 3))
-    inside = np.s_[target[0] : target[0] + height, target[1] : target[1] + width]
-    expected[inside] = whole[source[0] : source[0] + height, source[1] : source[1] + width]
-    crop = resize_and_central_crop(image, size, resize, np.full((size, size, 3), 77, np.uint8))
-    assert_close(crop, expected)
-    outside = np.ones((size, size), bool)
-    outside[inside] = False
-    assert (crop[outside] == 0).all()
+    ):
+        image = picture(*shape)
+        height, width = min(size, resized[0]), min(size, resized[1])
+        whole = triangle_resize(image, *resized)
+        expected = np.zeros((size, size, 3))
+        inside = np.s_[target[0] : target[0] + height, target[1] : target[1] + width]
+        expected[inside] = whole[source[0] : source[0] + height, source[1] : source[1] + width]
+        crop = resize_and_central_crop(image, size, resize, np.full((size, size, 3), 77, np.uint8))
+        assert_close(crop, expected, (shape, size, resize))
+        outside = np.ones((size, size), bool)
+        outside[inside] = False
+        assert (crop[outside] == 0).all(), (shape, size, resize)
 
 
+@functools.cache
 def photo(height, width, seed=0):
     """Noise at all scales, its amplitude inverse to the frequency, as in photographs."""
     rng = np.random.default_rng(seed)
@@ -329,9 +318,8 @@ def jpeg(image, **options):
     return opened, decode_image(file.getvalue(), "x")
 
 
-@pytest.mark.parametrize(
-    ("shape", "size", "mean", "most"),
-    [
+def test_the_crop_of_a_jpeg_is_near_that_of_its_pixels():
+    for shape, size, mean, most in (
         ((60, 80), 96, 0.35, 1),  # always enlarged: only the rounding differs
         ((60, 80), 48, 1, 8),
         ((120, 160), 96, 1, 8),
@@ -340,71 +328,79 @@ def jpeg(image, **options):
         ((600, 450), 48, 1, 12),
         ((5, 7), 8, 0.35, 1),
         ((1, 1), 4, 0, 0),
-    ],
-)
-def test_the_crop_of_a_jpeg_is_near_that_of_its_pixels(shape, size, mean, most):
-    for seed in range(12):
-        encoded, pixels = jpeg(photo(*shape, seed), progressive=seed % 4 == 3, subsampling=("4:2:0", "4:4:4")[seed % 2])
-        fast = random_area_crop(encoded, random.Random(seed), size)
-        plain = random_area_crop(pixels, random.Random(seed), size)
-        error = np.abs(fast.astype(int) - plain)
-        assert error.mean() <= mean, seed
-        assert error.max() <= most, seed
-
-
-@pytest.mark.parametrize("shrink", [1, 2])
-def test_smoothing_makes_the_very_filter_where_the_box_keeps_or_halves_its_size(shrink, monkeypatch):
-    monkeypatch.setattr(crops, "sample_box", lambda *_: (8, 16, 32 * shrink, 32 * shrink))
-    encoded, pixels = jpeg(picture(96, 100))
-    fast, plain = (random_area_crop(x, random.Random(0), 32).astype(int) for x in (encoded, pixels))
-    assert np.abs(fast - plain)[1:-1, 1:-1].max() <= 2 * (shrink - 1)  # rounded more often
-
-
-@pytest.mark.parametrize("box", [(8, 16, 24, 32), (8, 16, 40, 48)])
-def test_pixels_outside_the_box_have_no_influence(box, monkeypatch):
-    """Of images that differ only outside the box, which is made of whole blocks."""
-    monkeypatch.setattr(crops, "sample_box", lambda *_: box)
-    top, left, height, width = box
-    inside, outside = picture(64, 80, seed=1), picture(64, 80, seed=2)
-    outside[top : top + height, left : left + width] = inside[top : top + height, left : left + width]
-    results = [random_area_crop(jpeg(x, subsampling="4:4:4")[0], random.Random(0), 28) for x in (inside, outside)]
-    np.testing.assert_array_equal(*results)
-
-
-@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
-@pytest.mark.parametrize("side", [100, 260])
-def test_boxes_at_the_corners(corner, side, monkeypatch):
-    height, width = 301, 403
-    top, left = corner[0] * (height - side), corner[1] * (width - side)
-    monkeypatch.setattr(crops, "sample_box", lambda *_: (top, left, side, side))
-    encoded, pixels = jpeg(photo(height, width))
-    fast, plain = (random_area_crop(x, random.Random(0), 56).astype(int) for x in (encoded, pixels))
-    assert np.abs(fast - plain).mean() < 1
-    assert np.abs(fast - plain).max() <= 12
-
-
-@pytest.mark.parametrize("shape", [(60, 80), (301, 200), (33, 33), (9, 7), (1, 1), (17, 400)])
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:4:4"}])
-def test_the_evaluation_crop_of_a_jpeg_is_that_of_its_pixels(shape, options):
-    encoded, pixels = jpeg(photo(*shape), **options)
-    for size, resize in ((28, 32), (28, 28), (20, 32), (32, 28)):
-        expected = resize_and_central_crop(pixels, size, resize)
-        np.testing.assert_array_equal(resize_and_central_crop(encoded, size, resize), expected)
-
-
-@pytest.mark.parametrize("kind", ["pixels", "encoded"])
-def test_crops_are_written_where_they_belong(kind):
-    encoded, pixels = jpeg(photo(90, 120))
-    image = encoded if kind == "encoded" else pixels
-    for crop in (
-        lambda **out: random_area_crop(image, random.Random(5), 32, **out),
-        lambda **out: random_area_crop(image, random.Random(5), 200, **out),
-        lambda **out: random_area_crop(image, random.Random(5), 32, mixed=True, **out),
-        lambda **out: random_window(image, random.Random(5), 32, (40, 50), **out),
-        lambda **out: resize_and_central_crop(image, 32, 40, **out),
     ):
-        expected = crop()
-        batch = np.full((3, *expected.shape), 7, np.uint8)
-        crop(out=batch[1])
-        np.testing.assert_array_equal(batch[1], expected)
-        assert (batch[[0, 2]] == 7).all()
+        for seed in range(8):
+            options = {"progressive": seed % 4 == 3, "subsampling": ("4:2:0", "4:4:4")[seed % 2]}
+            encoded, pixels = jpeg(photo(*shape, seed), **options)
+            fast = area_crop(encoded, random.Random(seed), size)
+            plain = area_crop(pixels, random.Random(seed), size)
+            error = np.abs(fast.astype(int) - plain)
+            assert error.mean() <= mean, (shape, size, seed)
+            assert error.max() <= most, (shape, size, seed)
+
+
+def test_smoothing_is_exact_where_the_box_keeps_or_halves_its_size(monkeypatch):
+    encoded, pixels = jpeg(picture(96, 100))
+    for shrink in (1, 2):
+        monkeypatch.setattr(crops, "sample_box", lambda *_, side=32 * shrink: (8, 16, side, side))
+        fast, plain = (area_crop(x, random.Random(0), 32).astype(int) for x in (encoded, pixels))
+        assert np.abs(fast - plain)[1:-1, 1:-1].max() <= 2 * (shrink - 1)  # rounded more often
+
+
+def test_pixels_outside_the_box_have_no_influence(monkeypatch):
+    """For images that differ only outside the box, which is made of whole blocks."""
+    for box in ((8, 16, 24, 32), (8, 16, 40, 48)):
+        monkeypatch.setattr(crops, "sample_box", lambda *_, box=box: box)
+        top, left, height, width = box
+        inside, outside = picture(64, 80, seed=1), picture(64, 80, seed=2)
+        outside[top : top + height, left : left + width] = inside[top : top + height, left : left + width]
+        results = [area_crop(jpeg(x, subsampling="4:4:4")[0], random.Random(0), 28) for x in (inside, outside)]
+        np.testing.assert_array_equal(*results)
+
+
+def test_boxes_at_the_corners(monkeypatch):
+    height, width = 301, 403
+    encoded, pixels = jpeg(photo(height, width))
+    for side, down, right in itertools.product((100, 260), (0, 1), (0, 1)):
+        box = down * (height - side), right * (width - side), side, side
+        monkeypatch.setattr(crops, "sample_box", lambda *_, box=box: box)
+        fast, plain = (area_crop(x, random.Random(0), 56).astype(int) for x in (encoded, pixels))
+        assert np.abs(fast - plain).mean() < 1, box
+        assert np.abs(fast - plain).max() <= 12, box
+
+
+def test_the_evaluation_crop_of_a_jpeg_is_that_of_its_pixels():
+    for options in ({}, {"progressive": True}, {"subsampling": "4:4:4"}):
+        for shape in ((60, 80), (301, 200), (33, 33), (9, 7), (1, 1), (17, 400)):
+            encoded, pixels = jpeg(photo(*shape), **options)
+            for size, resize in ((28, 32), (28, 28), (20, 32), (32, 28)):
+                one, other = (resize_and_central_crop(image, size, resize) for image in (encoded, pixels))
+                np.testing.assert_array_equal(one, other, err_msg=f"{options} {shape} {size} {resize}")
+
+
+def test_crops_are_written_where_they_belong():
+    for image in jpeg(photo(90, 120)):
+        for crop, *arguments in (
+            (area_crop, 32),
+            (area_crop, 200),
+            (functools.partial(area_crop, mixed=True), 32),
+            (random_window, 32, (40, 50)),
+            (lambda image, _, size, **out: resize_and_central_crop(image, size, 40, **out), 32),
+        ):
+            expected = crop(image, random.Random(5), *arguments)
+            batch = np.full((3, *expected.shape), 7, np.uint8)
+            crop(image, random.Random(5), *arguments, out=batch[1])
+            np.testing.assert_array_equal(batch[1], expected)
+            assert (batch[[0, 2]] == 7).all()
+
+
+def test_an_impossible_crop_is_refused():
+    for changes, message in (
+        ({"crop": "scale", "scale": (200, 256)}, r"scale=\(200, 256\) must not be less than the image size of 224, "),
+        ({"crop": "square", "scale": (223, 223)}, "because crop='square' cuts windows of 224 x 224 pixels"),
+        ({"crop": "centre"}, "^crop='centre' is not one of area, scale, square, central"),
+        ({"interpolation": "cubic"}, "^interpolation='cubic' is not one of bilinear, mixed"),
+    ):
+        with pytest.raises(UserError, match=message):
+            crop_config(224, 256, **changes)
+    crop_config(224, 200, crop="area", scale=(1, 1))  # which has no scale

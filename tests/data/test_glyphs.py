@@ -1,11 +1,11 @@
 import io
+import itertools
 import os
 import pickle
 import subprocess
 import sys
 import unicodedata
 from collections import Counter
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -13,7 +13,6 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-import inception_jax
 from inception_jax.data import glyph_images, glyphs
 from inception_jax.data.glyph_images import CLASSES, DIFFICULTIES, FONTS, SPLITS, encoded_images, image, label
 from inception_jax.data.glyphs import Glyphs, GlyphsConfig, prepared_glyphs
@@ -54,13 +53,13 @@ class TestClasses:
         for group in groups:
             assert sum(character in CLASSES for character in group) <= 1, group
 
-    @pytest.mark.parametrize("font", FONTS)
-    def test_every_font_has_them_all(self, font):
-        path = os.path.join(TTF, f"{font}.ttf")
-        missing = glyph_images._glyph(path, "\uffff", 24).tobytes()  # no character: the font's box
-        drawn = {glyph_images._glyph(path, character, 24).tobytes() for character in CLASSES}
-        assert missing not in drawn
-        assert len(drawn) == len(CLASSES)
+    def test_every_font_has_them_all(self):
+        for font in FONTS:
+            path = os.path.join(TTF, f"{font}.ttf")
+            missing = glyph_images._glyph(path, "\uffff", 24).tobytes()  # no character: the font's box
+            drawn = {glyph_images._glyph(path, character, 24).tobytes() for character in CLASSES}
+            assert missing not in drawn, font
+            assert len(drawn) == len(CLASSES), font
 
     def test_drawn_glyphs_have_the_side_asked_for(self):
         for character in "Ш=‡":  # square, wide, high
@@ -72,13 +71,12 @@ class TestClasses:
 
 
 class TestImages:
-    @pytest.mark.parametrize("difficulty", DIFFICULTIES)
-    @pytest.mark.parametrize("size", [32, 47, 96])
-    def test_shape_and_type(self, size, difficulty):
-        pixels = np.stack([image(TTF, "train", index, size, difficulty) for index in range(8)])
-        assert pixels.shape == (8, size, size, 3)
-        assert pixels.dtype == np.uint8
-        assert pixels.std(axis=(1, 2)).min() > 3  # no flat channel
+    def test_shape_and_type(self):
+        for size, difficulty in itertools.product((32, 47, 96), DIFFICULTIES):
+            pixels = np.stack([image(TTF, "train", index, size, difficulty) for index in range(8)])
+            assert pixels.shape == (8, size, size, 3)
+            assert pixels.dtype == np.uint8
+            assert pixels.std(axis=(1, 2)).min() > 3, (size, difficulty)  # no flat channel
 
     def test_function_of_its_arguments_only(self):
         forward = [image(TTF, "test", index, 32, 2) for index in range(10)]
@@ -98,12 +96,11 @@ class TestImages:
         few, many = (encoded_images(TTF, "train", count, 32, 2, 1) for count in (3, 300))
         assert list(few) == [next(many) for _ in range(3)]
 
-    @pytest.mark.parametrize("workers", [2, 3])
-    def test_any_number_of_workers_draws_the_same(self, workers):
-        images = list(encoded_images(TTF, "train", 40, 32, 2, workers))
-        assert images == list(encoded_images(TTF, "train", 40, 32, 2, 1))
+    def test_any_number_of_workers_draws_the_same(self):
+        images = list(encoded_images(TTF, "train", 40, 32, 2, 3, 5))
+        assert images == list(encoded_images(TTF, "train", 40, 32, 2, 1, 5))
         assert len(images) == 40
-        np.testing.assert_array_equal(decoded(images[17]), image(TTF, "train", 17, 32, 2))
+        np.testing.assert_array_equal(decoded(images[17]), image(TTF, "train", 17, 32, 2, 5))
 
     def test_workers_end_with_the_reader(self, monkeypatch):
         started = []
@@ -138,15 +135,15 @@ print({{"inception_jax", "jax", "matplotlib", "tensorflow_datasets"}} & set(sys.
 class TestDrawing:
     GLYPH = Image.new("L", (20, 12), 255)
 
-    @pytest.mark.parametrize("level", DIFFICULTIES.values(), ids=DIFFICULTIES)
-    def test_the_whole_glyph_is_inside(self, level):
-        rng = np.random.default_rng(0)
-        for _ in range(200):
-            extent = rng.uniform(0.4, 0.95)
-            drawn = glyph_images._distorted(self.GLYPH, 64, extent, level, rng)
-            left, top, right, bottom = drawn.getbbox(alpha_only=False)
-            # The box of the distorted glyph is as large as asked for, and therefore within the image.
-            assert max(right - left, bottom - top) == pytest.approx(64 * extent, abs=2)
+    def test_the_whole_glyph_is_inside(self):
+        for difficulty, level in DIFFICULTIES.items():
+            rng = np.random.default_rng(0)
+            for _ in range(200):
+                extent = rng.uniform(0.4, 0.95)
+                drawn = glyph_images._distorted(self.GLYPH, 64, extent, level, rng)
+                left, top, right, bottom = drawn.getbbox(alpha_only=False)
+                # The box of the distorted glyph is as large as asked for, and therefore within the image.
+                assert max(right - left, bottom - top) == pytest.approx(64 * extent, abs=2), difficulty
 
     def test_undistorted(self):
         still = DIFFICULTIES[1]._replace(rotation=0, shear=0, stretch=1)
@@ -154,24 +151,19 @@ class TestDrawing:
         # Twice as large, around x = 30 and y = 34.
         assert drawn.getbbox() == (10, 22, 50, 46)
 
-    @pytest.mark.parametrize(
-        ("ranges", "limit", "measure"),
-        [
+    def test_ranges_are_reached_and_kept(self):
+        bar, still = Image.new("L", (60, 20), 255), DIFFICULTIES[1]._replace(rotation=0, shear=0, stretch=1)
+        for ranges, limit, measure in (
             ({"rotation": 20}, 20, lambda xx, xy, yy: np.degrees(np.arctan2(2 * xy, xx - yy)) / 2),  # of the long axis
             ({"shear": 0.4}, 0.4, lambda xx, xy, yy: xy / yy),
             ({"stretch": 1.6}, np.log(1.6), lambda xx, xy, yy: np.log(xx / yy) / 2 - np.log(60 / 20)),
-        ],
-        ids=["rotation", "shear", "stretch"],
-    )
-    def test_ranges_are_reached_and_kept(self, ranges, limit, measure):
-        still = DIFFICULTIES[1]._replace(rotation=0, shear=0, stretch=1)
-        bar, rng = Image.new("L", (60, 20), 255), np.random.default_rng(1)
-        measured = []
-        for _ in range(200):
-            drawn = np.asarray(glyph_images._distorted(bar, 120, 0.8, still._replace(**ranges), rng, (60, 60)))
-            (xx, xy), (_, yy) = np.cov(*np.nonzero(drawn)[::-1], fweights=drawn[drawn > 0])
-            measured.append(measure(xx, xy, yy))
-        assert (min(measured), max(measured)) == pytest.approx((-limit, limit), rel=0.06)
+        ):
+            rng, measured = np.random.default_rng(1), []
+            for _ in range(200):
+                drawn = np.asarray(glyph_images._distorted(bar, 120, 0.8, still._replace(**ranges), rng, (60, 60)))
+                (xx, xy), (_, yy) = np.cov(*np.nonzero(drawn)[::-1], fweights=drawn[drawn > 0])
+                measured.append(measure(xx, xy, yy))
+            assert (min(measured), max(measured)) == pytest.approx((-limit, limit), rel=0.06), ranges
 
     def test_contrast_and_noise(self, monkeypatch):
         plain = DIFFICULTIES[1]._replace(contrast=110, gradient=0, clutter=0, blur=0, noise=0)
@@ -233,9 +225,9 @@ class TestSource:
         assert {path.name for path in (tmp_path / "glyphs").glob("size*")} == names
 
     def test_fewer_classes(self, tmp_path):
-        source = open_source("glyphs/train=1000,test=1,classes=4", "train", str(tmp_path))  # drawn by two processes
+        source = open_source("glyphs/train=10,test=1,classes=4", "train", str(tmp_path))
         assert source.class_names == ("0", "2", "3", "4")
-        for index in (0, 999):
+        for index in (0, 9):
             pixels, of_class = source[index]
             assert of_class == label("train", index, 4)
             np.testing.assert_array_equal(pixels, image(TTF, "train", index, 32, 2, 4))
@@ -244,9 +236,8 @@ class TestSource:
         assert GlyphsConfig.parse("").name == "size=32,train=20000,test=4000,difficulty=2,classes=107"
         assert GlyphsConfig.parse("classes=9,size=96").name == "size=96,train=20000,test=4000,difficulty=2,classes=9"
 
-    @pytest.mark.parametrize(
-        ("settings", "message"),
-        [
+    def test_wrong_settings(self, tmp_path):
+        for settings, message in (
             ("/colour=3", "have no setting 'colour=3'; they have size, train, test, difficulty, classes"),
             ("/48", "have no setting '48'"),
             (":1.0.0", "have no setting ':1.0.0'"),
@@ -259,16 +250,14 @@ class TestSource:
             ("/difficulty=4", "cannot have 'difficulty=4'"),
             ("/classes=108", "cannot have 'classes=108': classes is a whole number, 2 to 107"),
             ("/size=32,size=48", "set twice in 'size=32,size=48'"),
-        ],
-    )
-    def test_wrong_settings(self, tmp_path, settings, message):
-        with pytest.raises(UserError, match=f"^the glyphs.* {message}"):
-            open_source(f"glyphs{settings}", "train", str(tmp_path))
-        assert not os.listdir(tmp_path)
+        ):
+            with pytest.raises(UserError, match=f"^the glyphs.* {message}"):
+                open_source(f"glyphs{settings}", "train", str(tmp_path))
+            assert not os.listdir(tmp_path)
 
     def test_nearest_name(self, tmp_path):
         for name in ("glyph", "glyphs_320"):
-            with pytest.raises(UserError, match="the nearest are glyphs"):
+            with pytest.raises(UserError, match="did you mean glyphs"):
                 open_source(name, "train", str(tmp_path))
 
     def test_other_programs_can_read_it(self, tiny_dir):
@@ -303,7 +292,7 @@ class TestSource:
 
     def test_unwritable_data_dir(self, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(UserError, match=r"cannot write the glyphs; give another data_dir .*file"):
+        with pytest.raises(UserError, match=r"cannot write the glyphs; give another directory .*file"):
             open_source(TINY, "train", str(tmp_path / "file"))
 
     def test_full_disk(self, tmp_path, monkeypatch):
@@ -313,25 +302,3 @@ class TestSource:
         monkeypatch.setattr(glyph_images, "encoded_images", full)
         with pytest.raises(UserError, match=r"cannot write the glyphs; .*No space left"):
             open_source(TINY, "train", str(tmp_path))
-
-    def test_needs_neither_tensorflow_nor_network(self, tmp_path):
-        code = f"""
-import socket, sys, threading
-def refuse(*args): raise AssertionError("network")
-socket.socket.connect = socket.getaddrinfo = refuse
-from inception_jax.data import glyphs, sources  # glyphs: nothing slow
-assert "matplotlib" not in sys.modules
-def read():
-    source = sources.open_source("glyphs/train=5,test=1", "train", {str(tmp_path)!r})
-    print(len(source), source[4][0].shape)
-thread = threading.Thread(target=read)
-thread.start()
-thread.join()
-assert "tensorflow" not in sys.modules
-assert "matplotlib.pyplot" not in sys.modules
-"""
-        env = os.environ | {"PYTHONPATH": str(Path(inception_jax.__file__).parents[1])}
-        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == "5 (32, 32, 3)\n"  # and TFDS is quiet
-        assert done.stderr == ""

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import multiprocessing
 import os
@@ -13,12 +14,13 @@ from PIL import Image
 from inception_jax.data import crops, loader
 from inception_jax.data.decoding import DamagedImage, open_image
 from inception_jax.errors import UserError
+from tests.values import crop_config
 
-GEOMETRY = loader.Geometry(8, 8, (0.3, 1.0), (0.75, 1.33))
+CROP = crop_config(8, area=(0.3, 1.0), aspect=(0.75, 1.33))
 
 
 class Numbered:
-    """Noise images whose first channel is their own number, so that a crop shows which image it is of."""
+    """Noise images whose first channel is their own number, so that a crop shows its image."""
 
     class_names = ("even", "odd")
 
@@ -53,23 +55,10 @@ class Files(Numbered):
         return file.getvalue(), index % 2
 
 
-def train(
-    source, first=0, last=6, *, batch_size=4, share=None, seed=3, damage=None, threads=3, processes=0, geometry=GEOMETRY
-):
-    return list(
-        loader.train_batches(
-            source,
-            geometry,
-            loader.DamageReport(source) if damage is None else damage,
-            seed=seed,
-            batch_size=batch_size,
-            first_step=first,
-            last_step=last,
-            share=share or loader.ProcessShare(),
-            threads=threads,
-            processes=processes,
-        )
-    )
+def train(source, first=0, last=6, *, crop=CROP, damage=None, **changes):
+    options = {"seed": 3, "batch_size": 4, "shard": loader.ProcessShard(), "threads": 3} | changes
+    damage = loader.DamageReport(source) if damage is None else damage
+    return list(loader.train_batches(source, crop, damage, first_step=first, last_step=last, **options))
 
 
 def numbers(batches):
@@ -101,82 +90,57 @@ def test_each_epoch_shows_every_image_once_in_an_order_of_its_own():
     assert seen[:8] != list(range(8))
 
 
-CROPS = {
-    "area": lambda image, rng: crops.random_area_crop(image, rng, 8, (0.3, 1.0), (0.75, 1.33), mixed=True),
-    "scale": lambda image, rng: crops.random_window(image, rng, 8, (9, 14), mixed=True),
-    "square": lambda image, rng: crops.random_window(image, rng, 8, (9, 14), mixed=True, square=True),
-    "central": lambda image, rng: crops.resize_and_central_crop(image, 8, 6),
-}
-
-
-@pytest.mark.parametrize("kind", CROPS)
-@pytest.mark.parametrize("source", [Numbered(10), Files(10)])
-def test_the_geometry_says_which_crop(kind, source):
-    """Drawn from a generator of each place in the stream: a function of seed and place alone."""
-    geometry = loader.Geometry(8, 6, (0.3, 1.0), (0.75, 1.33), kind, (9, 14), "mixed")
-    [batch] = train(source, last=1, geometry=geometry)
+def test_crops_are_those_of_the_crop_config():
+    """Drawn from a generator seeded by the index in the stream: a function of seed and index alone."""
+    expected = {
+        "area": lambda image, rng: crops.random_area_crop(image, rng, 8, (0.3, 1.0), (0.75, 1.33), mixed=True),
+        "scale": lambda image, rng: crops.random_window(image, rng, 8, (9, 14), mixed=True),
+        "square": lambda image, rng: crops.random_window(image, rng, 8, (9, 14), mixed=True, square=True),
+        "central": lambda image, rng: crops.resize_and_central_crop(image, 8, 6),
+    }
+    assert tuple(expected) == crops.CROPS
     order = loader._order(10, 3, 0)
-    for place, crop in enumerate(batch["image"]):
-        if isinstance(source, Files):
-            image = open_image(source.encoded(int(order[place]))[0], "")
-        else:
-            image, _ = source[int(order[place])]
-        np.testing.assert_array_equal(crop, CROPS[kind](image, random.Random(3 << 64 | place)))
-    threads = train(source, geometry=geometry, threads=1, last=3)
-    assert_equal(threads[:1], [batch])
-    assert_equal(threads[2:], train(source, first=2, last=3, geometry=geometry))
+    for kind, crop in expected.items():
+        config = dataclasses.replace(CROP, resize=6, crop=kind, scale=(9, 14), interpolation="mixed")
+        for source in (Numbered(10), Files(10)):
+            [batch] = train(source, last=1, crop=config)
+            for position, result in enumerate(batch["image"]):
+                index = int(order[position])
+                image = open_image(source.encoded(index)[0], "") if isinstance(source, Files) else source[index][0]
+                expected_crop = crop(image, random.Random(3 << 64 | position))
+                np.testing.assert_array_equal(result, expected_crop, err_msg=f"{kind} {source}")
 
 
 def test_a_central_training_crop_is_that_of_evaluation():
-    geometry = loader.Geometry(16, 12, (1, 1), (1, 1), "central")
+    config = crop_config(16, 12, crop="central")
     source = Numbered(4)
-    [batch] = train(source, last=1, geometry=geometry)
+    [batch] = train(source, last=1, crop=config)
     damage = loader.DamageReport(source)
-    [expected] = loader.eval_batches(source, geometry, damage, batch_size=4, share=loader.ProcessShare(), threads=1)
+    [expected] = loader.eval_batches(source, config, damage, batch_size=4, shard=loader.ProcessShard(), threads=1)
     np.testing.assert_array_equal(batch["image"], expected["image"][loader._order(4, 3, 0)])
     black = ~batch["image"].any(axis=(0, 3))  # 12 x 10 pixels have become 14 x 12
     np.testing.assert_array_equal(black, np.pad(np.zeros((14, 12), bool), ((1, 1), (2, 2)), constant_values=True))
 
 
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ({"crop": "scale", "scale": (200, 256)}, "make data.scale at least data.image_size"),
-        ({"crop": "square", "scale": (223, 223)}, "windows of 224 x 224 from images resized to 223 pixels"),
-        ({"crop": "centre"}, "crop='centre' is not one of area, scale, square, central"),
-        ({"interpolation": "cubic"}, "interpolation='cubic' is not one of bilinear, mixed"),
-    ],
-)
-def test_an_impossible_geometry_is_refused(more, message):
-    with pytest.raises(UserError, match=message):
-        loader.Geometry(224, 256, (1, 1), (1, 1), **more)
-    loader.Geometry(224, 200, (1, 1), (1, 1), crop="area", scale=(1, 1))  # which has no scale
-
-
-def test_any_step_can_be_the_first():
+def test_any_step_can_be_the_first_with_any_number_of_threads():
     """Across the epoch's end, which falls within a batch."""
-    whole = train(Numbered(10))
-    for step in (1, 2, 5):
-        assert_equal(train(Numbered(10), first=step), whole[step:])
+    whole = train(Files(10))
+    for step, threads in ((0, 0), (1, 1), (2, 8), (5, 3)):
+        assert_equal(train(Files(10), first=step, threads=threads), whole[step:])
 
 
 def test_the_seed_decides():
-    assert_equal(train(Numbered(10)), train(Numbered(10)))
     assert numbers(train(Numbered(10), seed=4)) != numbers(train(Numbered(10)))
 
 
-def test_the_same_image_is_cropped_anew_in_each_epoch():
-    first, second = train(Numbered(4), last=2)
-    a, b = (
-        first["image"][np.argsort(first["image"][:, 0, 0, 0])],
-        second["image"][np.argsort(second["image"][:, 0, 0, 0])],
-    )
-    assert not np.array_equal(a, b)
+def test_an_image_is_cropped_differently_in_each_epoch():
+    first, second = (batch["image"][np.argsort(batch["image"][:, 0, 0, 0])] for batch in train(Numbered(4), last=2))
+    assert not np.array_equal(first, second)
 
 
 def test_processes_share_one_global_batch():
     whole = train(Numbered(10), batch_size=8)
-    parts = [train(Numbered(10), batch_size=8, share=loader.ProcessShare(i, 2)) for i in range(2)]
+    parts = [train(Numbered(10), batch_size=8, shard=loader.ProcessShard(i, 2)) for i in range(2)]
     joined = [{key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*parts, strict=True)]
     assert_equal(joined, whole)
 
@@ -197,10 +161,10 @@ def test_more_than_one_percent_damaged_stops():
         train(Numbered(100, damaged=(17, 40)), last=25)
 
 
-def evaluation(source, batch_size, share=None):
+def evaluation(source, batch_size, shard=None):
     damage = loader.DamageReport(source)
-    share = share or loader.ProcessShare()
-    return list(loader.eval_batches(source, GEOMETRY, damage, batch_size=batch_size, share=share, threads=3))
+    shard = shard or loader.ProcessShard()
+    return list(loader.eval_batches(source, CROP, damage, batch_size=batch_size, shard=shard, threads=3))
 
 
 def test_evaluation_covers_the_split_in_order_and_pads():
@@ -214,7 +178,7 @@ def test_evaluation_covers_the_split_in_order_and_pads():
 
 
 def test_evaluation_is_shared_by_processes():
-    parts = [evaluation(Numbered(10), 4, loader.ProcessShare(i, 2)) for i in range(2)]
+    parts = [evaluation(Numbered(10), 4, loader.ProcessShard(i, 2)) for i in range(2)]
     assert [len(part) for part in parts] == [3, 3]
     positions = np.concatenate([batch["position"] for part in parts for batch in part])
     assert sorted(positions[positions >= 0]) == list(range(10))
@@ -234,16 +198,11 @@ def test_encoded_images_are_cropped_likewise():
     assert numbers(evaluation(Files(10), 4)) == numbers(evaluation(Numbered(10), 4))
 
 
-@pytest.mark.parametrize("threads", [0, 1, 8])
-def test_threads_do_not_matter(threads):
-    assert_equal(train(Files(10), threads=threads), train(Files(10)))
-
-
 def test_worker_processes_do_not_matter_and_report_damage():
     """With an odd number of batches, and a damaged image."""
     source = Files(100, damaged=(17,))
     damage = loader.DamageReport(source)
-    assert_equal(train(source, last=25, processes=2, damage=damage), train(Files(100, damaged=(17,)), last=25))
+    assert_equal(train(source, last=25, processes=2, damage=damage), train(source, last=25))
     assert damage.summary() == "skipped damaged image 17: cut off"
     assert not multiprocessing.active_children()
 
@@ -260,16 +219,15 @@ def test_workers_leave_signals_to_the_parent():
             signal.signal(number, handler)
 
 
-@pytest.mark.parametrize(("cores", "processes"), [(1, 0), (15, 0), (16, 2), (64, 8)])
-def test_number_of_worker_processes(cores, processes, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores))
-    assert loader.worker_processes(-1, 1000) == processes
+def test_number_of_worker_processes(monkeypatch):
+    for cores, processes in ((1, 0), (15, 0), (16, 2), (64, 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: range(cores))
+        assert loader.worker_processes(-1, 1000) == processes
     assert loader.worker_processes(0, 1000) == 0
     assert loader.worker_processes(3, 1000) == 3
-    assert loader.worker_processes(-1, 10**12) == 0  # more than there is shared memory
-    with pytest.raises(
-        UserError, match=r"config.data.processes=3 needs \d+ MiB of shared memory and /dev/shm has \d+;"
-    ):
+    assert loader.worker_processes(-1, 10**12) == 0  # more than the shared memory
+    message = r"^processes=3 needs \d+ MiB of shared memory, but /dev/shm has \d+ MiB;"
+    with pytest.raises(UserError, match=message):
         loader.worker_processes(3, 10**12)
 
 
@@ -278,25 +236,26 @@ def test_a_source_of_nothing_but_damage_comes_to_an_end():
         train(Numbered(200, damaged=range(200)))
 
 
-def test_batches_are_placed_ahead_in_another_thread_and_never_written_again():
-    places = []
+def test_batches_move_to_the_device_in_another_thread_and_are_never_written_again():
+    threads = []
 
-    def place(batch):
-        places.append(threading.current_thread())
+    def to_device(batch):
+        threads.append(threading.current_thread())
         return batch["image"], batch["image"].copy()
 
     source = Numbered(10)
-    options = {"batch_size": 4, "share": loader.ProcessShare(), "threads": 2, "place": place}
+    options = {"batch_size": 4, "shard": loader.ProcessShard(), "threads": 2, "to_device": to_device}
     training = {"seed": 3, "first_step": 0, "last_step": 9}
     for batches in (
-        loader.train_batches(source, GEOMETRY, loader.DamageReport(source), **options, **training),
-        loader.eval_batches(source, GEOMETRY, loader.DamageReport(source), **options),
+        loader.train_batches(source, CROP, loader.DamageReport(source), **options, **training),
+        loader.eval_batches(source, CROP, loader.DamageReport(source), **options),
     ):
-        placed = list(batches)
-        assert len({image.ctypes.data for image, _ in placed}) == len(placed)
-        for image, copy in placed:
+        moved = list(batches)
+        assert len({image.ctypes.data for image, _ in moved}) == len(moved)
+        for image, copy in moved:
             np.testing.assert_array_equal(image, copy)
-    assert threading.current_thread() not in places
+    assert threads
+    assert threading.current_thread() not in threads
 
 
 def test_closing_ends_the_threads():
@@ -305,17 +264,8 @@ def test_closing_ends_the_threads():
 
     before = prefetching()
     source = Numbered(10)
-    batches = loader.train_batches(
-        source,
-        GEOMETRY,
-        loader.DamageReport(source),
-        seed=0,
-        batch_size=4,
-        first_step=0,
-        last_step=10**9,
-        share=loader.ProcessShare(),
-        threads=2,
-    )
+    options = {"seed": 0, "batch_size": 4, "shard": loader.ProcessShard(), "threads": 2}
+    batches = loader.train_batches(source, CROP, loader.DamageReport(source), first_step=0, last_step=10**9, **options)
     next(batches)
     ours = prefetching() - before
     assert ours
