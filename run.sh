@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Sets the environment up once, then runs a command in it:
+# Sets up the environment once (.venv), then runs a command in it:
 #   ./run.sh                     the demo: trains on real digits, ends with the accuracy and a report
 #   ./run.sh demo --config.seed=1 --workdir=runs/digits1   the same with flags of main.py
-#   ./run.sh test [ARGS]         the test suite; ARGS go to pytest (-k NAME, paths)
-#   ./run.sh lint                style and format
 #   ./run.sh train --config=... --workdir=...
+#   ./run.sh test [ARGS]         the core test suite; ARGS go to pytest (-k NAME, paths)
+#   ./run.sh test parity [ARGS]  the tests that compare with PyTorch, Keras and others (a large download)
+#   ./run.sh lint                style, format and types
+#   ./run.sh docs                the documentation, into site/
 #   ./run.sh python ...          anything else in the environment
 set -euo pipefail
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
 
 find_python() {
     for python in "${PYTHON:-}" python3 python3.13 python3.12 python3.11; do
@@ -18,17 +20,17 @@ find_python() {
             return
         fi
     done
-    echo "error: Python 3.11 or newer is needed; name it as PYTHON=/path/to/python ./run.sh" >&2
+    echo "error: Python 3.11 or newer is required; set PYTHON=/path/to/python" >&2
     exit 2
 }
 
-# A stamp holds the checksum of the requirements that are installed, so that a change of them is noticed.
+# Installs a requirements file. A stamp holds the checksum of what was installed, so that a change is noticed.
 install() {
     local requirements=$1 stamp=".venv/.$1.installed" wanted
-    wanted=$(cat requirements.txt "$requirements" | cksum)
+    wanted=$(cat pyproject.toml requirements.txt "$requirements" | cksum)
     if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
     if [ ! -x .venv/bin/python ]; then "$(find_python)" -m venv .venv; fi
-    echo "installing $requirements into .venv (once, some minutes)" >&2
+    echo "installing $requirements into .venv (once, a few minutes)" >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements"
     echo "$wanted" >"$stamp"
 }
@@ -46,13 +48,23 @@ train)
     ;;
 test)
     install requirements-dev.txt
-    # Whole files to a worker, because tests of a file share what was traced or trained once.
+    if [ "${1:-}" = parity ]; then
+        install requirements-bench.txt
+        exec .venv/bin/python -m pytest tests/parity "${@:2}"
+    fi
+    # One worker runs all tests of a file, because they share what was traced or trained once.
     exec .venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile "$@"
     ;;
 lint)
     install requirements-dev.txt
     .venv/bin/python -m ruff check .
-    exec .venv/bin/python -m ruff format --check .
+    .venv/bin/python -m ruff format --check .
+    exec .venv/bin/python -m mypy
+    ;;
+docs)
+    install requirements-docs.txt
+    NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+    echo "site/index.html"
     ;;
 python)
     install requirements.txt
@@ -62,7 +74,7 @@ python)
     usage
     ;;
 *)
-    echo "error: ./run.sh has no command '$command'" >&2
+    echo "error: unknown command '$command'" >&2
     usage >&2
     exit 2
     ;;
