@@ -1,59 +1,55 @@
-"""Trains a network, or resumes a run that was stopped.
+"""Trains a network, or resumes an existing run.
 
 python main.py --config=configs/googlenet.py --workdir=/data/googlenet [--config.train.epochs=90]
 """
 
+import argparse
 import os
 import sys
 import threading
+from pathlib import Path
 
-from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict
 
-from experiments.command_line import parse_flags
+from experiments import cli
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, a file of configs/.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory. An existing run is resumed.")
-_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the other processes of this job (SLURM, MPI, TPU pod).")
-
-_PATIENCE = 5.0  # seconds that a run which is stopped may take to end its threads
+_PATIENCE = 5.0  # seconds that the threads of a stopped run get to end
 
 
-def main(argv: list[str]) -> int:
-    """Returns the exit status: 0, 2 for bad input, 128 + N if signal N stopped it and it may be started again."""
-    del argv
-    try:
-        return _train()
-    except KeyboardInterrupt:  # before or after training, which handles it itself
-        print("stopped; the same command resumes the run", file=sys.stderr)
-        return 130
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, 2 for invalid input, 128 + N if signal N stopped a run that can be resumed."""
+    parser = cli.Parser("main.py", __doc__)
+    parser.add_config()
+    parser.add_argument("--workdir", required=True, help="run directory; an existing run is resumed")
+    parser.add_argument(
+        "--distributed", action="store_true", help="join the other processes of this job (SLURM, MPI, TPU pod)"
+    )
+    return cli.run(parser, _train, argv)
 
 
-def _train() -> int:
-    # Imported here, so that --help and a wrong flag answer at once.
+def _train(arguments: argparse.Namespace) -> int:
+    # Imported here, so that --help and errors about flags appear at once.
     import jax
 
     from inception_jax.errors import UserError
     from inception_jax.runtime import configure
-    from inception_jax.training.config import validate
-    from inception_jax.training.interruption import Interrupted
     from inception_jax.training.loop import train_and_evaluate
+    from inception_jax.training.preemption import Interrupted, Preemption
 
+    configure(arguments.config.model.dtype)
+    if arguments.distributed:
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise UserError(f"--distributed: JAX found no job with several processes ({error})") from None
     try:
-        validate(_CONFIG.value)
-        configure(_CONFIG.value.model.dtype)
-        if _DISTRIBUTED.value:
-            try:
-                jax.distributed.initialize()
-            except ValueError as error:
-                raise UserError(f"--distributed: JAX finds no job of several processes here ({error})") from None
-        train_and_evaluate(_CONFIG.value, _WORKDIR.value, exits=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        train_and_evaluate(arguments.config, arguments.workdir, exits=True)
+        if jax.process_index() == 0:
+            with Preemption(exits=True) as preemption, preemption.at_once():  # everything is saved
+                _show(arguments.config, Path(arguments.workdir))
     except Interrupted as interruption:
-        print(f"{interruption}; the same command resumes the run", file=sys.stderr)
-        # All is written; Python would wait for a thread that reads from a file system which hangs.
+        print(f"{interruption}; rerun the same command to resume", file=sys.stderr)
+        # Everything is written. Without the timer Python would wait for threads that read from a hanging file system.
         leave = threading.Timer(_PATIENCE, os._exit, [128 + interruption.signal_number])
         leave.daemon = True
         leave.start()
@@ -61,5 +57,20 @@ def _train() -> int:
     return 0
 
 
+def _show(config: ConfigDict, workdir: Path) -> None:
+    """Writes the report, if the config asks for it, and prints the results."""
+    from inception_jax.console import warn
+    from inception_jax.report.training import facts, write_report
+
+    shown = {"Experiment": f"{config.model.name} on {config.data.name}"} | facts(workdir)
+    if config.log.report:
+        try:
+            shown["Report"] = str(write_report(workdir))
+        except Exception as error:  # no failure of the report may spoil a finished run
+            warn(f"{workdir / 'report.html'} is not written: {type(error).__name__}: {error}")
+    shown["Workdir"] = str(workdir)
+    print("\n" + "\n".join(f"  {name:<16}{value}" for name, value in shown.items()) + "\n", flush=True)
+
+
 if __name__ == "__main__":
-    app.run(main, flags_parser=lambda argv: parse_flags(argv, "main.py", required=("config", "workdir")))
+    sys.exit(main())

@@ -1,25 +1,38 @@
-"""Inception-ResNet-v2 on ImageNet; the recipe's card is configs/inception_v4.py.
+"""Trains Inception-ResNet-v2 on ImageNet. configs/inception_v4.py describes the recipe that it shares.
 
 Paper: Szegedy, Ioffe, Vanhoucke and Alemi, "Inception-v4, Inception-ResNet and the Impact of Residual Connections on
 Learning", 2016, https://arxiv.org/abs/1602.07261
 
-  python main.py --config=configs/inception_resnet_v2.py --workdir=/data/inception_resnet_v2  (`released`)
+Variants (after the colon), default first:
+
+  python main.py --config=configs/inception_resnet_v2.py --workdir=/data/inception_resnet_v2  released
   python main.py --config=configs/inception_resnet_v2.py:figures --workdir=/data/inception_resnet_v2_figures
 
-The first is the released network (models/research/slim/nets/inception_resnet_v2.py of github.com/tensorflow), `figures`
-the one that the paper draws, with Inception-v4's stem; how they differ: inception_jax/models/inception_resnet.py.
+`released` is the released network (models/research/slim/nets/inception_resnet_v2.py of github.com/tensorflow).
+`figures` is the network that the paper draws, with Inception-v4's stem. inception_jax/models/inception_resnet.py says
+how they differ.
 
-The paper states: as for Inception-v4, 20 replicas with a Kepler GPU each; residuals are scaled by 0.1 to 0.3 before
-they are added (section 3.3): with more than 1,000 filters networks died otherwise, and neither a lower rate nor a
-warm-up helped. Chosen here where it is silent: what configs/inception_v4.py chooses; the factors 0.17, 0.10 and 0.20 of
-the A, B and C blocks, tf-slim's. --config.model.aux adds tf-slim's auxiliary head, with its weight of 0.4.
+`modern` (today's usual recipe) and `smoke` (eight steps on the digits) may be added: `:figures,smoke`.
+For another batch, with linear scaling of the learning rate: --config.schedule.base_batch_size=640.
 
-Batch 640 in parts of 32, each normalised by itself. Linear scaling: --config.schedule.scale_from=640. `modern` and
-`smoke` may follow: `:figures,smoke`.
+The paper states:
+- As for Inception-v4, 20 replicas with a Kepler GPU each.
+- Residuals are scaled by 0.1 to 0.3 before they are added (section 3.3). Without it networks with more than 1,000
+  filters died; neither a lower learning rate nor a warm-up helped.
 
-Published, top-1 and top-5 error on the validation set: 19.9 and 4.9 % with a single crop of some 48,300 images (Table
+The paper does not say, so it is chosen here:
+- Everything that configs/inception_v4.py chooses, including batches of 640 in microbatches of 32, each with its own
+  batch statistics.
+- The scales of the A, B and C blocks, 0.17, 0.10 and 0.20: tf-slim's.
+- No auxiliary head. --config.model.aux adds tf-slim's, with its weight of 0.4.
+
+Not reproduced: see configs/inception_v4.py.
+
+Published, top-1 and top-5 error on the validation set: 19.9 and 4.9 % with a single crop of about 48,300 images (Table
 2); on all images 18.7 and 4.1 % with 12 crops (Table 3), 17.8 and 3.7 % with 144 (Table 4). tf-slim's weights: 19.6 and
-4.7 % with one crop. Of this recipe nothing but single steps was run here; the network on the digits: configs/digits.py.
+4.7 % with one crop.
+
+Run here: only single steps of this recipe. The network on the digits: configs/digits.py.
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +41,7 @@ from configs import common, inception_v4
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """Returns the recipe of the network that `argument`, what stands behind the colon, names."""
+    """Returns the recipe for `argument`, the variants after the colon."""
     network, options = common.parse(argument, ("released", "figures"))
     config = inception_v4.residual_recipe_of("inception_resnet_v2")
     config.model.variant = "paper" if network == "figures" else "released"

@@ -1,29 +1,40 @@
-"""LeNet-5 on MNIST.
+"""Trains LeNet-5 on MNIST.
 
 Paper: LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998,
 http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf
 
-  python main.py --config=configs/lenet5.py --workdir=/data/lenet5            `original`: network and criterion of 1998
-  python main.py --config=configs/lenet5.py:relu --workdir=/data/lenet5_relu  as it is taught today
+Variants (after the colon), default first:
 
-The paper states: digits of 20x20 centred by mass in a field of 28x28, that in one of 32x32; background -0.1, foreground
-1.175, so that the mean is about 0 and the variance about 1; one update an image, without momentum; 20 passes over
-60,000 images; the step of stochastic diagonal Levenberg-Marquardt is 5e-4 for two passes, 2e-4 for three, 1e-4 for
-three, 5e-5 for four, then 1e-5; RBF outputs of fixed targets; the MAP criterion (its form, and mu = 0.02, from memory,
-unverified). It trained on one workstation CPU.
+  python main.py --config=configs/lenet5.py --workdir=/data/lenet5            original: network and criterion of 1998
+  python main.py --config=configs/lenet5.py:relu --workdir=/data/lenet5_relu  relu: as it is taught today
 
-Not reproduced: the diagonal curvature h, by which every weight has the rate step / (mu + h) of its own. In its place
-one rate for all: it begins at 1e-3, the geometric middle of the 7e-5 to 0.016 that the paper found its rates to be
-(from memory, unverified), and falls as its step does, after passes 2, 5, 8 and 12, by 50 in all; each time by the same
-factor, where the paper has 2.5, 2, 2 and 5. Unsaid is the criterion's constant: see `map_criterion` in
+`modern` (today's usual recipe) and `smoke` (eight steps on the digits) may be added: `:relu,smoke`.
+For a larger batch of `relu`: --config.train.batch_size=512 --config.schedule.base_batch_size=64.
+
+The paper states:
+- Digits of 20x20, centred by mass in a field of 28x28, which is centred in one of 32x32.
+- Background -0.1 and foreground 1.175, so that the mean is about 0 and the variance about 1.
+- One update for each image, without momentum; 20 passes over 60,000 images on one workstation CPU.
+- Stochastic diagonal Levenberg-Marquardt with a step of 5e-4 for two passes, 2e-4 for three, 1e-4 for three, 5e-5 for
+  four, then 1e-5.
+- RBF outputs with fixed targets, and the MAP criterion (its form, and mu = 0.02, from memory, unverified).
+
+The paper does not say, so it is chosen here: the constant of the MAP criterion, see `map_criterion` in
 inception_jax/training/losses.py.
 
-`relu` is of our own choice throughout: the network of 61,706 parameters with ReLU and max-pools, softmax, batches of
-64, momentum, a cosine. For a larger batch: --config.train.batch_size=512 --config.schedule.scale_from=64. On any
-network `modern` (today's recipe) and `smoke` (eight steps on the digits) may follow: `:relu,smoke`.
+Not reproduced: the diagonal curvature h, which gives every weight its own learning rate, step / (mu + h). Here all
+weights have one learning rate:
+- It starts at 1e-3, the geometric mean of 7e-5 and 0.016, the range of learning rates that the paper reports (from
+  memory, unverified).
+- It falls when the paper's step falls, after passes 2, 5, 8 and 12, by a factor of 50 in all. Here each fall is by the
+  same factor; the paper has 2.5, 2, 2 and 5.
 
-Published, error on MNIST's 10,000 test images: 0.95 % without distortions, 0.8 % with (from memory, unverified). Of
-this recipe nothing but single steps was run here; its networks on the digits: configs/digits.py.
+`relu` is chosen here throughout: the network of 61,706 parameters with ReLU and max-pools, softmax, batches of 64,
+momentum and a cosine schedule.
+
+Published, error on MNIST's 10,000 test images: 0.95 % without distortions, 0.8 % with (from memory, unverified).
+
+Run here: only single steps of this recipe. The networks on the digits: configs/digits.py.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +43,7 @@ from configs import common
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """Returns the recipe that `argument`, what stands behind the colon, names."""
+    """Returns the recipe for `argument`, the variants after the colon."""
     recipe, options = common.parse(argument, ("original", "relu"))
     config = common.get_config()
 

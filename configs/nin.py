@@ -1,32 +1,45 @@
-"""Network in Network on CIFAR-10, and on ImageNet.
+"""Trains Network in Network on CIFAR-10 or ImageNet.
 
 Paper: Lin, Chen and Yan, "Network In Network", 2013, https://arxiv.org/abs/1312.4400
 
-  python main.py --config=configs/nin.py --workdir=/data/nin                        `cifar10`, images as they are
-  python main.py --config=configs/nin.py:cifar10_augmented --workdir=/data/nin_aug  shifted and mirrored
+Variants (after the colon), default first:
+
+  python main.py --config=configs/nin.py --workdir=/data/nin                        cifar10: no augmentation
+  python main.py --config=configs/nin.py:cifar10_augmented --workdir=/data/nin_aug  shifts and flips
   python main.py --config=configs/nin.py:imagenet --workdir=/data/nin_imagenet      Caffe's model zoo, not the paper
 
-The paper states: batches of 128, dropout, weight decay; a learning rate that is lowered by 10 twice, when training
-stops improving (from memory, unverified); global contrast normalisation and ZCA whitening as in Maxout networks;
-"augmented" is translation and mirroring. Hardware is not given.
+`modern` (today's usual recipe) and `smoke` (eight steps on the digits) may be added: `:imagenet,smoke`.
+For a larger batch: --config.train.batch_size=512 --config.schedule.base_batch_size=128 (64 for `imagenet`).
 
-It leaves the numbers to the author's code (github.com/mavenlin/cuda-convnet, NIN/ and README): 200 epochs, then 30 and
-30 more at a tenth each; momentum 0.9 of updates; a rate of 0.1 for weights, 0.01 for those of cccp6, 0.2 for biases; a
-decay of 1e-5 an update, which is lambda = 1e-4 at that rate. Of our choice: shifts of up to 4 pixels; that biases do
-not decay.
+The paper states:
+- Batches of 128, dropout and weight decay. It does not state the hardware.
+- The learning rate is divided by 10 twice, when training stops improving (from memory, unverified).
+- Global contrast normalisation and ZCA whitening, as in Maxout networks.
+- "Augmented" means translation and horizontal flips.
 
-`imagenet` is nin_imagenet of Caffe's model zoo: crops of 224, mirrored, batch 64, rate 0.01, a tenth every 200,000
-steps, 450,000 steps, weight decay 5e-4, biases twice as fast and without decay. The rates and lengths were seen in
-excerpts of its solver only. It took four to five days on one Titan.
+The paper does not say, so it is taken from the author's code (github.com/mavenlin/cuda-convnet, NIN/ and README):
+- 200 epochs, then 30 and 30 more, each time with a tenth of the learning rate.
+- Momentum 0.9, accumulated over updates.
+- A learning rate of 0.1 for weights, 0.01 for the weights of cccp6, and 0.2 for biases.
+- A decay of 1e-5 in each update, which is lambda = 1e-4 at that learning rate.
 
-Not reproduced: the mean image of `imagenet` (a mean colour is subtracted) and Caffe's squashing of images to 256x256;
-the paper's stopping rule; its CIFAR-100, whose code has another initialisation and another rate
-(--config.data.name=cifar100 trains this one on it). For a larger batch: --config.train.batch_size=512
---config.schedule.scale_from=128 (64 for `imagenet`). `modern` and `smoke` may follow: `:imagenet,smoke`.
+Chosen here: shifts of up to 4 pixels; biases do not decay.
+
+`imagenet` follows nin_imagenet of Caffe's model zoo, which took four to five days on one Titan:
+- Crops of 224, flipped; batch 64; 450,000 steps; weight decay 5e-4.
+- A learning rate of 0.01, divided by 10 every 200,000 steps. Biases have twice that rate and do not decay.
+- The learning rates and lengths are from excerpts of its solver; the whole file was not seen.
+
+Not reproduced:
+- `imagenet`: the mean image (a mean colour is subtracted) and Caffe's squashing of images to 256x256.
+- The paper's stopping rule.
+- The paper's CIFAR-100, whose code has another initialisation and another learning rate. --config.data.name=cifar100
+  trains this network on it.
 
 Published, error: CIFAR-10 10.41 %, augmented 8.81 %, on its test set; `imagenet` 40.64 % top-1 on the validation set,
-one central crop (the model zoo's page). Of this recipe nothing but single steps was run here; the network on the
-digits: configs/digits.py.
+one central crop (the model zoo's page).
+
+Run here: only single steps of this recipe. The network on the digits: configs/digits.py.
 """
 
 from ml_collections import ConfigDict
@@ -35,14 +48,14 @@ from configs import common
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """Returns the recipe that `argument`, what stands behind the colon, names."""
+    """Returns the recipe for `argument`, the variants after the colon."""
     recipe, options = common.parse(argument, ("cifar10", "cifar10_augmented", "imagenet"))
     config = common.get_config()
 
     config.model.dropout = 0.5
 
     config.optimizer.momentum = 0.9
-    config.optimizer.lr_in_momentum = True
+    config.optimizer.caffe_momentum = True
 
     config.schedule.rate = 0.1
 

@@ -1,23 +1,45 @@
-"""The one exception that a command shows as a single line."""
+"""Errors that the user can fix."""
 
-from collections.abc import Mapping
-from typing import Any
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
-class UserError(Exception):
-    """Bad input: the message names the thing that is wrong and the way out.
+class UserError(ValueError):
+    """Invalid input; the message is one line that names the problem and how to fix it.
 
-    Commands print it as one line and exit with status 2; everything else that is raised is a defect of
-    ours and keeps its traceback.
+    A message about an argument begins with its name and value: `scales=(200,) must not be less than 224`. A caller that
+    knows where the argument comes from adds its section, see `section`. Commands print the line and exit with status 2.
+    Any other exception is a defect of this package and keeps its traceback.
     """
 
 
-def choose(option: str, value: str, choices: Mapping[str, Any]) -> Any:
+def choose(argument: str, value: str, choices: Mapping[str, T]) -> T:
     """Returns `choices[value]`.
 
     Raises:
-      UserError: there is none; the choices are named.
+      UserError: `value` is not among the choices; the message lists them.
     """
-    if value not in choices:
-        raise UserError(f"{option}={value!r} is not one of {', '.join(choices)}")
+    check_choice(argument, value, choices)
     return choices[value]
+
+
+def check_choice(argument: str, value: Any, choices: Iterable[Any]) -> None:
+    """Raises a UserError that lists the choices unless `value` is among them."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise UserError(f"{argument}={value!r} is not one of {', '.join(map(str, choices))}")
+
+
+@contextlib.contextmanager
+def section(name: str) -> Iterator[None]:
+    """Puts `name` before the argument in messages: `warmup=...` becomes `config.schedule.warmup=...`."""
+    try:
+        yield
+    except UserError as error:
+        if not re.match(r"\w+=", str(error)):
+            raise
+        raise UserError(f"{name}.{error}") from None

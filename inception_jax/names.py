@@ -1,4 +1,4 @@
-"""File names as text that is the same in every locale."""
+"""Converts file names to text that is the same in every locale."""
 
 import os
 import unicodedata
@@ -7,23 +7,23 @@ from inception_jax.errors import UserError
 
 
 def text_of(path: str) -> str:
-    """The bytes of a file name read as UTF-8, whatever the locale; what is no UTF-8 stays surrogates. For JSON."""
+    """Decodes the bytes of a file name as UTF-8 in every locale, for JSON; other bytes become surrogates."""
     try:
         return os.fsencode(path).decode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # no file name of this locale: it was written in a Python file
+    except UnicodeEncodeError:  # not a file name in this locale: it comes from a Python file
         return path
 
 
 def native_path(text: str) -> str:
-    """The file name, as this locale has it, of which `text` is the `text_of`."""
+    """Converts `text` back to the file name in this locale: the inverse of `text_of`."""
     try:
         return os.fsdecode(text.encode("utf-8", "surrogateescape"))
-    except UnicodeEncodeError:  # a lone surrogate, which no file name has
+    except UnicodeEncodeError:  # a lone surrogate, which is in no file name
         return text
 
 
 def is_utf8(path: str | os.PathLike) -> bool:
-    """Whether `path` is the same in UTF-8, as which libraries in C++ read it: XLA, Orbax's and TFDS's."""
+    """Whether `path` is the same in UTF-8, the encoding that C++ libraries (XLA, Orbax, TFDS) assume."""
     path = os.fspath(path)
     return path == text_of(path).encode("utf-8", "replace").decode()
 
@@ -37,9 +37,10 @@ def check_utf8(path: str | os.PathLike) -> None:
 
 
 def readable(text: str) -> str:
-    r"""A `text_of` that can be compared and written everywhere: bytes that are no UTF-8 become \xff, for instance.
+    r"""Converts a `text_of` to text that can be compared and printed everywhere.
 
-    In Unicode's form NFC, since macOS writes names in NFD: 'é' as 'e' and an accent.
+    Bytes that are not UTF-8 become escapes such as \xff. The text is in Unicode's form NFC, because macOS writes names
+    in NFD: 'é' as 'e' and an accent.
     """
     if text.isascii():
         return text

@@ -1,6 +1,6 @@
-"""How JAX runs in a command of ours: XLA's flags, memory, the compilation cache. The library alone sets none of it.
+"""Configures JAX for the commands: XLA flags, memory and the compilation cache.
 
-`cache_directory` says where caches are, those of the library too.
+Importing the library sets none of this. `cache_directory` is the place of all caches, also of the library's.
 """
 
 import atexit
@@ -24,9 +24,10 @@ from inception_jax.names import is_utf8, readable, text_of
 
 
 def configure(compute_dtype: str) -> None:
-    """Makes ready what must be there before JAX computes anything; called by each command at its start.
+    """Sets XLA flags, memory and the compilation cache; each command calls it at its start.
 
-    What the user has set in the environment (XLA_FLAGS, JAX_COMPILATION_CACHE_DIR and JAX's other variables) stays.
+    It must run before JAX computes anything. Variables that the user has set in the environment (XLA_FLAGS,
+    JAX_COMPILATION_CACHE_DIR and JAX's others) are kept.
 
     Args:
       compute_dtype: 'float32' or 'bfloat16'.
@@ -38,7 +39,7 @@ def configure(compute_dtype: str) -> None:
 
 
 def peak_memory() -> int:
-    """Most bytes that were in use: on an accelerator the device's, where it counts them, else those of this process."""
+    """Peak memory in bytes: of the accelerator, if it counts them; otherwise of this process."""
     import jax
 
     counted = jax.local_devices()[0].memory_stats() or {}
@@ -59,21 +60,21 @@ def _runs_on_cpu() -> bool:
 
 
 def set_xla_flags(compute_dtype: str) -> None:
-    """Appends to the environment's XLA_FLAGS what speeds the networks up.
+    """Appends flags that speed up the networks to the environment variable XLA_FLAGS.
 
-    Call it before JAX computes anything. A flag that is in XLA_FLAGS already stays as it is, and one that the installed
-    jaxlib does not know is left out, because XLA ends a process for it.
+    Call it before JAX computes anything. Flags that are already in XLA_FLAGS keep their values. Flags that the
+    installed jaxlib does not know are left out, because XLA ends the process for an unknown flag.
 
     Args:
       compute_dtype: 'float32' or 'bfloat16'.
     """
     flags = {}
     if _runs_on_cpu():
-        # A step in the order that needs the least memory: a quarter less for Inception-v3, which is no slower for it.
+        # Order a step for the least memory: a quarter less for Inception-v3, at the same speed.
         flags["xla_cpu_enable_concurrency_optimized_scheduler"] = "false"
         if compute_dtype == "float32":
-            # Twice the speed in training, and half the time to compile; bfloat16 products become slower with it. "dot"
-            # in place of "individual_dot" would take the convolutions before a dense layer along, see `ops.relu`.
+            # Training is twice as fast and compiles in half the time; bfloat16 products would become slower. "dot" in
+            # place of "individual_dot" would also fuse the convolutions before a dense layer, see `ops.relu`.
             flags["xla_cpu_experimental_ynn_fusion_type"] = "individual_dot,reduce"
     present = os.environ.get("XLA_FLAGS", "")
     new = [f"--{name}={value}" for name, value in flags.items() if name not in present and _known(name)]
@@ -81,10 +82,10 @@ def set_xla_flags(compute_dtype: str) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Has the process keep the memory of a step for the next one, on a CPU with glibc; elsewhere it does nothing.
+    """Makes the process keep the memory of a step for the next step. Needs a CPU with glibc, else does nothing.
 
-    XLA allocates the arrays of a whole step at once and frees them after it. By default malloc gives a block of that
-    size back to the system, which then clears it page by page in every step: an eighth of GoogLeNet's time.
+    XLA allocates the arrays of a whole step at once and frees them after the step. By default malloc returns such a
+    large block to the system, which then clears it page by page in every step: an eighth of GoogLeNet's time.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -94,23 +95,26 @@ def keep_freed_memory() -> None:
     libc.mallopt(*trim_threshold)
     import jax
 
-    # Only the main thread's heap is kept, so the steps must run there; a CPU has nothing to overlap with them.
+    # Only the main thread's heap is kept, so steps must run in it. On a CPU nothing could overlap with them anyway.
     if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def release_free_memory() -> None:
-    """Gives back what tracing and compiling has left; called once when all is compiled, after `keep_freed_memory`."""
+    """Returns the memory that tracing and compiling left over to the system.
+
+    Call it once after everything is compiled, if `keep_freed_memory` was called.
+    """
     gc.collect()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def cache_compilations() -> None:
-    """Keeps what XLA compiles in a directory, so that the second start of a run does not compile again.
+    """Caches compiled programs on disk, so that the second start of a run does not compile again.
 
-    The directory is $JAX_COMPILATION_CACHE_DIR, else one below `cache_directory`. There each kind of CPU has its own,
-    because what is compiled for one may not run on another, and a home directory may be shared by several.
+    The cache is $JAX_COMPILATION_CACHE_DIR or, by default, a directory below `cache_directory`. By default each kind of
+    CPU has its own cache: machines may share a home directory, and a program may not run on another kind of CPU.
     JAX_ENABLE_COMPILATION_CACHE=false turns the cache off.
     """
     import jax
@@ -122,22 +126,23 @@ def cache_compilations() -> None:
 
 
 def cache_directory() -> Path:
-    """Directory of what is kept for later: 'inception_jax' below $XDG_CACHE_HOME or ~/.cache; see `writable`."""
+    """Directory of all caches: 'inception_jax' below $XDG_CACHE_HOME or ~/.cache, see `writable`."""
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return writable(Path(caches, "inception_jax"), "XDG_CACHE_HOME")
 
 
 def writable(directory: Path, variable: str) -> Path:
-    """Makes `directory` and returns it; if it cannot be used, a temporary one, which a line on stderr says once.
+    """Creates `directory` and returns it, or returns a temporary directory if it cannot be used.
 
-    The temporary one is always the same in a process, and removed at its end.
+    In that case one warning is printed on stderr. The temporary directory stays the same in a process and is removed
+    when the process ends.
 
     Args:
-      directory: begins with '~' where there is no home directory, as `os.path.expanduser` leaves it.
-      variable: of the environment, with which the user chooses another directory.
+      directory: wanted directory; a leading '~', which `os.path.expanduser` leaves, means that there is no home.
+      variable: environment variable with which the user chooses another directory.
 
     Raises:
-      UserError: no temporary directory can be made either.
+      UserError: no temporary directory can be created either.
     """
     try:
         if directory.parts[0].startswith("~"):
@@ -161,7 +166,7 @@ def _temporary(replaced: Path, reason: str, variable: str) -> Path:
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     shown = readable(text_of(str(replaced)))
     print(
-        f"warning: {shown} cannot be used ({reason}); a temporary directory takes its place; set {variable}",
+        f"warning: {shown} cannot be used ({reason}); a temporary directory is used instead; set {variable}",
         file=sys.stderr,
         flush=True,
     )
@@ -178,7 +183,7 @@ def _cpu_kind() -> str:
 
 
 def _known(flag: str) -> bool:
-    """Whether the installed jaxlib has `flag`: a name that it parses is a string in its library."""
+    """Whether the installed jaxlib knows `flag`: its library contains the names of its flags as strings."""
     [package] = importlib.util.find_spec("jaxlib").submodule_search_locations
     for library in Path(package).glob("*.so*"):
         with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

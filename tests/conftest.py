@@ -3,6 +3,8 @@
 import functools
 import os
 import pathlib
+import shutil
+from typing import Literal
 
 _ROOT = pathlib.Path(__file__).parent.parent
 # Before JAX starts; commands that tests start as processes take it over too.
@@ -13,22 +15,25 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiling costs more than 
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 
+import jax
 import numpy as np
 import pytest
 from flax.linen import initializers
 from PIL import Image
 
+import inception_jax
 from configs import common
 from inception_jax import models
 from inception_jax.models.network import Network
+from inception_jax.models.options import Rate
 from inception_jax.models.units import (
     AuxHead,
     BatchNorm,
     Chain,
-    Classifier,
     Conv,
     Dropout,
     GlobalAvgPool,
+    Logits,
     Style,
 )
 
@@ -36,9 +41,9 @@ from inception_jax.models.units import (
 def tiny(
     num_classes: int = 1000,
     *,
-    norm: str = "none",
-    dropout: float = 0.0,
-    batch_norm_decay: float = 0.9,
+    norm: Literal["none", "batch"] = "none",
+    dropout: Rate = 0.0,
+    batch_norm_decay: Rate = 0.9,
     dtype="float32",
 ):
     """A network with everything that training touches, small enough to compile in a second."""
@@ -47,9 +52,9 @@ def tiny(
             ("stem", Conv("conv3x3", 4, 3, 2)),
             ("body", Conv("conv3x3", 8, 3)),
             ("pool", GlobalAvgPool()),
-            ("top", Chain(Dropout(dropout), Classifier("classifier", num_classes))),
+            ("top", Chain(Dropout(dropout), Logits("classifier", num_classes))),
         ),
-        aux_heads=(AuxHead("aux1", "stem", Chain(GlobalAvgPool(), Classifier("classifier", num_classes))),),
+        aux_heads=(AuxHead("aux1", "stem", Chain(GlobalAvgPool(), Logits("classifier", num_classes))),),
         style=Style(
             conv_padding="SAME",
             pool_padding="SAME",
@@ -57,15 +62,17 @@ def tiny(
             bias_init=initializers.zeros,
             batch_norm=BatchNorm(batch_norm_decay, 1e-3) if norm == "batch" else None,
         ),
-        native=(16, 16, 3),
-        smallest=4,
+        input_shape=(16, 16, 3),
+        min_size=4,
         dtype=dtype,
     )
 
 
-@pytest.fixture(autouse=True)
-def _tiny_network(monkeypatch):
-    monkeypatch.setitem(models._MODELS, "tiny", tiny)
+@pytest.fixture(scope="session", autouse=True)
+def _tiny_network():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setitem(models._MODELS, "tiny", tiny)
+        yield
 
 
 COLOURS = {"blue": (30, 40, 220), "green": (30, 200, 60), "red": (220, 50, 40)}
@@ -89,6 +96,10 @@ def image_folder(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture
 def tiny_config(image_folder):
     """Twelve steps of the tiny network on the image folder, six steps an epoch."""
+    return make_tiny_config(image_folder)
+
+
+def make_tiny_config(image_folder):
     config = common.get_config()
     config.model.name = "tiny"
     config.model.norm = "batch"
@@ -97,7 +108,7 @@ def tiny_config(image_folder):
         name="folder", dir=str(image_folder), eval_split="val", image_size=16, resize=18, threads=2, mean=(128.0,) * 3
     )
     config.data.std = (64.0,) * 3
-    config.train.update(batch_size=8, steps=12, average_decay=0.9)
+    config.train.update(batch_size=8, steps=12, ema_decay=0.9)
     config.train.aux_weights = {"aux1": 0.3}
     config.optimizer.weight_decay = 1e-4
     config.schedule.update(name="cosine", base_lr=0.1, warmup="2 steps")
@@ -108,8 +119,31 @@ def tiny_config(image_folder):
 
 
 @pytest.fixture(scope="session")
-def summary_of():
-    """The summary of a network as its paper has it, traced once a session."""
-    from experiments.summary import Summary
+def _trained(image_folder, tmp_path_factory, _tiny_network):
+    from inception_jax.training.loop import train_and_evaluate
 
-    return functools.cache(lambda name: Summary.of(name, models.create_model(name)))
+    config, workdir = make_tiny_config(image_folder), tmp_path_factory.mktemp("trained") / "run"
+    config.checkpoint.keep = 5
+    return jax.device_get(train_and_evaluate(config, str(workdir))), workdir
+
+
+@pytest.fixture(scope="session")
+def trained(_trained) -> pathlib.Path:
+    """Workdir of a finished run of `tiny_config`: checkpoints 4, 6, 8, 12, evaluated at 6 and 12. Tests only read it.
+
+    Its cache of scores, `evaluation/`, is filled by tests.
+    """
+    return _trained[1]
+
+
+@pytest.fixture
+def uninterrupted(_trained, tmp_path):
+    """The final state of `trained`, and a copy of its workdir."""
+    state, workdir = _trained
+    return state, shutil.copytree(workdir, tmp_path / "uninterrupted")
+
+
+@pytest.fixture(scope="session")
+def summary_of():
+    """The summary of a network as published, traced once a session."""
+    return functools.cache(inception_jax.summary)

@@ -14,15 +14,16 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import common
+from configs.common import KEYS, validate
 from inception_jax import UserError, create_model
 from inception_jax.data import loader
-from inception_jax.models import summary
+from inception_jax.parallel import REPLICATED, SPLIT, DataParallel
+from inception_jax.runs.workdir import differences
 from inception_jax.training import loop
-from inception_jax.training.config import _KEYS, differences, validate
-from inception_jax.training.optimizers import make_optimizer, select
-from inception_jax.training.parallelism import DataParallel
+from inception_jax.training.experiment import Experiment
+from inception_jax.training.losses import make_loss
+from inception_jax.training.optimizers import make_optimizer, select, with_learning_rate
 from inception_jax.training.schedules import Clock, make_plateau, make_schedule
-from inception_jax.training.task import Task
 
 NAMES = sorted(path.stem for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
 NAMES.remove("common")
@@ -98,17 +99,15 @@ def clock_and_schedule(config):
     return clock, total, make_schedule(clock, total, **config.schedule)
 
 
-@pytest.mark.parametrize(
-    ("name", "argument"),
-    [
-        (name, argument + option)
-        for name in NAMES
-        for argument in ARGUMENTS[name]
-        for option in ("", ",smoke", *((",modern", ",modern,smoke") if argument == ARGUMENTS[name][0] else ()))
-    ],
-)
-def test_every_argument_fits_its_network(name, argument):
-    config = get_config(name, argument)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_argument_fits_its_network(name):
+    for argument in ARGUMENTS[name]:
+        more = (",modern", ",modern,smoke") if argument == ARGUMENTS[name][0] else ()
+        for option in ("", ",smoke", *more):
+            check_that_it_fits(get_config(name, argument + option))
+
+
+def check_that_it_fits(config):
     validate(config)
     data, train, optimizer = config.data, config.train, config.optimizer
 
@@ -116,11 +115,11 @@ def test_every_argument_fits_its_network(name, argument):
     assert set(outputs.values()) == {(2, 7)}
     assert set(outputs) in ({"logits"}, {"logits", *train.aux_weights})
 
-    patterns = (*config.init_new, *(pattern for pattern, _ in optimizer.lr_multipliers), *optimizer.weight_decay_on)
+    patterns = (*config.reinit, *(pattern for pattern, _ in optimizer.lr_multipliers), *optimizer.weight_decay_on)
     for pattern in patterns:
-        assert any(jax.tree.leaves(select(params, [pattern]))), f"{pattern} fits no parameter"
+        assert any(jax.tree.leaves(select(params, [pattern]))), f"{pattern} matches no parameter"
 
-    make_optimizer(0.1, **optimizer)
+    make_optimizer(**optimizer)
     clock_and_schedule(config)
     assert (make_plateau(**config.schedule) is None) == (config.schedule.name != "plateau")
 
@@ -135,25 +134,25 @@ def test_arguments_that_exclude_each_other():
     assert [name for name in NAMES if excluded[name]] == ["vgg"]
     assert all("from_a" in argument for argument in excluded["vgg"])
     assert [a for a in ARGUMENTS["vgg"] if "from_a" in a] == [f"{letter},S256,from_a" for letter in "DBCE"]
-    with pytest.raises(ValueError, match="the arguments v2 and tpu of this config exclude each other"):
+    with pytest.raises(ValueError, match="the variants v2 and tpu of this config exclude each other"):
         get_config("inception_v2", "tpu")
-    with pytest.raises(ValueError, match="the arguments B and E of this config exclude each other"):
+    with pytest.raises(ValueError, match="the variants B and E of this config exclude each other"):
         get_config("vgg", "B,smoke,E")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_unknown_argument_is_named(name):
-    with pytest.raises(ValueError, match=r"this config has no argument 'x7'; it has .*modern, smoke$"):
-        get_config(name, "x7")
+def test_an_unknown_argument_is_named():
+    for name in NAMES:
+        with pytest.raises(ValueError, match=r"this config has no variant 'x7'; it has .*modern, smoke$"):
+            get_config(name, "x7")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_card_names_its_commands(name):
-    card = importlib.import_module(f"configs.{name}").__doc__
-    assert f"--config=configs/{name}.py" in card
-    if name not in ("digits", "glyphs", "inception_v2"):  # a table, and one word of another's
-        for word in itertools.chain(*groups(name)):
-            assert word in card or (name == "all_cnn" and word[:-1] in card), f"{word} is not in the card"
+def test_each_card_names_its_commands():
+    for name in NAMES:
+        card = importlib.import_module(f"configs.{name}").__doc__
+        assert f"--config=configs/{name}.py" in card
+        if name not in ("digits", "glyphs", "inception_v2"):  # a table, and one word of another's
+            for word in itertools.chain(*groups(name)):
+                assert word in card or (name == "all_cnn" and word[:-1] in card), f"{word} is not in the card of {name}"
 
 
 @pytest.mark.parametrize(("name", "network"), [*((name, "tiny") for name in NAMES), ("lenet5", "its own")])
@@ -166,28 +165,28 @@ def test_each_config_takes_two_steps(name, network):
         config.train.aux_weights = ConfigDict({"aux1": 0.3})
         config.optimizer.lr_multipliers = ()
     parallel = DataParallel(devices=jax.devices()[:2])
-    task = Task(config, parallel)
-    assert task.total_steps == 8
-    step = parallel.map(task.train_step())
-    state = start = task.create_state()
+    experiment = Experiment(config, parallel)
+    assert experiment.total_steps == 8
+    step = parallel.map(experiment.train_step(), (REPLICATED, SPLIT), (REPLICATED, REPLICATED))
+    state = start = experiment.create_state()
     state = parallel.replicate(state)
     with contextlib.closing(
         loader.train_batches(
-            task.train_source,
-            task.geometry,
-            loader.DamageReport(task.train_source),
+            experiment.train_source,
+            experiment.crop_config,
+            loader.DamageReport(experiment.train_source),
             seed=0,
             batch_size=16,
             first_step=0,
             last_step=2,
-            share=loader.ProcessShare(0, 1),
+            shard=loader.ProcessShard(0, 1),
             threads=1,
             processes=0,
-            place=parallel.shard,
+            to_device=parallel.shard,
         )
     ) as batches:
         for batch in batches:
-            (state, metrics), _ = step(state, batch)
+            state, metrics = step(state, batch)
     state, metrics = jax.device_get((state, metrics))
     assert int(state.step) == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, metrics)))
@@ -196,9 +195,8 @@ def test_each_config_takes_two_steps(name, network):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "argument", "steps", "rates"),
-    [
+def test_learning_rates_are_the_papers():
+    for name, argument, steps, rates in [
         ("lenet5", "original", 1_200_000, {"1 epoch": 1e-3, "13 epochs": 2e-5}),
         ("alexnet", "caffe", 450_000, {"99999 steps": 1e-2, "100000 steps": 1e-3, "449999 steps": 1e-6}),
         ("vgg", "E", 370_000, {"369999 steps": 0.01}),  # but for the plateaus
@@ -215,17 +213,15 @@ def test_each_config_takes_two_steps(name, network):
         ("inception_v3", "tpu", 213_000, {"2.9 epochs": 0.66, "3.1 epochs": 0.6204}),
         ("inception_v4", "tpu", 80_000, {"1.5 epochs": 0.15 / 0.94**1.5 / 2, "3.9 epochs": 0.15 / 0.94**0.5}),
         ("resnet50", "goyal", 450_410, {"2.5 epochs": 0.05, "29 epochs": 0.1, "31 epochs": 0.01, "81 epochs": 1e-4}),
-    ],
-)
-def test_learning_rates_are_the_papers(name, argument, steps, rates):
-    clock, total, schedule = clock_and_schedule(get_config(name, argument))
-    assert total == steps
-    assert {at: float(schedule(clock.steps(at))) for at in rates} == pytest.approx(rates, rel=1e-3)
+    ]:
+        clock, total, schedule = clock_and_schedule(get_config(name, argument))
+        assert total == steps
+        assert {at: float(schedule(clock.steps(at))) for at in rates} == pytest.approx(rates, rel=1e-3)
 
 
 def test_a_larger_batch_trains_on_as_many_images_at_a_higher_rate():
     config = get_config("googlenet", "caffe")
-    config.train.batch_size, config.schedule.scale_from = 320, 32
+    config.train.batch_size, config.schedule.base_batch_size = 320, 32
     _, total, schedule = clock_and_schedule(config)
     assert total == 1_000_000
     assert [float(schedule(step)) for step in (0, 31_999, 32_000)] == pytest.approx([0.1, 0.1, 0.096])
@@ -236,7 +232,7 @@ def test_a_deep_vgg_takes_over_what_net_a_has(letter):
     config = get_config("vgg", f"{letter},from_a,smoke")
     params, _ = trace_of(config)
     params_of_a, _ = trace_of(get_config("vgg", "A,smoke"))
-    new = select(params, config.init_new)
+    new = select(params, config.reinit)
     taken = {layer for layer in params if not any(jax.tree.leaves(new[layer]))}
     assert taken == {"conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"}
     assert all(jax.tree.leaves(new[layer]) == [True, True] for layer in params if layer not in taken)
@@ -302,24 +298,50 @@ def test_the_demo_stays_what_it_was():
         "config.schedule.base_lr: 0.01 -> 0.1",
         "config.schedule.name: 'constant' -> 'cosine'",
         "config.schedule.warmup: '0 steps' -> '1 epoch'",
-        "config.train.average_decay: 0.0 -> 0.95",
         "config.train.batch_size: 32 -> 64",
+        "config.train.ema_decay: 0.0 -> 0.95",
         "config.train.epochs: 0.0 -> 14.0",
         "config.train.label_smoothing: 0.0 -> 0.1",
     ]
 
 
-def test_the_default_config_has_exactly_the_keys_there_are():
-    def keys(tree):
-        sections = {key: value for key, value in tree.items() if key not in ("model", "aux_weights")}
-        return {key: keys(value) if isinstance(value, dict) else None for key, value in sections.items()}
+def test_the_defaults_are_valid_and_canonical():
+    config = common.get_config()
+    before = repr(config.to_dict())
+    validate(config)
+    assert repr(config.to_dict()) == before
 
-    assert keys(common.get_config().to_dict()) == keys(_KEYS)
+
+def test_the_library_takes_every_choice():
+    """The choices of a key are stated in configs/common.py; what takes them would refuse another one."""
+    config = common.get_config()
+    clock = Clock(10, 100)
+    for name in choices("optimizer", "name"):
+        for style in choices("optimizer", "weight_decay_style"):
+            make_optimizer(**config.optimizer.to_dict() | {"name": name, "weight_decay_style": style})
+    for name in choices("schedule", "name"):
+        make_schedule(clock, 200, **config.schedule.to_dict() | {"name": name})
+    for kind in choices("parallel"):
+        DataParallel(kind)
+    for loss in choices("train", "loss"):
+        make_loss(loss, 0.0)
+    for dtype in choices("model", "dtype"):
+        create_model("lenet5", dtype=dtype)
+    for key, fields in {"crop": "crop_config", "interpolation": "crop_config"}.items():
+        for value in choices("data", key):
+            config.data.update({"name": "synthetic", "eval_split": "train", key: value})
+            config.model.name, config.train.steps, config.train.batch_size = "tiny", 1, 8
+            config.train.aux_weights = ConfigDict({"aux1": 0.3})
+            assert getattr(getattr(Experiment(config, DataParallel()), fields), key) == value
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
+def choices(*path):
+    entry = functools.reduce(lambda table, name: table[name], path, KEYS)
+    return [json.loads(word.replace("'", '"')) for word in entry.valid.split(", ")]
+
+
+def test_wrong_keys_are_named():
+    for change, message in (
         (lambda c: setattr(c.train, "epohcs", 3.0), "config.train has no key 'epohcs'; did you mean epochs"),
         (lambda c: setattr(c, "modle", 3), "config has no key 'modle'; did you mean model"),
         (
@@ -331,13 +353,11 @@ def test_the_default_config_has_exactly_the_keys_there_are():
         (lambda c: delattr(c.model, "width"), "config.model.width is missing; start from configs/common.py"),
         (lambda c: setattr(c.model, "norn", "batch"), "network 'googlenet' has no option 'norn'; it has"),
         (lambda c: setattr(c, "data", "digits"), "config.data='digits' must be of type dict, not str"),
-    ],
-)
-def test_wrong_keys_are_named(change, message):
-    config = ConfigDict(common.get_config().to_dict(), type_safe=False)
-    change(config)
-    with pytest.raises(UserError, match=message):
-        validate(config)
+    ):
+        config = ConfigDict(common.get_config().to_dict(), type_safe=False)
+        change(config)
+        with pytest.raises(UserError, match=message):
+            validate(config)
 
 
 # For each key at least one value that is wrong, and what is said of it.
@@ -345,14 +365,14 @@ WRONG = [
     ("seed", -1, "=-1 must be at least 0"),
     ("seed", 2**32, "=4294967296 must be between 0 and 4294967295"),
     ("parallel", "jit", "='jit' is not one of shard_map, pmap"),
-    ("hasty", "yes", "='yes' must be of type bool, not str"),
+    ("fast_compile", "yes", "='yes' must be of type bool, not str"),
     ("init_from", "None", "='None': leave it empty, or give a workdir, a checkpoint or a file of exported weights"),
-    ("init_new", ("",), " has an empty pattern, which fits everything; leave it out, or write '.' for everything"),
+    ("reinit", ("",), " has an empty pattern, which matches everything; remove it, or write '.' for everything"),
     ("model.name", "gogglenet", "there is no network 'gogglenet'; did you mean googlenet"),
     ("model.name", 5, "=5 must be of type str, not int"),
     ("model.dtype", "float16", "='float16' is not one of float32, bfloat16"),
-    ("model.width", 0.0, "=0.0 must be a number above 0 and at most 16"),
-    ("model.width", -1.0, "=-1.0 must be a number above 0 and at most 16"),
+    ("model.width", 0.0, "=0.0 must be at least 0.001"),
+    ("model.width", 17.0, "=17.0 must be between 0.001 and 16"),
     ("model.dropout", 1.0, "=1.0 must be a number from 0 to below 1"),
     ("data.name", "None", "='None': give 'folder', 'digits', 'glyphs', 'synthetic' or the name of a TFDS data set"),
     ("data.name", "", "='': give 'folder'"),
@@ -395,37 +415,37 @@ WRONG = [
     ("train.aux_weights", {"aux1": -0.3}, ".aux1=-0.3 must be at least 0"),
     ("train.aux_weights", {"aux1": "0.3"}, ".aux1='0.3' must be of type float, not str"),
     ("train.label_smoothing", 1.0, "=1.0 must be between 0 and 1, 1 excluded"),
-    ("train.average_decay", 1.0, "=1.0 must be between 0 and 1, 1 excluded"),
+    ("train.ema_decay", 1.0, "=1.0 must be between 0 and 1, 1 excluded"),
     ("train.sync_batch_norm", 0, "=0 must be of type bool, not int"),
     ("train.freeze_batch_norm", 0, "=0 must be of type bool, not int"),
     ("optimizer.name", "adam", "='adam' is not one of sgd, rmsprop, adamw, lars, lamb"),
     ("optimizer.momentum", 1.0, "=1.0 must be between 0 and 1, 1 excluded"),
     ("optimizer.nesterov", 0, "=0 must be of type bool, not int"),
-    ("optimizer.lr_in_momentum", 0, "=0 must be of type bool, not int"),
+    ("optimizer.caffe_momentum", 0, "=0 must be of type bool, not int"),
     ("optimizer.rms_decay", 1.0, "=1.0 must be between 0 and 1, 1 excluded"),
     ("optimizer.rms_epsilon", 0.0, "=0.0 must be at least 1e-30"),
     ("optimizer.weight_decay", -1e-4, "=-0.0001 must be at least 0"),
-    ("optimizer.weight_decay_reading", "l2", "='l2' is not one of caffe, tf, decoupled"),
+    ("optimizer.weight_decay_style", "l2", "='l2' is not one of caffe, tf, decoupled"),
     ("optimizer.weight_decay_on", ("kernel", ""), " has an empty pattern"),
     ("optimizer.lr_multipliers", (("", 2.0),), " has an empty pattern"),
     ("optimizer.lr_multipliers", (("bias$", -1.0),), ": the factor of 'bias$'=-1.0 must be at least 0"),
-    ("optimizer.lr_multipliers", ("bias$",), ": 'bias$' is no pair of a pattern and a factor, such as ('bias$', 2.0)"),
+    ("optimizer.lr_multipliers", ("bias$",), ": 'bias$' is not a pair of a pattern and a factor, such as ('bias$'"),
     ("optimizer.lr_multipliers", ("bias$", float("inf")), "=inf must be between 0 and 1000000.0"),
     ("optimizer.freeze", ("",), " has an empty pattern"),
-    ("optimizer.freeze", ("(",), ": '(' is no regular expression"),
+    ("optimizer.freeze", ("(",), ": '(' is not a regular expression"),
     ("optimizer.freeze", (1,), "=1 must be of type str, not int"),
     ("optimizer.clip_norm", -1.0, "=-1.0 must be at least 0"),
     ("optimizer.max_norm", -1.0, "=-1.0 must be at least 0"),
     ("optimizer.max_rms", -1.0, "=-1.0 must be at least 0"),
     ("schedule.name", "step", "='step' is not one of constant, exponential, piecewise, poly, cosine, plateau"),
     ("schedule.base_lr", 0.0, "=0.0 must be at least 1e-30"),
-    ("schedule.scale_from", -1, "=-1 must be at least 0"),
-    ("schedule.warmup", "5", "='5' is no duration; write '500 steps', '8 epochs' or '10000 examples'"),
+    ("schedule.base_batch_size", -1, "=-1 must be at least 0"),
+    ("schedule.warmup", "5", "='5' is not a duration; write '500 steps', '8 epochs' or '10000 examples'"),
     ("schedule.every", "0 steps", "='0 steps' must be longer than 0"),
     ("schedule.rate", 0.0, "=0.0 must be at least 1e-30"),
     ("schedule.power", 0.0, "=0.0 must be at least 1e-30"),
     ("schedule.boundaries", ("5 steps", "0 epochs"), "='0 epochs' must be longer than 0"),
-    ("schedule.boundaries", ("soon",), "='soon' is no duration"),
+    ("schedule.boundaries", ("soon",), "='soon' is not a duration"),
     ("schedule.patience", 0, "=0 must be at least 1"),
     ("schedule.end_lr", -1.0, "=-1.0 must be at least 0"),
     ("eval.every", "0 epochs", "='0 epochs' must be longer than 0"),
@@ -449,12 +469,12 @@ def changed(key, value):
     return config
 
 
-@pytest.mark.parametrize(("key", "value", "message"), WRONG)
-def test_a_wrong_value_is_named_with_what_is_right(key, value, message):
-    with pytest.raises(UserError) as error:
-        validate(changed(key, value))
-    assert message in str(error.value)
-    assert str(error.value).startswith((f"config.{key}", "there is no network"))
+def test_a_wrong_value_is_named_with_what_is_right():
+    for key, value, message in WRONG:
+        with pytest.raises(UserError) as error:
+            validate(changed(key, value))
+        assert message in str(error.value), key
+        assert str(error.value).startswith((f"config.{key}", "there is no network"))
 
 
 def test_every_key_has_a_wrong_value():
@@ -485,18 +505,6 @@ def test_values_are_brought_to_one_form(key, given, held):
     *sections, name = key.split(".")
     value = functools.reduce(getattr, sections, config).to_dict()[name]
     assert repr(value) == repr(held)
-
-
-def test_a_run_has_the_one_form(tiny_config, tmp_path, monkeypatch):
-    """In config.json too, so that the same experiment is the same however it is written."""
-    monkeypatch.setattr(loop, "Trainer", None)  # that it calls once the workdir is there
-    tiny_config.data.mean = (128.0,)
-    tiny_config.eval.every = "6 Steps"
-    with pytest.raises(TypeError):
-        loop.train_and_evaluate(tiny_config, str(tmp_path))
-    config = json.loads((tmp_path / "config.json").read_text())["config"]
-    assert (config["data"]["mean"], config["eval"]["every"]) == ([128.0] * 3, "6 steps")
-    assert Task(tiny_config, DataParallel()).preprocessing.mean == (128.0,) * 3
 
 
 def test_differences_leave_out_what_may_change():
@@ -548,11 +556,12 @@ def test_every_key_is_read(tiny_config, tmp_path):
     loop.train_and_evaluate(Recorder(tiny_config, read), str(tmp_path))
     whole = ("model.", "optimizer.", "schedule.")
     expected = {key for key in leaves(tiny_config.to_dict()) if not key.startswith(whole)}
+    expected.remove("log.report")  # main.py reads it
     assert expected <= read | {"train.aux_weights.aux1"}
     assert expected - read == set()
 
 
-CLOCK = Clock(10, 100)
+CLOCK, SCHEDULE = Clock(10, 100), common.get_config().schedule.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -581,17 +590,17 @@ def test_every_key_of_the_schedule_changes_it(name, key, value):
 )
 def test_boundaries_are_different_steps(boundaries, steps):
     with pytest.raises(UserError, match=f"are the steps {steps}; they must differ, and come after the first step"):
-        make_schedule(CLOCK, 200, name="piecewise", base_lr=0.1, boundaries=boundaries)
+        make_schedule(CLOCK, 200, **SCHEDULE | {"name": "piecewise", "boundaries": boundaries})
 
 
 @pytest.mark.parametrize("options", [{"every": "1e15 epochs"}, {"name": "piecewise", "boundaries": ("1e15 epochs",)}])
 def test_a_fall_after_the_end_never_comes(options):
-    schedule = make_schedule(CLOCK, 200, **{"name": "exponential", "base_lr": 0.1, "rate": 0.5} | options)
+    schedule = make_schedule(CLOCK, 200, **SCHEDULE | {"name": "exponential", "base_lr": 0.1, "rate": 0.5} | options)
     assert [float(schedule(jax.numpy.int32(step))) for step in (0, 200)] == pytest.approx([0.1, 0.1])
 
 
 def test_more_steps_than_can_be_counted():
-    with pytest.raises(UserError, match="config.train.epochs=1e.25 is more steps than can be counted, 2147483647"):
+    with pytest.raises(UserError, match="epochs=1e.25 is more than 2147483647 steps"):
         CLOCK.total_steps(0, 1e25, 0)
     assert CLOCK.total_steps(0, 1e-05 * 1e6, 0) == 100
 
@@ -604,46 +613,38 @@ def test_every_key_of_the_optimizer_changes_the_update(key, value):
     params = {"kernel": np.ones(3, np.float32)}
     ends = []
     for options in (section, section | {key: value}):
-        optimizer = make_optimizer(lambda step: 0.1, **options)
-        state = optimizer.init(params)
+        optimizer = make_optimizer(**options)
+        state = with_learning_rate(optimizer.init(params), np.float32(0.1))
         for _ in range(2):
             updates, state = optimizer.update(params, state, params)
         ends.append(updates["kernel"])
     assert not np.array_equal(*ends)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("module", "naive"),
-        ("stem", "separable"),
-        ("norm", "none"),
-        ("early_reduction", 2),
-        ("reduction_width", 0.5),
-        ("top", "fc"),
-        ("aux", False),
-        ("bn_auxiliary", True),
-        ("dropout", 0.1),
-        ("aux_dropout", 0.1),
-        ("width", 0.5),
-        ("batch_norm_decay", 0.5),
-        ("dtype", "bfloat16"),
-    ],
-)
-def test_every_option_of_googlenet_changes_it(key, value):
+def test_every_option_of_googlenet_changes_it():
+    """Its description, of which the network is made; tests of the blocks say that each part of it counts."""
     section = importlib.import_module("configs.googlenet").get_config().model.to_dict() | {"norm": "batch"}
-    assert set(section) - {"name"} == {
-        "module", "stem", "norm", "early_reduction", "reduction_width", "top", "aux", "bn_auxiliary", "dropout",
-        "aux_dropout", "width", "batch_norm_decay", "dtype",
-    }  # fmt: skip
-    assert program(**section) != program(**section | {key: value})
+    other = {
+        "module": "naive",
+        "stem": "separable",
+        "norm": "none",
+        "early_reduction": 2,
+        "reduction_width": 0.5,
+        "top": "fc",
+        "aux": False,
+        "bn_auxiliary": True,
+        "dropout": 0.1,
+        "aux_dropout": 0.1,
+        "width": 0.5,
+        "batch_norm_decay": 0.5,
+        "dtype": "bfloat16",
+    }
+    assert set(section) - {"name"} == set(other)
+    assert description(section) == description(section)
+    for key, value in other.items():
+        assert description(section) != description(section | {key: value}), key
 
 
-@functools.cache
-def program(**options):
-    model = create_model(num_classes=10, **options)
-    variables = summary.abstract_variables(model, (64, 64, 3))
-    rngs = {"dropout": jax.random.key(0)}
-    images = jax.ShapeDtypeStruct((2, 64, 64, 3), np.float32)
-    apply = lambda v, x: model.apply(v, x, train=True, rngs=rngs, mutable=["batch_stats"])  # noqa: E731
-    return str(jax.make_jaxpr(apply)(variables, images))
+def description(section):
+    model = create_model(num_classes=10, **section)
+    return model.layers, model.aux_heads, model.style, model.dtype

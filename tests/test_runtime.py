@@ -106,10 +106,10 @@ def test_a_temporary_directory_is_said_once(tmp_path, monkeypatch, capsys):
     assert homeless.is_dir()
     assert misread.is_dir()
     assert capsys.readouterr().err == (
-        f"warning: {tmp_path}/file/a cannot be used (Not a directory); a temporary directory takes its place; "
-        "set VARIABLE\nwarning: ~/b cannot be used (there is no home directory); a temporary directory takes its "
-        f"place; set VARIABLE\nwarning: {tmp_path}/\\xe9 cannot be used (its name or this locale is not UTF-8); a "
-        "temporary directory takes its place; set VARIABLE\n"
+        f"warning: {tmp_path}/file/a cannot be used (Not a directory); a temporary directory is used instead; "
+        "set VARIABLE\nwarning: ~/b cannot be used (there is no home directory); a temporary directory is used "
+        f"instead; set VARIABLE\nwarning: {tmp_path}/\\xe9 cannot be used (its name or this locale is not UTF-8); a "
+        "temporary directory is used instead; set VARIABLE\n"
     )
 
 

@@ -1,1 +1,3 @@
-"""Speed: ours beside PyTorch, Keras and tf.data."""
+"""Speed and memory beside PyTorch, Keras and tf.data."""
+
+PARTS = ("ops", "model", "memory", "crops", "loader", "startup", "scaling")

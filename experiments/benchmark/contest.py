@@ -1,4 +1,4 @@
-"""Sides that take turns: each in a process of its own, as its user would run it, and only one computes at a time."""
+"""Sides that take turns: each runs in its own process, as its user would run it, and only one computes at a time."""
 
 import contextlib
 import multiprocessing
@@ -7,36 +7,38 @@ import shutil
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from inception_jax.errors import UserError
 from inception_jax.runtime import available_cores
 
 SHORT = 0.2  # seconds
-MATMUL = 2048  # the machine's own rate is that of the product of two square matrices of this size
+MATMUL = 2048  # size of the square matrices whose product gives the machine's own rate
 
 
 class Unavailable(Exception):
-    """A side that cannot take part, and why."""
+    """The reason why a side cannot take part."""
 
 
 def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU."""
+    """Returns whether this machine has an NVIDIA GPU."""
     return shutil.which("nvidia-smi") is not None
 
 
 def default_dtypes() -> list[str]:
-    """float32; on a GPU bfloat16 as well."""
+    """Returns float32, on a GPU with bfloat16."""
     return ["float32", "bfloat16"] if has_gpu() else ["float32"]
 
 
 class Side:
-    """A process that built something and times it when asked.
+    """A process that builds something and times it when asked.
 
-    `build(*args)` runs in it and returns the callables to be timed by their names; each blocks until its work is done.
-    'facts', if there, is not timed but asked for once; 'close' is called at the end.
+    `build(*args)` runs in the process and returns the calls to time, by name. A call blocks until its work is done.
+    Some names are not timed: 'metadata' describes what was built, 'memory' returns the peak memory of an accelerator,
+    'close' is called at the end.
     """
 
     def __init__(
@@ -46,10 +48,16 @@ class Side:
         environment: Mapping[str, str] = {},
         has_children: bool = False,
     ):
-        """Starts the process; it inherits the environment with these changes.
+        """Starts the process and waits until it is ready.
+
+        Args:
+          build: function that builds what is timed; it must be picklable.
+          *args: its arguments.
+          environment: changes of the environment that the process inherits.
+          has_children: whether the process starts processes itself.
 
         Raises:
-          Unavailable: `build` said so, or failed.
+          Unavailable: `build` raised it or a UserError, or failed.
         """
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
@@ -65,16 +73,19 @@ class Side:
         self.names = self._answer()
 
     def time(self, name: str) -> float:
-        """Seconds of one call; the mean of several in a row, after one more, where one takes less than SHORT."""
+        """Returns the seconds of one call.
+
+        If it takes less than SHORT, the result is the mean of the next calls, as many as fit into SHORT.
+        """
         return self._ask("time", name)
 
     def peak_memory(self, name: str) -> int:
-        """Most bytes that were in use during one call: of the process, or of the accelerator where there is one."""
+        """Returns the peak memory of one call in bytes: that of the accelerator if there is one, or of the process."""
         return self._ask("memory", name)
 
-    def facts(self):
-        """What `build` says about itself."""
-        return self._ask("facts", "facts")
+    def metadata(self):
+        """Returns what `build` says about itself."""
+        return self._ask("metadata", "metadata")
 
     def close(self) -> None:
         """Ends the process."""
@@ -107,7 +118,7 @@ def _serve(connection, build, args) -> None:
             connection.send((True, _ANSWERS[what](calls, name)))
     except EOFError:
         calls.get("close", lambda: None)()
-    except Unavailable as error:
+    except (Unavailable, UserError) as error:
         connection.send((False, str(error)))
     except Exception as error:
         traceback.print_exc()
@@ -121,7 +132,7 @@ def _time(calls, name: str) -> float:
     if elapsed >= SHORT:
         return elapsed
     start, count = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < SHORT:  # the first may have been quick for having been prefetched
+    while (elapsed := time.perf_counter() - start) < SHORT:  # without the first, whose result may have been prefetched
         calls[name]()
         count += 1
     return elapsed / count
@@ -131,7 +142,7 @@ def _memory(calls, name: str) -> int:
     if "memory" in calls:  # of an accelerator
         calls[name]()
         return calls["memory"]()
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # sets the peak to what is in use now (proc(5))
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak to the memory in use (proc(5))
     calls[name]()
     [line] = (
         line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
@@ -139,11 +150,15 @@ def _memory(calls, name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-_ANSWERS = {"time": _time, "memory": _memory, "facts": lambda calls, name: calls[name]()}
+_ANSWERS = {"time": _time, "memory": _memory, "metadata": lambda calls, name: calls[name]()}
 
 
 def take_turns(sides: Mapping[str, Side], names: list[str], repeats: int) -> dict[tuple[str, str], list[float]]:
-    """Seconds of each (side, name), `repeats` times in turn, after one call of each that is not counted."""
+    """Times the calls `names` of all sides in turn.
+
+    Returns:
+      The seconds of each round by (side, name), for the sides that have the call. A first round is not counted.
+    """
     seconds = {(side, name): [] for name in names for side in sides if name in sides[side].names}
     for round_ in range(repeats + 1):
         for (side, name), measured in seconds.items():
@@ -154,22 +169,32 @@ def take_turns(sides: Mapping[str, Side], names: list[str], repeats: int) -> dic
 
 
 def ratio(peer: list[float], ours: list[float]) -> float:
-    """How many times faster ours is: the median over the rounds of the peer's time by ours."""
+    """Returns how many times faster ours is: the median over the rounds of the peer's time divided by ours."""
     return statistics.median(theirs / mine for theirs, mine in zip(peer, ours, strict=True))
 
 
 @contextlib.contextmanager
-def closing(sides: Mapping[str, Side]):
-    """Ends all sides at the end."""
+def started(starts: Mapping[str, Callable[[], Side]]) -> Iterator[tuple[dict[str, Side], dict[str, str]]]:
+    """Starts sides, by name, and closes them at the end.
+
+    Yields:
+      The sides that started, and why each of the others cannot take part.
+    """
+    sides, skipped = {}, {}
     try:
-        yield sides
+        for name, start in starts.items():
+            try:
+                sides[name] = start()
+            except Unavailable as error:
+                skipped[name] = str(error)
+        yield sides, skipped
     finally:
         for side in sides.values():
             side.close()
 
 
 def start_jax(dtype: str):
-    """Makes JAX ready as a command of ours does, and returns it."""
+    """Returns JAX, configured as the commands do it."""
     from inception_jax import runtime
 
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # peers use the same accelerator
@@ -180,7 +205,7 @@ def start_jax(dtype: str):
 
 
 def start_torch():
-    """Imports PyTorch; returns it and the device to use."""
+    """Returns PyTorch and the device to use."""
     try:
         import torch
     except ImportError:
@@ -190,20 +215,20 @@ def start_torch():
 
 
 def synchronize(torch, device: str) -> None:
-    """Waits for PyTorch's work."""
+    """Waits until PyTorch has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def jax_matmul(jax, dtype: str) -> Callable:
-    """A product of two square matrices of MATMUL."""
+    """Returns a call that multiplies two matrices of MATMUL x MATMUL in JAX."""
     a = jax.numpy.ones((MATMUL, MATMUL), dtype)
     product = jax.jit(lambda a, b: jax.lax.dot(a, b))
     return lambda: jax.block_until_ready(product(a, a))
 
 
 def torch_matmul(torch, device: str, dtype: str) -> Callable:
-    """The same by PyTorch."""
+    """Returns a call that does the same in PyTorch."""
     a = torch.ones(MATMUL, MATMUL, dtype=getattr(torch, dtype), device=device)
 
     def call():
@@ -214,10 +239,10 @@ def torch_matmul(torch, device: str, dtype: str) -> Callable:
 
 
 def matmul_rate(seconds: Mapping[tuple[str, str], list[float]]) -> float:
-    """The machine's rate in operations (multiplications and additions) a second: the best of the sides' medians."""
+    """Returns the machine's multiplications and additions per second: the best of the sides' medians."""
     return 2 * MATMUL**3 / min(statistics.median(each) for (_, name), each in seconds.items() if name == "matmul")
 
 
 def noise(shape, seed: int = 0) -> np.ndarray:
-    """Normal numbers, float32."""
+    """Draws normal numbers, float32."""
     return np.random.default_rng(seed).standard_normal(shape, np.float32)

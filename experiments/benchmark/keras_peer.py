@@ -1,7 +1,7 @@
-"""Any network of the family as a functional Keras model, built from the same description as ours.
+"""Builds a functional Keras model from the description of any of our networks.
 
-Images are [N, H, W, C]. Convolutions and pools are padded by Keras where its 'same' or 'valid' mean it, before them
-where not.
+Images are [N, H, W, C]. Convolutions and pools pad by Keras's 'same' or 'valid' if these give the same padding;
+otherwise a padding layer precedes them.
 """
 
 import functools
@@ -36,14 +36,13 @@ class _LocalResponseNorm(layers.Layer):
 
 
 def build(network: Network, image_shape: tuple[int, int, int]) -> keras.Model:
-    """The model of `network` for images of (height, width, channels), with Keras's initial values.
+    """Builds the model of `network` for images of (height, width, channels), with Keras's initial values.
 
-    It returns logits [N, classes], or where the network has auxiliary heads {'logits': logits, head: logits, ...},
-    whatever `training` is: for inference it is built of the network without them. It computes in what
-    `keras.config.set_dtype_policy` says, classifiers in float32.
+    It returns logits [N, classes]; for a network with auxiliary heads {'logits': logits, head: logits, ...}, in
+    inference too. It computes in the dtype of `keras.config.set_dtype_policy`, classifiers in float32.
 
     Raises:
-      UserError: units are the network's own, as in LeNet-5 of 1998.
+      UserError: the network has custom units, as LeNet-5 of 1998.
     """
     own = [f"{name}/{unit.name}" for name, unit in network.layers if isinstance(unit, units.Custom)]
     if own:
@@ -59,7 +58,7 @@ def build(network: Network, image_shape: tuple[int, int, int]) -> keras.Model:
 
 
 def load_variables(model: keras.Model, variables) -> None:
-    """Copies the variables of our network, {'params': ..., 'batch_stats': ...}, into its peer."""
+    """Copies the variables of our network, {'params': ..., 'batch_stats': ...}, into the model."""
     for part in model.layers:
         if part.weights:
             layer, unit = part.name.split(".")
@@ -70,7 +69,7 @@ def load_variables(model: keras.Model, variables) -> None:
 
 
 class _Layer:
-    """Runs the units of one layer; theirs are called 'inception_4a.conv1x1', as ours but for Keras's forbidden '/'."""
+    """Runs the units of a layer; their names are ours with '.' for '/', which Keras forbids: 'inception_4a.conv1x1'."""
 
     def __init__(self, name: str, style: units.Style):
         self.name, self.style = name, style
@@ -83,10 +82,10 @@ class _Layer:
             case units.Concat(branches):
                 return layers.Concatenate()([self.run(branch, x) for branch in branches])
             case units.Residual():
-                shortcut = x if unit.shortcut is None else self.run(unit.shortcut, x)
+                shortcut = x if isinstance(unit.shortcut, bool) else self.run(unit.shortcut, x)
                 residual = self.run(unit.branch, x)
-                if unit.expand is not None:
-                    residual = self.conv(units.Conv(unit.expand, shortcut.shape[-1], 1), residual, use_bias=True)
+                if unit.projection is not None:
+                    residual = self.conv(units.Conv(unit.projection, shortcut.shape[-1], 1), residual, use_bias=True)
                 total = shortcut + (residual if unit.scale == 1 else unit.scale * residual)
                 return self.activate(total) if unit.activation else total
             case units.Conv():
@@ -122,10 +121,10 @@ class _Layer:
             case units.Dense(features=features, batch_norm=normalize):
                 x = self.dense(unit, features, x, use_bias=not normalize)
                 return self.activate(self.normalize(unit.name, x) if normalize else x)
-            case units.Classifier(num_classes=num_classes, activation=activation):
+            case units.Logits(num_classes=num_classes, activation=activation):
                 x = self.dense(unit, num_classes, x, use_bias=True, dtype="float32")
                 return self.activate(x) if activation else x
-            case units.ScoreAverage():
+            case units.AverageLogits():
                 return layers.GlobalAveragePooling2D()(x)
         raise TypeError(f"{unit!r} has no counterpart in Keras")
 
@@ -136,7 +135,7 @@ class _Layer:
         options = {"groups": unit.groups, "use_bias": use_bias, "name": f"{self.name}.{unit.name}"}
         return layers.Conv2D(unit.features, kernel, unit.stride, padding, **options)(x)
 
-    def dense(self, unit: units.Dense | units.Classifier, features: int, x, **options):
+    def dense(self, unit: units.Dense | units.Logits, features: int, x, **options):
         options["name"] = f"{self.name}.{unit.name}"
         if unit.window is not None:
             return layers.Conv2D(features, unit.window, **options)(x)
@@ -151,7 +150,7 @@ class _Layer:
         return layers.Activation(_ACTIVATIONS[self.style.activation])(x)
 
     def pad(self, x, window: tuple[int, int], stride: int, rule: str | int, value: float = 0.0):
-        """`x` and the padding that Keras is to do; what is neither 'same' nor 'valid' is done here, with `value`."""
+        """Returns `x` and the padding for Keras; if that is neither 'same' nor 'valid', `x` is padded with `value`."""
         pads, same = (ops.explicit_padding(x.shape[1:3], window, stride, rule) for rule in (rule, "SAME"))
         if not any(map(any, pads)):
             return x, "valid"

@@ -1,20 +1,19 @@
-"""How fast images become batches: ours, tf.data and a PyTorch DataLoader on the same files, in turn.
+"""Speed from image files to batches: ours, tf.data and a PyTorch DataLoader take turns on the same files.
 
-All read 500 x 375 JPEG files of some 66 KB from the same directory (that is, after the warm-up, from the page cache),
-cut out a random box of 8 to 100 % of the area and an aspect ratio between 3/4 and 4/3, resize it bilinearly to
-224 x 224 and hand out shuffled batches of 32, uint8, on all cores that the process may use:
+All read 500 x 375 JPEG files of about 66 KB from the same directory; after the warm-up they are in the page cache. They
+crop a random box with 8 to 100 % of the area and an aspect ratio between 3/4 and 4/3, and resize it bilinearly to
+224 x 224. They return shuffled batches of 32, uint8, and use all cores of the process:
 
-- ours as training uses it;
-- ours from the copies that `experiments.prepare` makes of them, the shorter side 256, 49 KB;
+- ours as in training;
+- ours from the copies that `experiments.prepare` makes: shorter side 256, 49 KB;
 - ours with the evaluation crop;
-- tf.data: `tf.image.decode_and_crop_jpeg`, which decodes the box alone, and `tf.image.resize` without antialiasing,
-  its default; the number of parallel calls tuned by tf.data itself;
-- PyTorch: a DataLoader with a worker process for each core, decoding and resizing by Pillow as torchvision's
-  RandomResizedCrop does (antialiased).
+- tf.data: `tf.image.decode_and_crop_jpeg`, which decodes the box only, and `tf.image.resize` without antialiasing, its
+  default; tf.data itself chooses the number of parallel calls;
+- PyTorch: a DataLoader with a worker process for each core. Pillow decodes and resizes with antialiasing, as in
+  torchvision's RandomResizedCrop.
 """
 
-import contextlib
-import io
+import functools
 import itertools
 import math
 import os
@@ -33,42 +32,34 @@ from inception_jax.runtime import available_cores
 
 BATCH, SIZE, RESIZE = 32, 224, 256
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
-FILES = 128  # different images
-OURS = "ours"
+FILES = 128  # number of different images
 
 
 def measure(repeats: int, images: int = 1536) -> Iterator[dict]:
-    """A row for each pipeline, of images per second; in a turn it delivers `images`, after a warm-up of as many."""
+    """Yields a row for each of PIPELINES; in a turn it delivers `images` images, after a warm-up of as many."""
     count = math.ceil(images / BATCH)
     with tempfile.TemporaryDirectory() as root:
-        photos = Path(root, "photos")
-        write_photos(photos, FILES)
-        write_small_copies(photos, Path(root, "photos_256", "1.0.0"))
-        sides = {}
-        for what, start, *arguments in (
-            (OURS, _ours, "folder", photos),
-            ("ours, resized beforehand", _ours, "photos_256", root),
-            ("ours, evaluation crop", _ours_evaluating, photos),
-            ("tf.data", _tf_data, photos),
-            ("PyTorch DataLoader", _torch, photos),
-        ):
-            try:
-                sides[what] = Side(_calls, count, start, *arguments, has_children=True)
-            except Unavailable as error:
-                yield {"what": what, "skipped": str(error)}
-        with contest.closing(sides):
+        write_photos(Path(root, "photos"), FILES)
+        write_small_copies(Path(root, "photos"), Path(root, "photos_256", "1.0.0"))
+
+        starts = {
+            what: functools.partial(Side, _calls, count, start, root, has_children=True)
+            for what, start in PIPELINES.items()
+        }
+        with contest.started(starts) as (sides, skipped):
+            yield from ({"what": what, "skipped": why} for what, why in skipped.items())
             seconds = {what: [] for what in sides}
             for _ in range(repeats):
                 for what, side in sides.items():
-                    side.time("batches")  # takes out what was prefetched while the others had their turns
+                    side.time("batches")  # what was prefetched while the others had their turns
                     seconds[what].append(side.time("batches") / (count * BATCH))
         for what, each in seconds.items():
-            rate, ratio = 1 / statistics.median(each), contest.ratio(each, seconds[OURS])
+            rate, ratio = 1 / statistics.median(each), contest.ratio(each, seconds["ours"])
             yield {"what": what, "images_per_second": rate, "ratio": ratio, "repeats": repeats}
 
 
-def _calls(count: int, start: Callable, *arguments) -> dict[str, Callable]:
-    stream, close = start(*arguments)
+def _calls(count: int, start: Callable, root: str) -> dict[str, Callable]:
+    stream, close = start(root)
 
     def batches():
         for batch in itertools.islice(stream, count):
@@ -80,8 +71,8 @@ def _calls(count: int, start: Callable, *arguments) -> dict[str, Callable]:
 def write_photos(root: Path, count: int) -> None:
     """Writes `count` images to ROOT/train/CLASS/, the same every time.
 
-    They are noise at seven scales, stronger at the coarser ones as in photographs (the amplitude is about inverse to
-    the frequency), with little colour in the finer ones, at quality 95 with colour at half the resolution: 66 KB.
+    They are noise at seven scales. As in photographs, the amplitude is about inverse to the frequency, and fine scales
+    have little colour. The quality is 95, with colour at half the resolution: 66 KB.
     """
     for number in range(count):
         rng = np.random.default_rng(number)
@@ -98,42 +89,66 @@ def write_photos(root: Path, count: int) -> None:
 
 
 def write_small_copies(photos: Path, directory: Path) -> None:
-    """Writes what `experiments.prepare` makes of the photos."""
-    from experiments.prepare import prepare
+    """Writes the copies that `experiments.prepare` makes of the photos."""
+    from inception_jax.data.prepare import prepare
     from inception_jax.data.sources import open_source
 
-    with contextlib.redirect_stderr(io.StringIO()):  # a line for each file
-        prepare({"train": open_source("folder", "train", str(photos))}, directory, short_side=RESIZE)
+    prepare(
+        {"train": open_source("folder", "train", str(photos))},
+        directory,
+        short_side=RESIZE,
+        quality=95,
+        shards=None,
+        processes=1,
+        max_pixels=2**26,
+        origin={},
+        say=lambda _: None,
+    )
 
 
-def _ours(name: str, root: Path | str) -> tuple[Iterator, Callable]:
+def _crop_config():
+    from inception_jax.data.crops import CropConfig
+
+    fields = {"crop": "area", "scale": (RESIZE, RESIZE), "interpolation": "bilinear", "max_pixels": 2**26}
+    return CropConfig(size=SIZE, resize=RESIZE, area=AREA, aspect=ASPECT, **fields)
+
+
+def _ours(root: str) -> tuple[Iterator, Callable]:
+    return _train_batches("folder", f"{root}/photos")
+
+
+def _ours_resized(root: str) -> tuple[Iterator, Callable]:
+    return _train_batches("photos_256", root)
+
+
+def _train_batches(name: str, directory: str) -> tuple[Iterator, Callable]:
     from inception_jax import runtime
     from inception_jax.data import loader
     from inception_jax.data.sources import open_source
 
     runtime.configure("float32")
-    source = open_source(name, "train", str(root))
+    source = open_source(name, "train", directory)
     batches = loader.train_batches(
         source,
-        loader.Geometry(SIZE, RESIZE, AREA, ASPECT),
+        _crop_config(),
         loader.DamageReport(source),
         seed=0,
         batch_size=BATCH,
         first_step=0,
         last_step=10**9,
-        share=loader.ProcessShare(),
+        shard=loader.ProcessShard(),
         threads=0,
         processes=-1,
     )
     return (batch["image"] for batch in batches), batches.close
 
 
-def _ours_evaluating(root: Path) -> tuple[Iterator, Callable]:
+def _ours_evaluating(root: str) -> tuple[Iterator, Callable]:
     from inception_jax.data import loader
     from inception_jax.data.sources import open_source
 
     class Endless:
-        """The source again and again."""
+        """Repeats a source."""
 
         def __init__(self, source):
             self._source = source
@@ -147,19 +162,19 @@ def _ours_evaluating(root: Path) -> tuple[Iterator, Callable]:
         def name(self, index):
             return self._source.name(index % len(self._source))
 
-    source = Endless(open_source("folder", "train", str(root)))
+    source = Endless(open_source("folder", "train", f"{root}/photos"))
     batches = loader.eval_batches(
         source,
-        loader.Geometry(SIZE, RESIZE, AREA, ASPECT),
+        _crop_config(),
         loader.DamageReport(source),
         batch_size=BATCH,
-        share=loader.ProcessShare(),
+        shard=loader.ProcessShard(),
         threads=0,
     )
     return (batch["image"] for batch in batches), batches.close
 
 
-def _tf_data(root: Path) -> tuple[Iterator, Callable]:
+def _tf_data(root: str) -> tuple[Iterator, Callable]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import tensorflow as tf
@@ -182,20 +197,24 @@ def _tf_data(root: Path) -> tuple[Iterator, Callable]:
         image = tf.image.decode_and_crop_jpeg(data, tf.concat((begin[:2], extent[:2]), 0), channels=3)
         return tf.cast(tf.round(tf.image.resize(image, (SIZE, SIZE))), tf.uint8)
 
-    files = tf.data.Dataset.from_tensor_slices(sorted(map(str, root.rglob("*.jpg")))).shuffle(FILES).repeat()
+    files = (
+        tf.data.Dataset.from_tensor_slices(sorted(map(str, Path(root, "photos").rglob("*.jpg"))))
+        .shuffle(FILES)
+        .repeat()
+    )
     dataset = tf.data.Dataset.zip(files, tf.data.Dataset.random(seed=0).batch(2, drop_remainder=True))
-    # Tuned by itself, prefetching would go on for seconds after its turn, at the cost of the others.
+    # A prefetch chosen by tf.data would continue for seconds after its turn, at the cost of the others.
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(4)
     return dataset.as_numpy_iterator(), lambda: None
 
 
-def _torch(root: Path) -> tuple[Iterator, Callable]:
+def _torch(root: str) -> tuple[Iterator, Callable]:
     try:
         import torch
     except ImportError:
         raise Unavailable("PyTorch is not installed (requirements-bench.txt)") from None
     dataloader = torch.utils.data.DataLoader(
-        PillowFiles(sorted(root.rglob("*.jpg")), 10**6),
+        PillowFiles(sorted(Path(root, "photos").rglob("*.jpg")), 10**6),
         batch_size=BATCH,
         shuffle=True,
         num_workers=available_cores(),
@@ -205,7 +224,7 @@ def _torch(root: Path) -> tuple[Iterator, Callable]:
 
 
 class PillowFiles:
-    """A PyTorch dataset of training crops by Pillow: `length` of them, of the files in turn."""
+    """A PyTorch dataset of `length` training crops by Pillow, from the files in turn."""
 
     def __init__(self, paths: list[Path], length: int):
         self._paths, self._length = paths, length
@@ -228,3 +247,13 @@ class PillowFiles:
             if 0 < w <= width and 0 < h <= height:
                 return random.randint(0, width - w), random.randint(0, height - h), w, h
         return 0, 0, width, height
+
+
+# Each takes the directory of the images, and returns an endless iterator of batches and what ends it.
+PIPELINES = {
+    "ours": _ours,
+    "ours, resized beforehand": _ours_resized,
+    "ours, evaluation crop": _ours_evaluating,
+    "tf.data": _tf_data,
+    "PyTorch DataLoader": _torch,
+}

@@ -1,6 +1,8 @@
-"""Training steps and inference of whole networks: speed, share of the machine's limit, memory; beside the peers."""
+"""Training steps and inference of networks beside the peers: speed, fraction of the machine's limit, memory."""
 
 import dataclasses
+import functools
+import itertools
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,8 +20,8 @@ AUX_WEIGHT, LEARNING_RATE, MOMENTUM = 0.3, 0.01, 0.9
 
 
 @dataclasses.dataclass(frozen=True)
-class Case:
-    """A network at its native size."""
+class ModelCase:
+    """A network at its paper's image size."""
 
     network: str
     mode: str
@@ -27,7 +29,7 @@ class Case:
     batch: int
 
     def model(self):
-        """The network."""
+        """Builds the network."""
         from inception_jax import create_model
 
         return create_model(self.network, dtype=self.dtype)
@@ -35,50 +37,70 @@ class Case:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
-        return self.model().native
+        return self.model().input_shape
 
     def operations(self) -> int:
-        """Multiplications and additions of a call, those of convolutions and dense layers.
+        """Returns the multiplications and additions of a call in convolutions and dense layers."""
+        return 2 * _products(self.network, self.mode) * self.batch
 
-        Training takes the products of inference three times, for the outputs, the inputs' and the kernels' gradients;
-        but the images' gradient is not needed, so it takes the first convolution's twice.
-        """
-        from inception_jax.models import summary
 
-        main, heads = summary.layers(self.model(), self.image_shape)
-        products = sum(layer.multiply_adds for layer in main)
-        if self.mode == "train":
-            first = next(row for layer in main for row in layer.rows if row.convolution is not None)
-            products = 3 * (products + sum(head.multiply_adds for head in heads)) - first.multiply_adds
-        return 2 * products * self.batch
+@functools.cache
+def _products(network: str, mode: str) -> int:
+    """Returns the products of one image.
+
+    Training computes those of inference three times: for the outputs, the gradients of the inputs and those of the
+    kernels. The gradient of the images is not needed, so those of the first convolution count twice.
+    """
+    from inception_jax import create_model
+    from inception_jax.models import summary
+
+    model = create_model(network)
+    main, heads = summary.layers(model, model.input_shape)
+    products = sum(layer.multiply_adds for layer in main)
+    if mode == "inference":
+        return products
+    first = next(each for layer in main for each in layer.operations if each.convolution is not None)
+    return 3 * (products + sum(head.multiply_adds for head in heads)) - first.multiply_adds
 
 
 def default_batch(network: str) -> int:
-    """The largest power of two, up to 128, with which inference takes no more products than GoogLeNet's with 32."""
-    products = {name: Case(name, "inference", "float32", 1).operations() for name in (network, "googlenet")}
+    """Returns the largest power of two, up to 128, that costs inference no more products than GoogLeNet's at 32."""
     batch = 128
-    while batch > 1 and batch * products[network] > 32.5 * products["googlenet"]:
+    while batch > 1 and batch * _products(network, "inference") > 32.5 * _products("googlenet", "inference"):
         batch //= 2
     return batch
 
 
-def measure(cases: list[Case], repeats: int, peers: Sequence[str] = PEERS) -> Iterator[dict]:
-    """A row for each case and each side, as it is measured; with `repeats` 0 the memory alone."""
-    for case in cases:
-        builders = {"ours": ours}
-        if "PyTorch" in peers:
-            builders["PyTorch"] = torch_eager
-            if contest.has_gpu():  # on a CPU it takes minutes to compile, and trains no faster
-                builders["PyTorch compiled"] = torch_compiled
-        if "Keras" in peers:
-            builders["Keras"] = keras_peer
-        sides, skipped = {}, {}
-        for name, build in builders.items():
-            try:
-                sides[name] = Side(build, case, environment={"TF_CPP_MIN_LOG_LEVEL": "3"})
-            except Unavailable as error:
-                skipped[name] = str(error)
-        with contest.closing(sides):
+def measure(
+    networks: Sequence[str],
+    modes: Sequence[str],
+    dtypes: Sequence[str],
+    batch: int | None,
+    repeats: int,
+    peers: Sequence[str],
+) -> Iterator[dict]:
+    """Yields a row for each network, dtype, mode and side.
+
+    Args:
+      networks: names.
+      modes: names of MODES.
+      dtypes: 'float32', 'bfloat16'.
+      batch: number of images; None: `default_batch` of the network.
+      repeats: number of rounds; 0: only the memory is measured.
+      peers: names of PEERS.
+    """
+    builders = {"ours": ours}
+    if "PyTorch" in peers:
+        builders["PyTorch"] = torch_peer
+        if contest.has_gpu():  # on a CPU it takes minutes to compile, and trains no faster
+            builders["PyTorch compiled"] = functools.partial(torch_peer, compiled=True)
+    if "Keras" in peers:
+        builders["Keras"] = keras_peer
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    for network, dtype, mode in itertools.product(networks, dtypes, modes):
+        case = ModelCase(network, mode, dtype, batch or default_batch(network))
+        starts = {name: functools.partial(Side, build, case, environment=quiet) for name, build in builders.items()}
+        with contest.started(starts) as (sides, skipped):
             key = dataclasses.asdict(case)
             yield from ({"side": side, "skipped": why} | key for side, why in skipped.items())
             try:
@@ -87,7 +109,7 @@ def measure(cases: list[Case], repeats: int, peers: Sequence[str] = PEERS) -> It
                 yield {"side": "all", "skipped": str(error)} | key
 
 
-def _compare(case: Case, sides: dict[str, Side], repeats: int) -> list[dict]:
+def _compare(case: ModelCase, sides: dict[str, Side], repeats: int) -> list[dict]:
     rows = {side: {"side": side} for side in sides}
     if repeats:
         seconds = contest.take_turns(sides, ["step", "matmul"], repeats)
@@ -95,7 +117,7 @@ def _compare(case: Case, sides: dict[str, Side], repeats: int) -> list[dict]:
         for side, row in rows.items():
             median = statistics.median(seconds[side, "step"])
             row["images_per_second"] = case.batch / median
-            row["share_of_limit"] = case.operations() / median / limit
+            row["fraction_of_limit"] = case.operations() / median / limit
             row["matmul_rate"] = limit
             row["ratio"] = contest.ratio(seconds[side, "step"], seconds.get(("ours", "step"), seconds[side, "step"]))
             row["repeats"] = repeats
@@ -107,8 +129,8 @@ def _compare(case: Case, sides: dict[str, Side], repeats: int) -> list[dict]:
     return list(rows.values())
 
 
-def ours(case: Case) -> dict[str, Callable]:
-    """Our network under `jax.jit`, as a user of the library has it."""
+def ours(case: ModelCase) -> dict[str, Callable]:
+    """Builds our network under `jax.jit`, as a user of the library does."""
     jax = contest.start_jax(case.dtype)
     import jax.numpy as jnp
     import optax
@@ -152,7 +174,7 @@ def ours(case: Case) -> dict[str, Callable]:
     update = jax.jit(update, donate_argnums=0)
     params = variables["params"]
     state = [(params, variables.get("batch_stats", {}), optimizer.init(params), jax.random.key(1))]
-    variables = params = None  # they are donated
+    variables = params = None  # their memory is donated
 
     def step():
         state[0] = jax.block_until_ready(update(state[0]))
@@ -164,20 +186,16 @@ def _warmed_up(step: Callable) -> Callable:
     from inception_jax import runtime
 
     step()
-    runtime.release_free_memory()  # as the training loop does after its first step
+    runtime.release_free_memory()  # as the training loop after its first step
     return step
 
 
-def torch_eager(case: Case, compiled: bool = False) -> dict[str, Callable]:
-    """The same network in PyTorch: channels_last, autocast for bfloat16."""
+def torch_peer(case: ModelCase, compiled: bool = False) -> dict[str, Callable]:
+    """Builds the network in PyTorch: channels_last, autocast for bfloat16, with `compiled` under `torch.compile`."""
     torch, device = contest.start_torch()
-    from experiments.benchmark import torch_peer
-    from inception_jax.errors import UserError
+    from experiments.benchmark import torch_peer as peer
 
-    try:
-        module = torch_peer.build(case.model(), case.image_shape)
-    except UserError as error:
-        raise Unavailable(str(error)) from None
+    module = peer.build(case.model(), case.image_shape)
     module = module.to(device, memory_format=torch.channels_last).train(case.mode == "train")
     images = torch.tensor(contest.noise((case.batch, *case.image_shape))).permute(0, 3, 1, 2)
     images = images.to(device, memory_format=torch.channels_last)
@@ -212,13 +230,8 @@ def torch_eager(case: Case, compiled: bool = False) -> dict[str, Callable]:
     return calls
 
 
-def torch_compiled(case: Case) -> dict[str, Callable]:
-    """The same under `torch.compile`."""
-    return torch_eager(case, compiled=True)
-
-
-def keras_peer(case: Case) -> dict[str, Callable]:
-    """The same network in Keras, with the backend of KERAS_BACKEND."""
+def keras_peer(case: ModelCase) -> dict[str, Callable]:
+    """Builds the network in Keras, with the backend of KERAS_BACKEND."""
     try:
         import keras
     except ImportError:
@@ -226,16 +239,12 @@ def keras_peer(case: Case) -> dict[str, Callable]:
     import numpy as np
 
     from experiments.benchmark import keras_peer as peer
-    from inception_jax.errors import UserError
 
     keras.config.set_dtype_policy("mixed_bfloat16" if case.dtype == "bfloat16" else "float32")
     network = case.model()
     if case.mode == "inference":
         network = network.clone(aux_heads=())
-    try:
-        model = peer.build(network, case.image_shape)
-    except UserError as error:
-        raise Unavailable(str(error)) from None
+    model = peer.build(network, case.image_shape)
     images = contest.noise((case.batch, *case.image_shape))
     if case.mode == "inference":
         return {"step": lambda: model.predict_on_batch(images)}

@@ -1,18 +1,19 @@
-"""The operations of GoogLeNet at every size it has them, forward and forward with backward, beside PyTorch's."""
+"""The operations of GoogLeNet at all their sizes, forward and forward with backward, beside PyTorch's."""
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Callable, Iterator
 
 from experiments.benchmark import contest
-from experiments.benchmark.contest import Side, Unavailable
+from experiments.benchmark.contest import Side
 
 FORWARD, BOTH = "forward", "forward + backward"
 
 
 @dataclasses.dataclass(frozen=True)
-class Operation:
-    """One operation on [batch, size, size, channels]."""
+class OpCase:
+    """An operation on [batch, size, size, channels]."""
 
     kind: str  # 'max pool', 'average pool', 'response norm', 'convolution'
     size: int
@@ -27,38 +28,37 @@ class Operation:
         return f"{self.kind}{kernel} {grid}" + (f" to {self.features}" if self.features else "")
 
 
-def operations() -> list[Operation]:
-    """Read off the network itself, each once."""
+def operations() -> list[OpCase]:
+    """Returns the operations of the network, each once."""
     from inception_jax import create_model
     from inception_jax.models import summary
 
     model = create_model("googlenet")
-    main, heads = summary.layers(model, model.native)
-    found: dict[Operation, None] = {}
-    for row in (row for layer in (*main, *heads) for row in layer.rows):
-        size, channels = row.output[0] * row.stride, row.output[-1]
-        if row.operation == "convolution":
-            size, channels = row.convolution.image[1], row.convolution.image[3]
-            found[Operation("convolution", size, channels, row.window[0], row.stride, row.output[-1])] = None
-        elif row.operation == "max pool":
-            found[Operation("max pool", size, channels, row.window[0], row.stride)] = None
-        elif row.operation == "average pool":  # the auxiliary heads', without padding
-            size += row.window[0] - row.stride
-            found[Operation("average pool", size, channels, row.window[0], row.stride)] = None
-        elif row.operation == "response norm":
-            found[Operation("response norm", size, channels)] = None
-    return sorted(found, key=lambda each: "pool" not in each.kind)
+    main, heads = summary.layers(model, model.input_shape)
+    found: dict[OpCase, None] = {}
+    for each in (operation for layer in (*main, *heads) for operation in layer.operations):
+        size, channels = each.output[0] * each.stride, each.output[-1]
+        if each.kind == "convolution":
+            size, channels = each.convolution.image[1], each.convolution.image[3]
+            found[OpCase(each.kind, size, channels, each.window[0], each.stride, each.output[-1])] = None
+        elif each.kind == "max pool":
+            found[OpCase(each.kind, size, channels, each.window[0], each.stride)] = None
+        elif each.kind == "average pool":  # that of the auxiliary heads, without padding
+            size += each.window[0] - each.stride
+            found[OpCase(each.kind, size, channels, each.window[0], each.stride)] = None
+        elif each.kind == "response norm":
+            found[OpCase(each.kind, size, channels)] = None
+    return sorted(found, key=lambda case: "pool" not in case.kind)
 
 
 def measure(batch: int, dtype: str, repeats: int) -> Iterator[dict]:
-    """A row for each operation and pass."""
-    sides = {}
-    for name, build in (("ours", ours), ("PyTorch", torch_ops)):
-        try:
-            sides[name] = Side(build, batch, dtype)
-        except Unavailable as error:
-            yield {"operation": "all", "side": name, "batch": batch, "dtype": dtype, "skipped": str(error)}
-    with contest.closing(sides):
+    """Yields a row for each operation, pass and side."""
+    starts = {
+        name: functools.partial(Side, build, batch, dtype) for name, build in (("ours", ours), ("PyTorch", torch_ops))
+    }
+    with contest.started(starts) as (sides, skipped):
+        for side, why in skipped.items():
+            yield {"operation": "all", "side": side, "batch": batch, "dtype": dtype, "skipped": why}
         for name in sides["ours"].names:
             seconds = contest.take_turns(sides, [name], repeats)
             for side in sides:
@@ -74,7 +74,7 @@ def measure(batch: int, dtype: str, repeats: int) -> Iterator[dict]:
 
 
 def ours(batch: int, dtype: str) -> dict[str, Callable]:
-    """Our operations under `jax.jit`."""
+    """Builds our operations under `jax.jit`."""
     jax = contest.start_jax(dtype)
     jnp = jax.numpy
     from inception_jax import ops
@@ -112,7 +112,7 @@ def ours(batch: int, dtype: str) -> dict[str, Callable]:
 
 
 def torch_ops(batch: int, dtype: str) -> dict[str, Callable]:
-    """PyTorch's, channels_last."""
+    """Builds PyTorch's operations, channels_last."""
     torch, device = contest.start_torch()
     functional, layout = torch.nn.functional, torch.channels_last
 

@@ -1,4 +1,4 @@
-"""Whole commands: the time to a run's first step with and without a compilation cache, and that of an import."""
+"""Start-up of whole commands: a run to its first step with and without a compilation cache, and an import."""
 
 import os
 import statistics
@@ -22,21 +22,21 @@ RUN = (
 
 
 def measure(repeats: int) -> Iterator[dict]:
-    """Seconds from the start of the demo's command to the end of its first step, in turn; and of the import alone."""
+    """Yields rows: seconds from the start of the demo's command to the end of its first step, and of an import."""
     first, second, imports = [], [], []
     with tempfile.TemporaryDirectory() as data:
-        _to_first_step(data, data)  # writes the digits, fills the page cache
+        _to_first_step(data, data)  # writes the digits and fills the page cache
         for _ in range(repeats):
             with tempfile.TemporaryDirectory() as cache:
                 first.append(_to_first_step(data, cache))
                 second.append(_to_first_step(data, cache))
             imports.append(_import())
-    share = statistics.median(b / a for a, b in zip(first, second, strict=True))
+    fraction = statistics.median(b / a for a, b in zip(first, second, strict=True))
     yield {"what": "first start to its first step", "seconds": statistics.median(first), "repeats": repeats}
     yield {
         "what": "second start to its first step",
         "seconds": statistics.median(second),
-        "share_of_first": share,
+        "fraction_of_first": fraction,
         "repeats": repeats,
     }
     yield {"what": "import inception_jax", "seconds": statistics.median(imports), "repeats": repeats}

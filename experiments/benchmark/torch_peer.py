@@ -1,7 +1,7 @@
-"""Any network of the family as a PyTorch module, built from the same description as ours.
+"""Builds a PyTorch module from the description of any of our networks.
 
-It is what a PyTorch user would write: eager modules in channels_last memory format, padding inside the convolutions and
-pools where PyTorch has that form (the same on both sides, or `ceil_mode`), a padding module before them where not.
+The module is what a PyTorch user would write: eager, in channels_last memory format. Convolutions and pools pad by
+themselves if PyTorch has that form (the same on both sides, or `ceil_mode`); otherwise a padding module precedes them.
 """
 
 import math
@@ -26,13 +26,13 @@ _ACTIVATIONS = {
 
 
 class Peer(nn.Module):
-    """A network: layers in order, auxiliary heads on the outputs of those they are named after.
+    """A network with its auxiliary heads.
 
-    Takes images, float32 [N, C, H, W]; returns logits [N, classes], and in training (logits, {head: logits}).
+    It takes images, float32 [N, C, H, W]. It returns logits [N, classes], and in training (logits, {head: logits}).
 
     Attributes:
-      parts: the modules with parameters, by the path of theirs in ours ('inception_4a/conv1x1_bn'), each with the
-        (height, width) of its kernel: of a dense layer, the grid that it flattens.
+      parts: modules with parameters by their path in our network ('inception_4a/conv1x1_bn'), each with the (height,
+        width) of its kernel. That of a dense layer is the grid that it flattens.
     """
 
     def __init__(self, layers: dict, heads: dict, parts: dict):
@@ -75,12 +75,12 @@ class _ByGroup(nn.Module):
 
 
 def build(network: Network, image_shape: tuple[int, int, int]) -> Peer:
-    """The module of `network` for images of (height, width, channels), with PyTorch's initial values.
+    """Builds the module of `network` for images of (height, width, channels), with PyTorch's initial values.
 
-    It computes in float32, or as `torch.autocast` says.
+    It computes in float32, or in the dtype of `torch.autocast`.
 
     Raises:
-      UserError: units are the network's own, as in LeNet-5 of 1998.
+      UserError: the network has custom units, as LeNet-5 of 1998.
     """
     own = [f"{name}/{unit.name}" for name, unit in network.layers if isinstance(unit, units.Custom)]
     if own:
@@ -98,11 +98,11 @@ def build(network: Network, image_shape: tuple[int, int, int]) -> Peer:
 
 @torch.no_grad()
 def load_variables(module: Peer, variables) -> None:
-    """Copies the variables of our network, {'params': ..., 'batch_stats': ...}, into its peer."""
+    """Copies the variables of our network, {'params': ..., 'batch_stats': ...}, into the module."""
     for path, (part, grid) in module.parts.items():
         layer, unit = path.split("/")
         values = dict(variables["params"][layer][unit])
-        if "kernel" in values:  # [H, W, in, out], or of a dense layer [H * W * in, out], to [out, in, H, W]
+        if "kernel" in values:  # [H, W, in, out], for a dense layer [H * W * in, out], to [out, in, H, W]
             kernel = np.asarray(values.pop("kernel"))
             values["weight"] = kernel.reshape(*grid, -1, kernel.shape[-1]).transpose(3, 2, 0, 1)
         else:
@@ -121,7 +121,7 @@ def _layer(name: str, unit: units.Unit, style: units.Style, parts: dict, shape) 
 
 
 class _Builder:
-    """Builds the units of one layer one after another; `shape` is that of the last one's output, without the batch."""
+    """Builds the units of a layer in order; `shape` is the shape of the last one's output, without the batch."""
 
     def __init__(self, layer: str, style: units.Style, parts: dict, shape: tuple[int, ...]):
         self.layer, self.style, self.parts, self.shape = layer, style, parts, shape
@@ -182,11 +182,11 @@ class _Builder:
                 if normalize:
                     yield self.norm(name, features, nn.BatchNorm1d if unit.window is None else nn.BatchNorm2d)
                 yield self.activation()
-            case units.Classifier(num_classes=num_classes, activation=activation):
+            case units.Logits(num_classes=num_classes, activation=activation):
                 yield from self.dense(unit, num_classes, bias=True)
                 if activation:
                     yield self.activation()
-            case units.ScoreAverage():
+            case units.AverageLogits():
                 self.shape = (channels,)
                 yield from (nn.AdaptiveAvgPool2d(1), nn.Flatten())
             case _:
@@ -194,11 +194,11 @@ class _Builder:
 
     def residual(self, unit: units.Residual) -> nn.Module:
         shape, shortcut = self.shape, None
-        if unit.shortcut is not None:
+        if not isinstance(unit.shortcut, bool):
             shortcut, shape = _layer(self.layer, unit.shortcut, self.style, self.parts, shape)
         branch = list(self.modules(unit.branch))
-        if unit.expand is not None:
-            branch += self.conv(units.Conv(unit.expand, shape[0], 1), bias=True)
+        if unit.projection is not None:
+            branch += self.conv(units.Conv(unit.projection, shape[0], 1), bias=True)
         return _Residual(nn.Sequential(*branch), shortcut, unit.scale)
 
     def conv(self, unit: units.Conv, bias: bool) -> Iterable[nn.Module]:
@@ -215,14 +215,14 @@ class _Builder:
         yield conv
 
     def slide(self, window: tuple[int, int], stride: int, rule: str | int) -> list[tuple[int, int]]:
-        """Moves on to the grid that `window` gives, and returns the padding that `rule` means."""
+        """Returns the padding of `rule`, and updates `shape` to the grid that `window` gives with it."""
         channels, *grid = self.shape
         pads = ops.explicit_padding(grid, window, stride, rule)
         sizes = zip(grid, window, pads, strict=True)
         self.shape = (channels, *((n + low + high - k) // stride + 1 for n, k, (low, high) in sizes))
         return pads
 
-    def dense(self, unit: units.Dense | units.Classifier, features: int, bias: bool) -> Iterable[nn.Module]:
+    def dense(self, unit: units.Dense | units.Logits, features: int, bias: bool) -> Iterable[nn.Module]:
         if unit.window is not None:
             yield from self.conv(units.Conv(unit.name, features, unit.window, padding="VALID"), bias)
             return
@@ -250,5 +250,5 @@ def _is_symmetric(pads) -> bool:
 
 
 def _last_first(pads) -> tuple[int, ...]:
-    """(left, right, top, bottom), as PyTorch's padding modules take it."""
+    """Returns (left, right, top, bottom), as PyTorch's padding modules take it."""
     return *pads[1], *pads[0]

@@ -1,1 +1,1 @@
-"""Sweeps: many runs at once, and the index of all runs under a directory."""
+"""Runs sweeps: from a sweep file to its tasks, their jobs, and what a person sees of them."""

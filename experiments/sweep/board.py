@@ -1,14 +1,10 @@
-"""What a person sees of a sweep: a live table on a terminal, a line at each change elsewhere."""
+"""What a person sees of a sweep: a live table on a terminal, elsewhere a line at each change."""
 
-import contextlib
-import json
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.live import Live
@@ -16,69 +12,32 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.sweep import job
-from experiments.sweep.plan import Run
-from inception_jax.training.progress import duration
-from inception_jax.training.workdir import metrics_rows
+from experiments.sweep.plan import Task
+from inception_jax.console import duration, percent
+from inception_jax.runs.run import Run, field, read_launch
 
-_ORDER = ("running", "failed", "queued", "interrupted", "finished", "waiting")
-_STYLES = {"running": "bold", "failed": "red", "finished": "green"}
-_TAIL_BYTES = 8192  # of metrics.jsonl, some twenty lines
+_ORDER = ("running", "failed", "damaged", "queued", "interrupted", "unfinished", "finished", "waiting")
+_STYLES = {"running": "bold", "failed": "red", "damaged": "red", "finished": "green"}
+_TAIL_BYTES = 8192  # of metrics.jsonl, about twenty lines
 _REFRESH_SECONDS = 2.0
 
 
-class Progress(NamedTuple):
-    """How far a run has come; None where it is not known yet."""
-
-    step: int | None = None
-    total: int | None = None
-    loss: float | None = None  # of training, the last logged
-    top1: float | None = None  # of the last evaluation, a share of 1
-    left: float | None = None  # seconds of training
-
-
-def progress(directory: Path) -> Progress:
-    """Reads it from a training's config.json and the end of its metrics.jsonl, or from an evaluation's results."""
-    total = batch = None
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        if not (directory / "config.json").exists():  # a training may have been evaluated by hand
-            return Progress(
-                top1=float(json.loads((directory / "evaluation.json").read_text(encoding="utf-8"))["rows"][-1]["top1"])
-            )
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        content = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        batch, total = content["config"]["train"]["batch_size"], content["network"]["total_steps"]
-    rows = _tail(directory / "metrics.jsonl")
-    train = [row for row in rows if row.get("split") == "train"]
-    tests = [row for row in rows if "top1" in row and row.get("split") != "train"]
-    step = rows[-1].get("step") if rows else None
-    rate = train[-1].get("images_per_second") if train else None
-    left = (total - step) * batch / rate if rate and total and step is not None else None
-    return Progress(step, total, train[-1].get("loss") if train else None, tests[-1]["top1"] if tests else None, left)
-
-
-def _tail(file: Path) -> list[dict]:
-    with contextlib.suppress(OSError), open(file, "rb") as content:
-        content.seek(max(0, content.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        return metrics_rows(content.read())
-    return []
-
-
 class Board:
-    """Shows the runs of a sweep on standard error, while it is entered."""
+    """Shows the tasks of a sweep on standard error; a context manager."""
 
-    def __init__(self, runs: Sequence[Run], directory: Path, parallel: int):
+    def __init__(self, tasks: Sequence[Task], directory: Path, parallel: int):
         """Prepares.
 
         Args:
-          runs: all of them.
-          directory: of the sweep.
-          parallel: how many run at once, from which the time that is left is estimated; 0: all.
+          tasks: all of them.
+          directory: directory of the sweep.
+          parallel: number of concurrent runs, from which the remaining time is estimated; 0: all.
         """
-        self._runs, self._directory, self._parallel = runs, directory, parallel
+        self._tasks, self._directory, self._parallel = tasks, directory, parallel
         self._console = Console(stderr=True, highlight=False, emoji=False)
         self._live: Live | None = None
         self._states: dict[str, str] = {}
-        self._progress: dict[str, Progress] = {}
+        self._runs: dict[str, Run] = {}
         self._read_at = 0.0
 
     def __enter__(self):
@@ -97,13 +56,13 @@ class Board:
         self._console.print(escape(text), soft_wrap=True)
 
     def show(self, states: Mapping[str, str]) -> None:
-        """Shows them as they are now."""
-        changed = [run for run in self._runs if self._states.get(run.name) != states[run.name]]
+        """Shows the present states, by the tasks' names."""
+        changed = [task for task in self._tasks if self._states.get(task.name) != states[task.name]]
         first, self._states = not self._states, dict(states)
         due = time.monotonic() >= self._read_at + _REFRESH_SECONDS
-        active = [run for run in self._runs if states[run.name] == "running"] if due else []
-        for run in {run.name: run for run in (*changed, *active)}.values():
-            self._progress[run.name] = progress(self._directory / run.name)
+        active = [task for task in self._tasks if states[task.name] == "running"] if due else []
+        for name in dict.fromkeys(task.name for task in (*changed, *active)):
+            self._runs[name] = Run.read(self._directory / name, _TAIL_BYTES)
         if due:
             self._read_at = time.monotonic()
         if self._live is not None:
@@ -112,55 +71,70 @@ class Board:
         elif first:
             self.say(self.summary())
         else:
-            for run in changed:
-                if states[run.name] in ("running", "finished", "failed", "interrupted"):
-                    self.say(self._line(run))
+            for task in changed:
+                if states[task.name] not in ("waiting", "queued"):
+                    self.say(self._line(task))
 
     def summary(self) -> str:
-        """'3 running, 12 finished, 1 failed, 20 waiting; 25 min left'."""
+        """Returns '3 running, 1 failed, 12 finished, 20 waiting; about 25 min 0 s left'."""
         counts = Counter(self._states.values())
         text = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
         left = self._left()
         return text + (f"; about {duration(left)} left" if left else "")
 
     def _left(self) -> float:
-        """Seconds until all is finished, by the mean time of those that are; 0 if none is, or nothing is left."""
+        """Seconds until all is finished, by the mean time of finished runs; 0 if none is, or nothing is left."""
         spent = [
-            job.record(self._directory / run.name).get("seconds", 0.0)
-            for run in self._runs
-            if self._states[run.name] == "finished"
+            read_launch(self._directory / task.name).get("seconds", 0.0)
+            for task in self._tasks
+            if self._states[task.name] == "finished"
         ]
-        remaining = sum(state in ("waiting", "queued", "interrupted") for state in self._states.values())
+        remaining = sum(state in ("waiting", "queued", "interrupted", "unfinished") for state in self._states.values())
         remaining += 0.5 * sum(state == "running" for state in self._states.values())
-        return sum(spent) / len(spent) * remaining / (self._parallel or len(self._runs)) if spent else 0.0
+        return sum(spent) / len(spent) * remaining / (self._parallel or len(self._tasks)) if spent else 0.0
 
-    def _line(self, run: Run) -> str:
+    def _line(self, task: Task) -> str:
         done = sum(state == "finished" for state in self._states.values())
-        cells = [f"[{done}/{len(self._runs)}] {run.name} {self._states[run.name]}"]
-        known, of = job.record(self._directory / run.name), self._progress[run.name]
-        if self._states[run.name] == "finished":
-            cells += [f"top-1 {of.top1:.2%}"] if of.top1 is not None else []
-            cells += [f"in {duration(known.get('seconds', 0))}", self.summary()]
-        if self._states[run.name] == "failed":
-            cells += [known.get("error", ""), f"see {self._directory / run.name / job.LOG}"]
-        return ": ".join([cells[0], ", ".join(filter(None, cells[1:]))]) if cells[1:] else cells[0]
+        state, run = self._states[task.name], self._runs[task.name]
+        line = f"[{done}/{len(self._tasks)}] {task.name} {state}"
+        if state == "finished":
+            top1, seconds = _top1(run), field(run.launch, "seconds") or 0
+            reached = f"top-1 {top1}, " if top1 else ""
+            return f"{line}: {reached}in {duration(seconds)}, {self.summary()}"
+        if state in ("failed", "damaged"):
+            return f"{line}: {run.error}, see {self._directory / task.name / job.LOG}"
+        return line
 
     def table(self, height: int) -> Table:
-        """The runs, those first that are running or failed, at most `height` of them."""
+        """Returns at most `height` tasks as a table, running and failed ones first."""
         table = Table(caption=self.summary(), box=None, pad_edge=False)
         for column in ("run", "state"):
             table.add_column(column)
         for column in ("step", "loss", "top-1", "left"):
             table.add_column(column, justify="right")
-        shown = sorted(self._runs, key=lambda run: _ORDER.index(self._states[run.name]))[: max(5, height)]
-        for run in shown:
-            of, state = self._progress.get(run.name, Progress()), self._states[run.name]
-            step = "" if of.step is None else f"{of.step:,}" + (f"/{of.total:,}" if of.total else "")
-            loss = "" if of.loss is None else f"{of.loss:.3f}"
-            top1 = "" if of.top1 is None else f"{of.top1:.2%}"
-            left = duration(of.left) if of.left is not None and state == "running" else ""
-            if state == "failed":
-                left = job.record(self._directory / run.name).get("error", "")[:60]
-            cells = (run.name, state, step, loss, top1, left)
-            table.add_row(*map(escape, cells), style=_STYLES.get(state))
+        for task in sorted(self._tasks, key=lambda task: _ORDER.index(self._states[task.name]))[: max(5, height)]:
+            run, state = self._runs.get(task.name) or Run(self._directory / task.name), self._states[task.name]
+            step, total, loss = run.step, run.total_steps, run.last("train", "loss")
+            cells = ["" if step is None else f"{step:,}" + (f"/{total:,}" if total else "")]
+            cells += ["" if loss is None else f"{loss:.3f}", _top1(run)]
+            left = _seconds_left(run) if state == "running" else None
+            cells += [run.error[:60] if state in ("failed", "damaged") else "" if left is None else duration(left)]
+            table.add_row(*map(escape, (task.name, state, *cells)), style=_STYLES.get(state))
         return table
+
+
+def _top1(run: Run) -> str:
+    """The last top-1 of a training, or of an evaluation; '' if there is none."""
+    if run.config is None:
+        rows = field(run.evaluation, "rows")
+        top1 = field(rows[-1], "top1") if rows else None
+    else:
+        top1 = field(run.results, "last.top1")
+    return percent(top1) if isinstance(top1, (int, float)) else ""
+
+
+def _seconds_left(run: Run) -> float | None:
+    rate, batch = run.last("train", "images_per_second"), field(run.config, "train.batch_size")
+    if not rate or not batch or run.total_steps is None:
+        return None
+    return (run.total_steps - (run.step or 0)) * batch / rate

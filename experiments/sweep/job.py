@@ -15,25 +15,27 @@ from typing import Any, TextIO
 
 import submitit
 
-RECORD, LOG, LOCK = "run.json", "log.txt", ".lock"
+from inception_jax.runs.run import LAUNCH, LOCK, read_launch
+
+LOG = "log.txt"
 
 
 class Job:
     """Runs Python with `command` in a process of its own; its output goes to log.txt, its state to run.json.
 
-    SIGTERM, which ends a SLURM job, and the warning that its time is up go on to that process, which saves its state;
-    in the latter case the job is put into the queue again.
+    SIGTERM, which ends a SLURM job, and the warning that its time is up are passed on to that process, which saves its
+    state. After the warning the job is queued again.
     """
 
     def __init__(self, directory: Path, root: Path, command: Sequence[str], cores: Sequence[int], gpus: Sequence[str]):
         """Describes the job.
 
         Args:
-          directory: of the run.
+          directory: directory of the run.
           root: working directory.
-          command: Python's arguments.
-          cores: of the CPU, that it may use; none given: all.
-          gpus: as CUDA_VISIBLE_DEVICES names them; none given: as the environment has it.
+          command: arguments of Python.
+          cores: CPU cores that it may use; none given: all.
+          gpus: GPUs as CUDA_VISIBLE_DEVICES names them; none given: those of the environment.
         """
         self.directory, self.root, self.command = directory, root, tuple(command)
         self.cores, self.gpus = tuple(cores), tuple(gpus)
@@ -41,7 +43,7 @@ class Job:
         self._ended = False  # it was told to end
 
     def __call__(self) -> int:
-        """Runs it to its end; the exit status. 75 if another process has this run in work."""
+        """Runs it to its end and returns the exit status; 75 if another process works on this run."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which the launcher blocks
@@ -54,7 +56,7 @@ class Job:
         with open(self.directory / LOCK, "w", encoding="utf-8") as lock, open(self.directory / LOG, "ab") as log:
             if not _take(lock):
                 return os.EX_TEMPFAIL
-            before = record(self.directory)
+            before = read_launch(self.directory)
             now = {"command": list(self.command), "host": socket.gethostname(), "job": _job_id(), "error": ""}
             begun, spent = time.time(), before.get("seconds", 0.0) if before.get("command") == now["command"] else 0.0
             write(self.directory, now | {"state": "running", "seconds": spent})
@@ -70,11 +72,11 @@ class Job:
                 start_new_session=True,
                 pass_fds=(lock.fileno(),),
             )
-            if self._ended:  # before there was a process to be told
+            if self._ended:  # a signal came before there was a process
                 self._process.terminate()
             try:
                 status = self._process.wait()
-            except BaseException as error:  # submitit's: SystemExit if it has put the job into the queue again
+            except BaseException as error:  # submitit's: SystemExit if it has queued the job again
                 state = "queued" if isinstance(error, SystemExit) and now["job"] else "interrupted"
                 write(self.directory, now | {"state": state, "seconds": round(spent + time.time() - begun, 1)})
                 raise
@@ -86,64 +88,43 @@ class Job:
             return status
 
     def _end(self, *_: Any) -> None:
-        # Once: a second signal could come when the process has saved its state, and heeds none any more.
+        # Once: a second signal could kill the process while it saves its state.
         first, self._ended = not self._ended, True
         if first and self._process is not None:
             self._process.terminate()
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """What submitit calls when the job's time is nearly up: has the state saved, and asks for another turn."""
+        """Has the state saved and asks for another turn; submitit calls it when the job's time is nearly up."""
         self._end()
         if self._process is not None:
-            # Not `wait`: this is a signal handler, and the code below it holds the lock that `wait` takes.
-            with contextlib.suppress(ChildProcessError):  # `wait` was through
+            # Not `wait`: this is a signal handler, and the interrupted code may hold the lock that `wait` takes.
+            with contextlib.suppress(ChildProcessError):  # `wait` has returned
                 os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return submitit.helpers.DelayedSubmission(Job(self.directory, self.root, self.command, self.cores, self.gpus))
 
 
 def state_of(status: int) -> str:
-    """The state that an exit status of `main.py` or `experiments.evaluate` stands for."""
-    ends = (signal.SIGINT, signal.SIGTERM)  # the latter ends Python itself until `main.py` heeds it
+    """Returns the state that an exit status of `main.py` or `experiments.evaluate` stands for."""
+    ends = (signal.SIGINT, signal.SIGTERM)  # the latter ends Python itself until `main.py` handles it
     stopped = [128 + number for number in ends] + [-number for number in ends]
     return "finished" if status == 0 else "interrupted" if status in stopped else "failed"
 
 
 def killed(words: str, number: int = 0) -> str:
-    """Says that a process whose last words were `words` was killed, by signal `number` if that is known."""
+    """Returns the error of a process that was killed after the line `words`, by signal `number` if it is known."""
     by = f" by signal {number} ({signal.strsignal(number)})" if number else ""
     return f"the process was killed{by}" + (f"; its last line: {words}" if words else "")
 
 
-def record(directory: Path) -> dict[str, Any]:
-    """The object of run.json; {} if there is none."""
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads((directory / RECORD).read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-    return {}
-
-
 def write(directory: Path, content: dict[str, Any]) -> None:
     """Writes run.json at once or not at all."""
-    temporary = directory / f".{RECORD}.{os.getpid()}"
+    temporary = directory / f".{LAUNCH}.{os.getpid()}"
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(directory / RECORD)
-
-
-def is_alive(directory: Path) -> bool:
-    """Whether a process of this machine has the run in work: it holds the lock, which the system frees at its end."""
-    try:
-        with open(directory / LOCK, encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # there is none, or the file system has no locks
-        return False
-    return False
+    temporary.replace(directory / LAUNCH)
 
 
 def _take(lock: TextIO) -> bool:
-    """Takes the lock; whether no other process has it. `is_alive` has it for a moment, so this asks more than once."""
+    """Takes the lock unless another process has it. `is_locked` takes it for a moment, so this tries repeatedly."""
     for _ in range(20):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,7 +137,7 @@ def _take(lock: TextIO) -> bool:
 
 
 def last_words(log: Path, start: int = 0) -> str:
-    """The last line of the log from byte `start` that begins with 'error:', else its last line; '' if it is empty."""
+    """Returns the last line of the log after byte `start` that begins with 'error:', else the last line, or ''."""
     lines = list(_lines(log, start))
     errors = [line for line in lines if line.startswith("error:")]
     return (errors or lines or [""])[-1]
@@ -171,6 +152,6 @@ def _lines(log: Path, start: int) -> Iterator[str]:
 
 
 def _job_id() -> str:
-    """Of the SLURM job that this is, as submitit names it; '' elsewhere, be it within an allocation of SLURM's."""
+    """The number of this SLURM job as submitit names it; '' elsewhere, even within a SLURM allocation."""
     environment = submitit.JobEnvironment() if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else None
     return environment.job_id if environment else ""

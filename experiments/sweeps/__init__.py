@@ -1,8 +1,8 @@
-"""The papers' ablations, a file each, and what they are written in.
+"""The papers' ablations, one file each, and the classes that they are written with.
 
-A file has `get_sweep(data)`, which returns a `Sweep` on one of `DATA`: "embedded", the images that come with this
-package, on small copies of the networks; the others at the networks' full width, where TFDS can fetch them, and on the
-papers' own data by their recipes, configs/*.py.
+A file has `get_sweep(data)`, which returns a `Sweep` on one of `DATA`, or on one of the file's own `DATA`. "embedded"
+are the images that come with this package, on small copies of the networks. The others train the full networks: on
+what TFDS can fetch, or on the paper's own data by its recipe, configs/*.py.
 
 python -m experiments.sweep experiments/sweeps/googlenet_lrn.py --workdir=runs/googlenet_lrn
 python -m experiments.sweep experiments/sweeps/googlenet_lrn.py:imagenet2012 --workdir=/data/googlenet_lrn
@@ -18,11 +18,11 @@ from inception_jax.errors import UserError
 # Keys of the config and their values, such as {"model.norm": "none"}.
 Overrides = Mapping[str, Any]
 
-# Of the images that come with this package: ten classes of difficulty 1, which in the few hundred steps of a run many
-# networks without batch normalisation learn. What does not, by momentum SGD for instance, has the digits.
+# Ten classes of difficulty 1, which many networks without batch normalisation learn in a few hundred steps. Networks
+# that do not, such as those by momentum SGD, get the digits.
 GLYPHS = "glyphs/test=1000,difficulty=1,classes=10"
 
-# Of each run on them. Batches of 32 take more steps in the time than larger ones.
+# What all runs on the embedded images change. Batches of 32 allow more steps in the time than larger ones.
 _EMBEDDED = {
     "train.epochs": 0.0,
     "train.batch_size": 32,
@@ -35,8 +35,8 @@ _EMBEDDED = {
 }
 _GLYPHS = {"data.name": GLYPHS, "eval.batch_size": 250}
 _SMALLER = {"model.width": 0.25, "data.image_size": 24, "data.resize": 24}
-# And of each network: a number of steps and a rate at which, in trials with seed 0 (GoogLeNet: 0 and 1), the baseline
-# had begun to learn and had not yet learnt everything, within about a minute of one core.
+# What each network changes: a number of steps and a learning rate. In trials with seed 0 (GoogLeNet: 0 and 1) the
+# baseline had begun to learn with them, and had not yet learnt everything, within about a minute on one core.
 _REDUCED = {
     "alexnet": {"train.steps": 600, "schedule.base_lr": 3e-4, **_GLYPHS},
     "vgg_a": {"train.steps": 800, "schedule.base_lr": 1e-3, **_GLYPHS},
@@ -49,8 +49,8 @@ _REDUCED = {
     "inception_v3": {"train.steps": 200},
 }
 
-# What each TFDS data set changes in a small recipe: size of the images, test split, epochs. Networks that need larger
-# images than CIFAR's get them enlarged.
+# What each TFDS data set changes in a small recipe: size of the images, test split, epochs. Images are enlarged for
+# networks that need larger ones than CIFAR's.
 _LARGER = {
     "cifar10": (32, "test", 60.0),
     "cifar100": (32, "test", 60.0),
@@ -62,7 +62,7 @@ DATA = ("embedded", *_LARGER, "imagenet2012")
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-    """The recipe that all variants start from: `config` as `--config` takes it, and what is changed of it."""
+    """The recipe that all variants start from: `config` as `--config` takes it, and the values that are changed."""
 
     config: str
     overrides: Overrides = dataclasses.field(default_factory=dict)
@@ -75,8 +75,8 @@ class Claim:
     Attributes:
       text: the claim, in our words.
       source: paper and section or table.
-      better, than: names of two variants, or evaluations; or as many of one as of the other, which are compared one by
-        one and all together, where a sweep has other factors too.
+      better, than: names of two variants or evaluations; or two equally long tuples of names, whose pairs are judged
+        together, where a sweep has other factors too.
       measure: "top1": `better` is more accurate at the end; "no_worse": it is as accurate as `than`; "steps": it needs
         fewer steps to the accuracy with which `than` ends.
     """
@@ -90,11 +90,11 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """How trained variants are evaluated beyond the single crop: one of them, or several as an ensemble.
+    """How trained variants are evaluated beyond the single crop: one variant, or several as an ensemble.
 
     Attributes:
-      members: names of variants; those of one seed make an ensemble.
-      protocol: of `python -m experiments.evaluate`.
+      members: names of variants; the runs of one seed make an ensemble.
+      protocol: protocol of `python -m experiments.evaluate`.
     """
 
     members: tuple[str, ...]
@@ -109,14 +109,14 @@ class Sweep:
       title: what is compared.
       text: what the reader of the report must know: where it is the paper's experiment, and where it is not.
       base: the recipe.
-      variants: what each changes of it, by name. A variant's overrides go before those of the base; its "seed" is
-        added to the run's.
-      baseline: the variant, or evaluation, that the others are compared with; '' for the first.
-      claims: of the papers.
-      printed: numbers of the papers by the variant, as they print them.
-      printed_what: what those are, with their source.
-      evaluations: by name.
-      seeds: 0 to `seeds` - 1 of each variant.
+      variants: what each variant changes, by name. Its values override those of the base. Its "seed" is added to the
+        run's; its "config" replaces the recipe.
+      baseline: the variant or evaluation with which the others are compared; '': the first.
+      claims: claims of the papers.
+      printed: numbers of the papers by variant, as they are printed.
+      printed_what: what these numbers are, with their source.
+      evaluations: evaluations by name.
+      seeds: number of seeds; each variant is run with 0 to `seeds` - 1.
     """
 
     title: str
@@ -132,7 +132,7 @@ class Sweep:
 
 
 def product(*factors: Mapping[str, Overrides]) -> dict[str, dict[str, Any]]:
-    """All combinations of one entry of each factor: names joined by '-', overrides together."""
+    """Returns all combinations of one entry of each factor: names joined by '-', overrides merged."""
     combined = {}
     for choice in itertools.product(*(factor.items() for factor in factors)):
         overrides: dict[str, Any] = {}
@@ -151,16 +151,16 @@ def on(
     small: Overrides | None = None,
     embedded: Overrides | None = None,
 ) -> Base:
-    """The base of a sweep on `data`.
+    """Returns the base of a sweep on `data`.
 
     Args:
       data: one of `DATA`.
-      network: a row of configs/digits.py, the base where it is not `recipe`.
-      recipe: the paper's config, the base on the paper's own data.
-      of: those data.
+      network: a network of configs/digits.py, the base on all data but the paper's.
+      recipe: the paper's config, the base on the paper's data.
+      of: the paper's data.
       paper: changes of `recipe`.
-      small: changes of the base elsewhere.
-      embedded: more of them on the embedded images.
+      small: changes of the base on all data but the paper's.
+      embedded: more changes, on the embedded images.
 
     Raises:
       UserError: the network is too small for `data`.
@@ -168,7 +168,7 @@ def on(
     if data == of:
         return Base(recipe, paper or {})
     if data == "imagenet2012":
-        raise UserError(f"{network} is the paper's network for {of}: there is none of its kind for {data}")
+        raise UserError(f"{network} is the paper's network for {of}; the paper has none for {data}")
     if data == "embedded":
         overrides = _EMBEDDED | _REDUCED[network] | dict(small or {}) | dict(embedded or {})
         return Base(f"configs/{'glyphs' if 'data.name' in overrides else 'digits'}.py:{network}", overrides)

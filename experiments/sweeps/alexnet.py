@@ -6,12 +6,12 @@ PAPER = "ImageNet Classification with Deep Convolutional Neural Networks"
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     return Sweep(
         title="AlexNet: local response normalisation and overlapping pools",
         text="The paper names the gains on ImageNet, of top-1 and top-5 error: 1.4 and 1.2 % by normalisation, 0.4 "
-        "and 0.3 % by pools of 3x3/2 in place of 2x2/2. Its network without normalisation also lacked one within each "
-        "channel, of which the paper says nothing (the original code, layers-148); ours never has that.",
+        "and 0.3 % by pools of 3x3/2 instead of 2x2/2. Its network without normalisation also lacked a normalisation "
+        "within each channel, which only the original code shows (layers-148). Ours never has that one.",
         base=on(data, "alexnet", "configs/alexnet.py"),
         variants=product(
             {"lrn": {"model.lrn": True}, "no_lrn": {"model.lrn": False}},

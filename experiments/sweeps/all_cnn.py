@@ -1,4 +1,4 @@
-"""The twelve networks of All-CNN: pools, strided convolutions in their place, a convolution before them."""
+"""The twelve networks of All-CNN: pools, strided convolutions instead of pools, one more convolution before them."""
 
 from experiments.sweeps import Claim, Sweep, on
 
@@ -13,18 +13,19 @@ ERRORS = {
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     base, strided, pooled, all_ = (tuple(f"{kind}-{letter}" for letter in ERRORS) for kind in KINDS)
     return Sweep(
         title="All-CNN: the twelve networks",
-        text="Tables 1 and 2 of the paper. It chose a learning rate for each network out of four; all have one here.",
+        text="Tables 1 and 2 of the paper. The paper chose one of four learning rates for each network; here all have "
+        "the same.",
         base=on(data, "all_cnn_c", "configs/all_cnn.py", of="cifar10"),
         variants={f"{kind}-{base}": {"model.name": f"{kind}_cnn_{base}"} for base in ERRORS for kind in KINDS},
         baseline="base-c",
         claims=(
-            Claim("strides in place of pools are worse", PAPER, base, strided),
-            Claim("a convolution more before each pool is better", PAPER, pooled, base),
-            Claim("with strided convolutions it is as good as with pools", PAPER, all_, pooled, "no_worse"),
+            Claim("strides instead of pools are worse", PAPER, base, strided),
+            Claim("one more convolution before each pool is better", PAPER, pooled, base),
+            Claim("with strided convolutions instead of pools it is as accurate", PAPER, all_, pooled, "no_worse"),
         ),
         printed={
             f"{kind}-{base}": error for base, row in ERRORS.items() for kind, error in zip(KINDS, row, strict=True)

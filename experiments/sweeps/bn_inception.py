@@ -6,7 +6,7 @@ PAPER = "Batch Normalization, section 4.2.2 and Fig. 3"
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     base = on(
         data,
         "inception",
@@ -15,7 +15,7 @@ def get_sweep(data: str) -> Sweep:
         embedded={"eval.every": "25 steps"},
     )
     full = data == "imagenet2012"
-    # Of Inception and BN-Baseline: the paper's, and ours for small networks.
+    # Rate and decay of Inception and BN-Baseline: the paper's, and ours for small networks.
     rate, decay = (0.0015, 2e-4) if full else (0.003, 1e-3)
     normalised = {"model.norm": "batch"}
     # Section 4.2.1. On ImageNet the rate also falls six times as fast, and images are less distorted.
@@ -29,9 +29,10 @@ def get_sweep(data: str) -> Sweep:
     ]
     return Sweep(
         title="BN-Inception: batch normalisation and its learning rates",
-        text="The paper's five networks at its ratios of learning rates, by SGD with momentum. Accelerated ones have "
-        "no dropout, no local response normalisation and a fifth of the weight decay. All are trained equally long, "
-        "the paper's as long as each improved; on small data the rate falls by a cosine in all.",
+        text="The paper's five networks at its ratios of learning rates, trained by SGD with momentum. The accelerated "
+        "ones have no dropout, no local response normalisation and a fifth of the weight decay. Here all are trained "
+        "equally long; the paper trained each as long as it improved. On small data the learning rate of all falls by "
+        "a cosine.",
         base=base,
         variants={
             "inception": {"schedule.base_lr": rate, "optimizer.weight_decay": decay},
@@ -43,7 +44,7 @@ def get_sweep(data: str) -> Sweep:
         claims=(
             *claims,
             Claim("BN-x30 is more accurate than Inception", PAPER, "x30", "inception"),
-            Claim("with a sigmoid it trains, to less than with ReLU", PAPER, "x5", "x5_sigmoid"),
+            Claim("with a sigmoid it trains, but is less accurate than with ReLU", PAPER, "x5", "x5_sigmoid"),
         ),
         printed={"inception": "72.2", "baseline": "72.7", "x5": "73.0", "x30": "74.8", "x5_sigmoid": "69.8"},
         printed_what="best top-1 accuracy in %, ImageNet, single crop (Fig. 3)",

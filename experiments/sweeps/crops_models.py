@@ -4,25 +4,26 @@ from experiments.sweeps import Claim, Evaluation, Sweep, on
 
 PAPER = "Going Deeper with Convolutions, Table 3"
 MODELS, PROTOCOLS = 3, ("single", "10crop", "144crop")
-# Of 1 and of 7 models, top-5.
+# Top-5 errors of 1 and of 7 models.
 ERRORS = {"1": ("10.07", "9.15", "7.89"), "7": ("8.09", "7.62", "6.67")}
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     members = tuple(f"model_{i}" for i in range(MODELS))
     evaluations = {
         f"{count}x{protocol}": Evaluation(members[:count], protocol) for count in (1, MODELS) for protocol in PROTOCOLS
     }
     one, all_ = "1xsingle", f"{MODELS}xsingle"
     unseen = (
-        " The glyphs fill their images, and are trained on without flips, by crops of at least 0.9 of the area: what "
-        "the crops of these protocols show, cut and mirrored ones, no network here was trained on."
+        " The glyphs fill their images. Training uses crops of at least 0.9 of the area, without flips. These "
+        "protocols show cut and mirrored glyphs, which no network here was trained on."
     )
     return Sweep(
         title="GoogLeNet: crops times models",
-        text=f"Ensembles of {MODELS}, the paper's of 7. Its networks had the same initial weights and other samples of "
-        "images; ours differ in both." + unseen * (data == "embedded"),
+        text=f"Ensembles have {MODELS} members, in the paper 7. The paper's networks had the same initial weights and "
+        "differed in the sampling and order of the images; ours differ in all of these."
+        + (unseen if data == "embedded" else ""),
         base=on(data, "googlenet", "configs/googlenet.py"),
         # The members of an ensemble differ in their seed, and no two ensembles share one.
         variants={member: {"seed": 100 * i} for i, member in enumerate(members)},

@@ -7,11 +7,11 @@ THIRD = "Rethinking the Inception Architecture"
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     return Sweep(
         title="GoogLeNet: auxiliary classifiers",
         text="With batch normalisation throughout, as in the paper that found the lower head of no use. That paper "
-        "tried them on a later network; a head of weight 0 is as one that is not there.",
+        "tried them on a later network. A head of weight 0 has no effect.",
         base=on(data, "googlenet", "configs/googlenet.py", paper={"model.norm": "batch"}),
         variants={
             "both": {},

@@ -4,13 +4,13 @@ from experiments.sweeps import Claim, Sweep, on, product
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     plain, normalised = {"model.norm": "none"}, {"model.norm": "batch"}
     return Sweep(
         title="Inception: local response normalisation",
-        text="The Inception of the batch normalisation paper, whose layers of local response normalisation are "
-        "GoogLeNet's: GoogLeNet's own initial weights begin to learn too late for runs of this length. AlexNet's "
-        "layers: the sweep alexnet.",
+        text="The network is the Inception of the batch normalisation paper, with GoogLeNet's layers of local response "
+        "normalisation. GoogLeNet itself, with its initial weights, begins to learn too late for runs of this length. "
+        "The sweep alexnet tests AlexNet's layers.",
         base=on(data, "inception", "configs/bn_inception.py:inception"),
         variants=product(
             {"plain": plain, "batch": normalised}, {"lrn": {"model.lrn": True}, "no_lrn": {"model.lrn": False}}

@@ -2,17 +2,18 @@
 
 from experiments.sweeps import Claim, Sweep, on
 
-# Of the filters, at which the naive network has the multiply-adds of the reduced one: within 4 %, a test counts.
+# Fraction of the filters with which the naive network has the multiply-adds of the reduced one, within 4 % (tested).
 EQUAL_COMPUTE = {"embedded": 0.095, "imagenet2012": 0.35}
 ELSEWHERE = 0.355
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     return Sweep(
         title="GoogLeNet: naive and reduced modules",
-        text="The paper draws the naive module (Fig. 2a) and does not train it. Its pools pass all channels on, so "
-        "that modules grow wider and wider; at equal width the naive network costs several times as much.",
+        text="The paper draws the naive module (Fig. 2a) and does not train it. Its pools keep all "
+        "channels, so that each module is wider than the last. At equal width the naive network costs several times as "
+        "much.",
         base=on(data, "googlenet", "configs/googlenet.py"),
         variants={
             "reduced": {},

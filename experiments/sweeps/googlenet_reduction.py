@@ -4,11 +4,11 @@ from experiments.sweeps import Sweep, on
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     return Sweep(
-        title="GoogLeNet: how much its modules reduce",
-        text="The filters of the 1x1 convolutions before the 3x3 and the 5x5, times a factor. The paper reduces "
-        "'judiciously' (section 4) and compares nothing.",
+        title="GoogLeNet: the width of its reductions",
+        text="A factor multiplies the number of filters of the 1x1 convolutions before the 3x3 and 5x5 convolutions. "
+        "The paper reduces 'judiciously' (section 4) and compares nothing.",
         base=on(data, "googlenet", "configs/googlenet.py"),
         variants={
             "1": {},

@@ -7,12 +7,12 @@ RATES = (0.4, 0.0, 0.7)
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     return Sweep(
         title="GoogLeNet: average pool, fully connected top, dropout",
-        text='The paper replaced fully connected layers by the average pool and gained "about 0.6 %" top-1; what they '
-        "were it does not say: ours is one of 1024 units that sees the whole grid. Dropout, 40 % in the paper, stands "
-        "before the classifier; 70 % in the heads throughout.",
+        text='The paper replaced fully connected layers by the average pool and gained "about 0.6 %" top-1. It does '
+        "not describe these layers; ours is one layer of 1024 units that sees the whole grid. Dropout comes before the "
+        "classifier, 40 % in the paper; the auxiliary heads always have 70 %.",
         base=on(data, "googlenet", "configs/googlenet.py"),
         variants=product(
             {"average": {"model.top": "average"}, "fc": {"model.top": "fc"}},
@@ -25,6 +25,6 @@ def get_sweep(data: str) -> Sweep:
                 tuple(f"average-dropout_{rate}" for rate in RATES),
                 tuple(f"fc-dropout_{rate}" for rate in RATES),
             ),
-            Claim("dropout is essential even so", PAPER, "average-dropout_0.4", "average-dropout_0.0"),
+            Claim("dropout is essential even with it", PAPER, "average-dropout_0.4", "average-dropout_0.0"),
         ),
     )

@@ -6,12 +6,12 @@ PAPER = "Inception-v4, Inception-ResNet and the Impact of Residual Connections o
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     return Sweep(
         title="Inception-ResNet-v1: residuals and their scaling",
-        text="The paper compares Inception-ResNets with Inceptions of like cost; here the same blocks have no "
-        "shortcut. It saw networks of more than 1,000 filters die without a factor of 0.1 to 0.3: a small network has "
-        "a share of those, so that it can show whether a factor harms, not whether it saves.",
+        text="The paper compares Inception-ResNets with Inceptions of similar cost; here the same blocks have no "
+        "shortcut. In the paper, networks of more than 1,000 filters died without a factor of 0.1 to 0.3. A small "
+        "network has fewer filters, so it can show whether a factor harms, not whether it rescues.",
         base=on(data, "inception_resnet_v1", "configs/inception_resnet_v1.py"),
         variants={
             "scale_0.1": {"model.residual_scale": 0.1},
@@ -29,7 +29,7 @@ def get_sweep(data: str) -> Sweep:
                 "no_worse",
             ),
             Claim(
-                "residual networks are better than like ones without, by a little",
+                "residual networks are slightly better than similar ones without",
                 f"{PAPER}, abstract",
                 "scale_0.2",
                 "no_residual",

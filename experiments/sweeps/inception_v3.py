@@ -6,7 +6,7 @@ from experiments.sweeps import Claim, Sweep, on
 
 PAPER = "Rethinking the Inception Architecture, Table 3"
 V2 = {"model.name": "inception_v2", "model.bn_auxiliary": False}
-# Each rung with those before it; what is not named is as in Inception-v3, the base.
+# Each rung includes those before it; all other keys are as in Inception-v3, the base.
 RUNGS = {
     "v2": V2 | {"optimizer.name": "sgd", "train.label_smoothing": 0.0},
     "rmsprop": V2 | {"train.label_smoothing": 0.0},
@@ -24,12 +24,12 @@ GAINS = {
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     return Sweep(
         title="Inception-v3: the rungs of Table 3",
-        text="Each rung adds to the one before: RMSProp, label smoothing, three 3x3 convolutions for the first 7x7, "
-        "batch normalisation in the auxiliary head's dense layer. Momentum SGD and RMSProp share a rate, as they do "
-        "in configs/inception_v3.py.",
+        text="Each rung adds to the one before: RMSProp, label smoothing, three 3x3 convolutions instead of the first "
+        "7x7, batch normalisation in the auxiliary head's dense layer. Momentum SGD and RMSProp have the same learning "
+        "rate, as in configs/inception_v3.py.",
         base=on(
             data,
             "inception_v3",

@@ -2,16 +2,16 @@
 
 from experiments.sweeps import GLYPHS, Claim, Sweep, on
 
-# Where it is harder than on the digits.
+# Harder than the digits.
 ON_GLYPHS = {"data.name": GLYPHS, "train.steps": 450, "schedule.base_lr": 3e-3}
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     return Sweep(
         title="Inception-v3: label smoothing",
-        text="Epsilon, the share of a label that goes to all classes alike; the paper's is 0.1, and it compares with "
-        "0. The loss that training logs has the smoothing in it, that of the test images has not.",
+        text="Epsilon is the fraction of a label that is spread evenly over all classes. The paper compares 0.1 with "
+        "0. The logged training loss includes the smoothing; the test loss does not.",
         base=on(data, "inception_v3", "configs/inception_v3.py", embedded=ON_GLYPHS),
         variants={f"{epsilon}": {"train.label_smoothing": epsilon} for epsilon in (0.0, 0.1, 0.2, 0.4)},
         claims=(

@@ -3,18 +3,18 @@
 from experiments.sweeps import Claim, Sweep, on
 
 PAPER = "Network In Network, sections 1 and 3.1"
-# Of the filters, at which the linear network has the multiply-adds of the other: within 2 %, a test counts.
+# Fraction of the filters with which the linear network has the multiply-adds of the other, within 2 % (tested).
 EQUAL_COMPUTE = {"embedded": 0.225}
 ELSEWHERE = 0.905
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     linear = {"model.mlpconv": False}
     return Sweep(
         title="Network in Network: mlpconv and linear convolutions",
         text="The paper argues that a small multilayer perceptron in each window abstracts better than a linear "
-        "filter, and compares itself with published networks. The linear network is its own without the 1x1 "
+        "filter, and compares its network with published ones. Here the linear network is the same one without its 1x1 "
         "convolutions.",
         base=on(data, "nin_cifar10", "configs/nin.py", of="cifar10"),
         variants={

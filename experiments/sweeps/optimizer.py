@@ -4,15 +4,16 @@ from experiments.sweeps import Claim, Sweep, on
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     rate = 0.045 if data == "imagenet2012" else 0.1
     momentum, rmsprop = {"optimizer.name": "sgd"}, {"optimizer.name": "rmsprop"}
     usual, lower = {"schedule.base_lr": rate}, {"schedule.base_lr": rate / 5}
     return Sweep(
         title="Inception-v2: RMSProp and momentum",
-        text="Both have a momentum of 0.9, RMSProp the paper's decay of 0.9 and epsilon of 1.0, each at two rates. "
-        "The gradients of a small network lie far below an epsilon of 1.0 inside the root, where RMSProp is nearly "
-        "SGD; so there is one of 1e-6 too, whose steps are those of each weight's sign and so need a rate of its own.",
+        text="Both have a momentum of 0.9 and are tried at two learning rates; RMSProp has the paper's decay of 0.9 "
+        "and epsilon of 1.0. The gradients of a small network lie far below an epsilon of 1.0 inside the root, where "
+        "RMSProp is nearly SGD. So an epsilon of 1e-6 is tried too; its steps follow the signs of the gradients and "
+        "need another learning rate.",
         base=on(data, "inception_v2", "configs/inception_v3.py:rmsprop"),
         variants={
             "momentum": momentum | usual,

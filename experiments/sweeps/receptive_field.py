@@ -7,7 +7,7 @@ SIZES = {"imagenet2012": (299, 151, 79), "imagenette/320px-v2": (128, 64, 32)}
 
 
 def get_sweep(data: str) -> Sweep:
-    """The sweep on one of `sweeps.DATA`."""
+    """Returns the sweep on one of `sweeps.DATA`."""
     variants = {
         f"{size}": {"data.image_size": size, "data.resize": round(size * 342 / 299), "model.early_reduction": reduction}
         for size, reduction in zip(SIZES.get(data, (64, 32, 16)), (4, 2, 1), strict=True)
@@ -15,10 +15,9 @@ def get_sweep(data: str) -> Sweep:
     large, middle, small = variants
     return Sweep(
         title="GoogLeNet: the receptive field at equal cost",
-        text="The larger image passes a first layer of stride 2 and a max-pool, the middle one of stride 1 and the "
-        "pool, the small one neither, so that all have the same grids behind them. Which network the paper took it "
-        "does not say; ours is GoogLeNet. On the glyphs the images are drawn with 64 x 64 pixels, all sides are "
-        "scaled down.",
+        text="The large image passes a first layer of stride 2 and a max-pool, the middle one a first layer of stride "
+        "1 and the pool. The small one passes a first layer of stride 1 alone. All have the same grids after that. The "
+        "paper does not name its network; ours is GoogLeNet. Glyphs are drawn with 64 x 64 pixels and scaled down.",
         base=on(
             data,
             "googlenet",
@@ -30,7 +29,7 @@ def get_sweep(data: str) -> Sweep:
         claims=(
             Claim("the large image is better than the small one", PAPER, large, small),
             Claim("the middle one is better than the small one", PAPER, middle, small),
-            Claim("the middle one is nearly as good as the large one", PAPER, middle, large, "no_worse"),
+            Claim("the middle one is nearly as accurate as the large one", PAPER, middle, large, "no_worse"),
         ),
         printed={large: "76.6", middle: "76.4", small: "75.2"},
         printed_what="top-1 accuracy in %, ImageNet, sides of 299, 151 and 79 (Table 2)",

@@ -1,1 +1,1 @@
-"""Evaluation: exact metrics and the report."""
+"""Exact evaluation: metrics, protocols, ensembles, predictions."""

@@ -1,4 +1,7 @@
-"""What probabilities and labels say of a classifier: exact counts over every image once, in NumPy."""
+"""Accuracy, loss, calibration and confusion from probabilities and labels, in NumPy; each image counts once.
+
+Of equal probabilities the lower class index comes first, as in `metrics.label_rank`, which training's evaluation uses.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,20 +13,19 @@ _BINS = 15  # of confidence: Guo et al. 2017, https://arxiv.org/abs/1706.04599, 
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """Result over some images.
+    """The metrics of a classifier over some images.
 
     Attributes:
       count: number of images.
-      top1: share of the images of which the most probable class is right.
-      top5: share of which one of the five most probable is. Of equal probabilities the lower class index comes first.
-      loss: mean of the labels' `log_loss`; None with several labels an image.
-      calibration_error: expected calibration error, the mean over all images of |confidence - accuracy| of their bin,
-        15 bins of equal width, confidence being the largest probability (Guo et al. 2017,
+      top1: fraction of the images whose most probable class is right.
+      top5: fraction of the images with a right class among the five most probable.
+      loss: mean `log_loss` of the labels; None with several labels per image.
+      calibration_error: expected calibration error, a fraction: the mean over all images of |confidence - accuracy| of
+        their bin. There are 15 bins of equal width; the confidence is the largest probability (Guo et al. 2017,
         https://arxiv.org/abs/1706.04599, section 2).
-      bins: float64 [15, 3], of each bin the number of images, their mean confidence and accuracy (0 where empty).
-      per_class: float64 [K], share of the images of each class that are right; nan without images or with several
-        labels an image.
-      confusion: int64 [K, K], images by true and predicted class; None with several labels an image.
+      bins: float64 [15, 3], the number of images of each bin, their mean confidence and their accuracy (0 if empty).
+      per_class: float64 [K], accuracy of each class; nan if it has no images, or with several labels per image.
+      confusion: int64 [K, K], number of images by true and predicted class; None with several labels per image.
     """
 
     count: int
@@ -36,13 +38,13 @@ class Analysis:
     confusion: np.ndarray | None
 
     def summary(self) -> dict[str, float | int | None]:
-        """The single numbers."""
+        """Returns the metrics that are single numbers, by name."""
         names = ("count", "top1", "top5", "loss", "calibration_error")
         return {name: getattr(self, name) for name in names}
 
 
 def ranking(probabilities: np.ndarray, count: int = 5) -> np.ndarray:
-    """The `count` most probable classes, int64 [n, count], all K if there are fewer.
+    """Returns the `count` most probable classes, the best first, int64 [n, min(count, K)].
 
     Of equal probabilities the lower class index comes first, as in argmax; nan comes last.
     """
@@ -50,7 +52,7 @@ def ranking(probabilities: np.ndarray, count: int = 5) -> np.ndarray:
 
 
 def right_probability(probabilities: np.ndarray, labels: Sequence[int] | Sequence[frozenset[int]]) -> np.ndarray:
-    """The probability of each image's label, or of all its right classes together; float64 [n], arguments as below."""
+    """Returns the probability of each image's label, or the sum over its right classes, float64 [n]; see `analyse`."""
     if isinstance(labels[0], frozenset):
         pairs = zip(probabilities.astype(np.float64), labels, strict=True)
         return np.array([row[sorted(right)].sum() for row, right in pairs])
@@ -58,17 +60,17 @@ def right_probability(probabilities: np.ndarray, labels: Sequence[int] | Sequenc
 
 
 def log_loss(probability: np.ndarray) -> np.ndarray:
-    """-log, of a probability that counts as float32's least, 1.2e-38, at least; so it is finite."""
+    """Returns the negative log-probability, clipped at float32's least, 1.2e-38, so that it stays finite."""
     return -np.log(np.maximum(probability, np.finfo(np.float32).tiny))
 
 
 def analyse(probabilities: np.ndarray, labels: Sequence[int] | Sequence[frozenset[int]]) -> Analysis:
-    """Counts.
+    """Computes the metrics.
 
     Args:
-      probabilities: float32 [n, K], each row summing to 1.
-      labels: the class of each image, or the set of its right classes (Beyer et al. 2020, "Are we done with ImageNet?",
-        https://arxiv.org/abs/2006.07159: a prediction that is one of them is right).
+      probabilities: float32 [n, K], each row summing to 1. A class whose probability is nan is never right.
+      labels: the class of each image, or the set of its right classes: a prediction among them is right (Beyer et al.
+        2020, "Are we done with ImageNet?", https://arxiv.org/abs/2006.07159).
     """
     count, classes = probabilities.shape
     several = isinstance(labels[0], frozenset)
@@ -76,7 +78,7 @@ def analyse(probabilities: np.ndarray, labels: Sequence[int] | Sequence[frozense
     targets = labels if several else [(label,) for label in labels]
     hits = np.array([[c in target for c in row] for row, target in zip(best.tolist(), targets, strict=True)])
     taken = np.take_along_axis(probabilities, best, axis=1).astype(np.float64)
-    hits &= ~np.isnan(taken)  # what is not a number is never right, as in training's evaluation
+    hits &= ~np.isnan(taken)  # as in training's evaluation
     right, confidence = hits[:, 0], np.nan_to_num(taken[:, 0])
 
     bin_of = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)  # (lower, upper], as in the paper

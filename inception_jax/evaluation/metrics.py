@@ -1,4 +1,4 @@
-"""Exact evaluation: sums and counts over every example once."""
+"""Exact evaluation: every example is counted exactly once."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -14,9 +14,9 @@ from inception_jax.data.augment import Preprocessing
 
 
 def label_rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Rank of the label's logit among all, int32 [N], 0 being the best; `logits` are [N, K].
+    """Returns the rank of the label's logit among `logits` [N, K], int32 [N]; 0 is the best.
 
-    Of equal logits the lower class index comes first, as in argmax. A label whose logit is not a number is last.
+    Among equal logits the lower class index comes first, as in argmax. A label whose logit is NaN comes last.
     """
     own = jnp.take_along_axis(logits, labels[:, None], axis=1)
     before = (logits == own) & (jnp.arange(logits.shape[1]) < labels[:, None])
@@ -26,18 +26,18 @@ def label_rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Result over one split.
+    """Result on one split.
 
     Attributes:
       count: number of images.
       loss: mean cross-entropy without label smoothing.
-      top1: share of the images whose label comes first.
-      top5: share whose label is among the first five.
-      confusion: int64 [K, K], images by true and by predicted class.
-      labels: int32 [n], of the examples 0 ... n - 1 of the split; -1 where the example was seen by another process or
-        could not be decoded.
-      classes: int32 [n, 5], their five most probable classes, the best first (all K if there are fewer); -1 likewise.
-      probabilities: float32 [n, 5], theirs.
+      top1: fraction of the images whose label is the most probable class.
+      top5: fraction of the images whose label is among the five most probable classes.
+      confusion: int64 [K, K], number of images by true and by predicted class.
+      labels: int32 [n], labels of the examples 0 ... n - 1 of the split; -1 for an example that another process
+        evaluated or that could not be decoded.
+      classes: int32 [n, 5], five most probable classes, best first (all K if there are fewer); -1 likewise.
+      probabilities: float32 [n, 5], probabilities of these classes; 0 where `classes` is -1.
     """
 
     count: int
@@ -50,7 +50,7 @@ class Evaluation:
     probabilities: np.ndarray
 
     def summary(self) -> dict[str, float]:
-        """The numbers for logs."""
+        """Returns the numbers for logs: 'loss', 'top1', 'top5' and 'count'."""
         return {"loss": self.loss, "top1": self.top1, "top5": self.top5, "count": self.count}
 
 
@@ -58,12 +58,12 @@ def make_eval_step(model: nn.Module, preprocessing: Preprocessing, axis: str) ->
     """Returns `step(variables, batch) -> (sums, predictions)` of one device, to be mapped over the axis `axis`.
 
     The batch is {'image': uint8 [N, H, W, 3], 'label': int32 [N], 'mask': bool [N], 'damaged': bool [N]}; examples
-    without the mask count nowhere. The variables are the model's, and 'statistics', which preprocessing needs.
+    whose mask is False are not counted. The variables are the model's, and 'dataset_stats' for preprocessing.
     """
 
     def step(variables, batch):
-        images = preprocessing.evaluate(batch["image"], variables["statistics"])
-        # Batch statistics are only computed, and nothing else is changed, where the model is told to take them.
+        images = preprocessing.evaluate(batch["image"], variables["dataset_stats"])
+        # Mutable for a model that normalises with the statistics of each batch; they are thrown away.
         (logits, _), _ = model.apply(variables, images, train=False, mutable=["batch_stats"])
         labels, mask = batch["label"], batch["mask"]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -87,14 +87,14 @@ def evaluate(step: Callable, variables, batches: Iterable[tuple[np.ndarray, dict
     """Evaluates `variables` over `batches` and returns the `Evaluation`.
 
     Args:
-      step: the mapped step of `make_eval_step`.
-      variables: of the model.
-      batches: pairs of the split's positions in this process's part of a batch, int64 [n] with -1 for padding, and the
-        global batch for the step.
-      expected: number of images of the split.
+      step: mapped step from `make_eval_step`.
+      variables: variables of the model, and 'dataset_stats'.
+      batches: pairs of positions and the global batch for the step. The positions, int64 [n], are the places in the
+        split of this process's examples; -1 for padding.
+      expected: number of images in the split.
 
     Raises:
-      RuntimeError: the images that were counted and the damaged ones are not as many. This is a defect of the program.
+      RuntimeError: the counted and the damaged images do not add up to `expected`. This is a defect of the program.
     """
     totals, seen = None, []
     for positions, batch in batches:

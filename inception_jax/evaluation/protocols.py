@@ -1,4 +1,4 @@
-"""The papers' protocols of evaluation: which windows of an image the network sees.
+"""The papers' evaluation protocols: which windows of an image the network sees.
 
 The host decodes an image once and resizes it to each scale of the protocol (`Protocol.canvases`); windows are cut out
 of these canvases, and mirrored, on the device (`scoring.Scorer`).
@@ -11,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 
 from inception_jax.data import crops
+from inception_jax.data.crops import CropConfig
 from inception_jax.data.decoding import PlainJpeg
-from inception_jax.data.loader import Geometry
-from inception_jax.errors import UserError, choose
+from inception_jax.errors import UserError, check_choice
 
 
 class Canvas(NamedTuple):
-    """A resized image, and where the windows of the network's size begin in it.
+    """A resized image, and the places of its windows.
 
     Attributes:
       pixels: uint8 [H, W, 3].
-      corners: int32 [n, 2], top and left of each window; None: one window, which is the whole canvas.
+      corners: int32 [n, 2], top and left of each window; None if the whole canvas is one window.
     """
 
     pixels: np.ndarray
@@ -30,89 +30,89 @@ class Canvas(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A way to look at an image. Windows come canvas by canvas, each followed by its mirror image if `mirrors`.
+    """The windows of an image, canvas by canvas; each window is followed by its mirror image if `mirrors`.
 
     Attributes:
-      name: of NAMES.
-      size: height and width of a window, the network's input; of 'dense' the least.
-      scales: length of the image's shorter side on each canvas, () where the network's own crop fixes it.
-      geometry: of the network, for its own crop.
+      name: one of NAMES.
+      size: height and width of a window in pixels, the network's input; for 'dense' the smallest.
+      scales: shorter side of each canvas in pixels; () if the network's own crop fixes it.
+      crop_config: the network's own crop.
     """
 
     name: str
     size: int
     scales: tuple[int, ...]
-    geometry: Geometry
+    crop_config: CropConfig
 
     @property
     def mirrors(self) -> bool:
-        """Whether each window is seen mirrored too."""
+        """Whether each window is also seen mirrored."""
         return self.name not in ("single", "anisotropic")
 
     @property
     def is_dense(self) -> bool:
-        """Whether the network sees whole canvases, of any shape."""
+        """Whether the network sees whole canvases of any shape."""
         return self.name == "dense"
 
     @property
     def windows(self) -> int:
-        """Windows of one image, which is what it costs in forward passes; a dense window is larger than others."""
+        """Number of windows of an image, its cost in forward passes; those of 'dense' are larger than others."""
         of_a_scale = {"10crop": 5, "12crop": 6, "144crop": 18, "multicrop": 25}.get(self.name, 1)
         return of_a_scale * max(1, len(self.scales)) * (2 if self.mirrors else 1)
 
     def canvases(self, image: np.ndarray | PlainJpeg) -> list[Canvas]:
-        """Resizes an image to all that the windows are cut from; may raise DamagedImage."""
+        """Resizes a decoded image to the canvases that windows are cut from; may raise DamagedImage."""
         if isinstance(image, PlainJpeg) and self.name != "single":  # once for all scales
             image, _ = image.decode()
         return _CANVASES[self.name](image, self)
 
     def describe(self) -> str:
-        """For a person: '144crop at 256, 288, 320, 352'."""
+        """Returns the name with its scales: '144crop at 256, 288, 320, 352'."""
         scales = ", ".join(map(str, self.scales))
         return f"{self.name} at {scales}" if scales else self.name
 
 
-def make_protocol(name: str, geometry: Geometry, scales: tuple[int, ...] = ()) -> Protocol:
-    """The protocol `name` for a network whose images are `geometry.size` pixels wide, with its papers' scales.
+def make_protocol(name: str, crop_config: CropConfig, scales: tuple[int, ...] = ()) -> Protocol:
+    """Returns a protocol for a network whose input is `crop_config.size` pixels wide, with the scales of its paper.
 
     - 'single': the network's own evaluation crop, isotropic: `crops.resize_and_central_crop`.
     - 'anisotropic': tf-slim's, the central 87.5 % of both sides resized to a square: `crops.squash`.
     - '10crop': four corners and the centre of the central square, and their mirror images (AlexNet, section 4.1: 224
-      of 256). The scale is that of the network's own crop, or 8/7 of the window where that is no larger than it.
-    - '12crop': the image squeezed to a square of the first scale of '144crop'; its four corners, its centre, all of it
-      squeezed further, and their mirror images. No paper defines it. This is the reading of cls/evaluation_cls.py of
-      github.com/soeaver/caffe-model, where released weights come within 0.3 points of Table 3 of Inception-v4's paper.
+      of 256). The scale is that of the network's own crop; if it is not above the window's size, 8/7 of that size.
+    - '12crop': the image squeezed to a square of the first scale of '144crop'; its four corners, its centre, the whole
+      square squeezed to a window, and their mirror images. No paper defines it. This follows cls/evaluation_cls.py of
+      github.com/soeaver/caffe-model, whose results are within 0.3 points of Table 3 of the Inception-v4 paper.
     - '144crop': GoogLeNet's, section 7: 4 scales (256, 288, 320, 352 for 224) x 3 squares (left, centre, right, or top,
-      centre, bottom) x 6 (four corners, centre, the square resized) x 2. For 299 the papers are silent, and the scales
-      are 320, 352, 384, 416, soeaver's; for other sizes in proportion to 224's. Of an image that is a square the three
-      squares are one.
+      centre, bottom) x 6 (four corners, centre, the square resized) x 2. For 299 no paper gives scales; soeaver's are
+      320, 352, 384, 416. Other sizes have scales in proportion to those of 224. The three squares of a square image
+      are the same.
     - 'multicrop': VGG's, section 3.2: a 5 x 5 grid x 2 at 3 scales. The grid is regular and reaches from edge to edge
       of the whole image, which the paper does not say.
-    - 'dense': VGG's, section 3.2: the network slides over the whole image at 3 scales, and its class scores are
-      averaged over the places; mirrored too. The longer side is cut, centrally, to the shorter one and a multiple of
-      1/7 of the window (32 for 224), because each shape is compiled by itself.
+    - 'dense': VGG's, section 3.2: the network slides over the whole image at 3 scales, also mirrored, and its class
+      scores are averaged over the places. The longer side is cut centrally to the shorter one plus a multiple of 1/7
+      of the window (32 for 224), because each shape is compiled separately.
 
     The 3 scales are VGG's: S - d, S, S + d with d = size / 7 (32 for 224), but none below the window, for a network
     trained at one scale S; for one trained with scales from S to T: S, (S + T) / 2, T.
 
     Args:
-      name: of the protocol.
-      geometry: of the network's training and evaluation.
-      scales: in place of those.
+      name: one of NAMES.
+      crop_config: the crops of the network's training and evaluation.
+      scales: shorter sides in pixels, in place of the paper's.
 
     Raises:
-      UserError: there is no such protocol, it has no scales, or one of them is smaller than the window.
+      UserError: no such protocol exists, it has no scales, or one of them is smaller than the window.
     """
-    choose("protocol", name, _CANVASES)
-    size = geometry.size
-    trained_at_scales = geometry.crop in ("scale", "square")
-    own = geometry.resize if geometry.resize > size else round(size * 8 / 7)
+    check_choice("protocol", name, NAMES)
+    size = crop_config.size
+    trained_at_scales = crop_config.crop in ("scale", "square")
+    own = crop_config.resize if crop_config.resize > size else round(size * 8 / 7)
     if name in ("single", "anisotropic"):
         if scales:
-            raise UserError(f"protocol {name!r} has no scales to choose; --resize sets the shorter side")
+            raise UserError(f"scales={scales} are not for protocol {name!r}, which has the network's own scale")
     elif scales:
         if min(scales) < size:
-            raise UserError(f"scales {scales} must not be less than the network's {size} pixels")
+            raise UserError(f"scales={scales} must not be less than the network's {size} pixels")
     elif name == "10crop":
         scales = (own,)
     elif name in ("12crop", "144crop"):
@@ -120,38 +120,38 @@ def make_protocol(name: str, geometry: Geometry, scales: tuple[int, ...] = ()) -
             round(size * scale / 224) for scale in (256, 288, 320, 352)
         )
         scales = scales[:1] if name == "12crop" else scales
-    elif trained_at_scales and geometry.scale[0] < geometry.scale[1]:
-        least, most = geometry.scale
+    elif trained_at_scales and crop_config.scale[0] < crop_config.scale[1]:
+        least, most = crop_config.scale
         scales = (least, (least + most) // 2, most)
     else:
-        middle = geometry.scale[0] if trained_at_scales else own
+        middle = crop_config.scale[0] if trained_at_scales else own
         step = round(size / 7)
         scales = (max(size, middle - step), middle, middle + step)
-    return Protocol(name, size, tuple(scales), geometry)
+    return Protocol(name, size, tuple(scales), crop_config)
 
 
 def corners_and_centre(height: int, width: int, size: int) -> np.ndarray:
-    """Where windows begin: top left, top right, bottom left, bottom right, centre; int32 [5, 2]."""
+    """Returns top and left of the windows in the corners, row by row, and of the central one, int32 [5, 2]."""
     bottom, right = height - size, width - size
-    # A half goes to the even number, as in the single crop.
+    # Halves are rounded to the even number, as in the single crop.
     return np.array([(0, 0), (0, right), (bottom, 0), (bottom, right), (round(bottom / 2), round(right / 2))], np.int32)
 
 
 def grid(height: int, width: int, size: int, count: int = 5) -> np.ndarray:
-    """Where the windows of a regular count x count grid begin, row by row; int32 [count * count, 2]."""
+    """Returns top and left of the windows of a regular grid, row by row, int32 [count * count, 2]."""
     tops, lefts = (np.rint(np.linspace(0, side - size, count)).astype(np.int32) for side in (height, width))
     return np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
 def three_squares(height: int, width: int) -> np.ndarray:
-    """Top and left of the first, central and last square of the shorter side along the longer; int32 [3, 2]."""
+    """Returns top and left of the first, the central and the last square along the longer side, int32 [3, 2]."""
     down, across = height - min(height, width), width - min(height, width)
     return np.array([(0, 0), (round(down / 2), round(across / 2)), (down, across)], np.int32)
 
 
 def _single(image, protocol: Protocol) -> list[Canvas]:
     out = np.empty((protocol.size, protocol.size, 3), np.uint8)
-    protocol.geometry.eval_crop(image, out)
+    protocol.crop_config.eval_crop(image, out)
     return [_whole(out)]
 
 

@@ -1,8 +1,8 @@
-"""Scores of the images of a split by a protocol, kept on disk so that no forward pass is made twice.
+"""Scores of a split's images by a protocol, cached on disk so that no forward pass is made twice.
 
-The unit is a chunk: some images in the order of the split, whose scores are one file. What is there is not computed
-again, whatever the number of processes, devices or images at once, so an evaluation that was stopped goes on. Processes
-take turns at chunks, and each computes on its own devices.
+The unit is a chunk: consecutive images of the split, whose scores are one file. A stopped evaluation computes only the
+missing chunks, whatever the number of processes, devices or the batch size. Processes take chunks in turn, and each
+computes on its own devices.
 """
 
 import collections
@@ -23,23 +23,24 @@ import numpy as np
 from inception_jax.data import loader
 from inception_jax.data.decoding import DamagedImage
 from inception_jax.errors import UserError
-from inception_jax.evaluation.classifier import Classifier, softmax
 from inception_jax.evaluation.protocols import Canvas, Protocol
+from inception_jax.parallel import REPLICATED, SPLIT
+from inception_jax.runs.classifier import Classifier, softmax
 
-_WINDOWS_OF_A_CHUNK = 4096  # a minute or so of a GPU's time at the most
+_WINDOWS_OF_A_CHUNK = 4096  # at most about a minute on a GPU
 
-# What is kept of each image and class over the windows: by aggregation, the kind of value.
+# Ways to combine windows and networks, and the field of `Scores` that each needs.
 AGGREGATES = {"probabilities": "mean_probability", "logits": "mean_logit", "max": "largest_probability"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What a network says of each image of a split, over its windows.
+    """Outputs of a network for each image, combined over its windows.
 
     Attributes:
-      labels: int32 [n]; -1 where the image could not be decoded.
-      names: str [n], of the images, as their file is called, else ''.
-      damaged: str [n], what is wrong with those that could not be decoded, else ''.
+      labels: int32 [n]; -1 if the image could not be decoded.
+      names: str [n], names of the images' files; '' for an image without a file.
+      damaged: str [n], name of the image and why it could not be decoded; else ''.
       mean_probability: float32 [n, K].
       mean_logit: float32 [n, K].
       largest_probability: float32 [n, K].
@@ -54,12 +55,13 @@ class Scores:
 
 
 def combine(members: Iterable[np.ndarray], aggregate: str) -> np.ndarray:
-    """The probabilities of an ensemble of any number of networks, float32 [n, K]; of one they are its own.
+    """Returns the probabilities of an ensemble of one or more networks, float32 [n, K].
 
     Args:
-      members: of each network `Store.read(AGGREGATES[aggregate])`, of the same images.
-      aggregate: over windows and networks, each with the same weight: 'probabilities', their mean (GoogLeNet, section
-        7); 'logits', the softmax of their mean; 'max', the largest probability of each class, divided by their sum.
+      members: `Store.read(AGGREGATES[aggregate])` of each network, for the same images.
+      aggregate: how windows and networks are combined, all with the same weight. 'probabilities': their mean
+        (GoogLeNet, section 7); 'logits': the softmax of their mean; 'max': the largest probability of each class,
+        divided by their sum.
     """
     total, count = None, 0
     for member in members:  # one at a time in memory
@@ -77,52 +79,56 @@ def combine(members: Iterable[np.ndarray], aggregate: str) -> np.ndarray:
 class Scorer:
     """Runs a network on windows of images, on all devices of this process.
 
-    The network sees the windows of several images as one stream, in batches of one size: so it is compiled once for all
-    protocols, but for 'dense', where it is compiled for each shape.
+    The network sees the windows of several images as one stream, in batches of one size. So it is compiled once for all
+    protocols but 'dense', for which it is compiled for each shape.
     """
 
     def __init__(self, classifier: Classifier, parallel, batch_size: int, outputs: np.ndarray):
-        """Places the weights.
+        """Puts the weights on the devices.
 
         Args:
           classifier: the network.
           parallel: the `DataParallel` of this process's devices.
-          batch_size: windows that these together see at once, about.
+          batch_size: approximate number of windows in one forward pass, over all these devices.
           outputs: int [K], the network's output for each class of the labels.
         """
-        self.classes, self.max_pixels = len(outputs), classifier.geometry.max_pixels
+        self.classes, self.max_pixels = len(outputs), classifier.crop_config.max_pixels
         self._classifier, self._parallel, self._outputs = classifier, parallel, outputs
         self._step = max(1, batch_size // parallel.device_count)
         self._variables = parallel.replicate(classifier.variables)
 
     def images(self, protocol: Protocol) -> int:
-        """How many images `begin` takes at the most."""
+        """Returns the largest number of images that `begin` takes."""
         return self._images(protocol) * self._parallel.device_count
 
     def begin(self, protocol: Protocol, images: Sequence[list[Canvas]]) -> Callable[[], np.ndarray]:
-        """Begins to compute the logits of at most `self.images(protocol)` images, of dense canvases of the same shapes.
+        """Starts to compute the logits of at most `self.images(protocol)` images.
+
+        Args:
+          protocol: whose windows the network sees.
+          images: canvases of each image; for 'dense' of the same shapes.
 
         Returns:
-          What waits for them and returns float32 [n, windows, K].
+          A function that waits for the logits and returns them, float32 [n, windows, K].
 
         Raises:
-          UserError: the network cannot see images of any size, and the protocol is 'dense'.
+          UserError: the protocol is 'dense', and the network takes images of one size only.
         """
         at_once, count, devices = self.images(protocol), len(images), self._parallel.device_count
-        slots = list(zip(*images, *images[:1] * (at_once - count), strict=True))  # the canvases of a kind
+        slots = list(zip(*images, *images[:1] * (at_once - count), strict=True))  # by place among an image's canvases
         forward = self._forward(protocol.is_dense)
         if protocol.is_dense:
             pixels = [np.stack([canvas.pixels for canvas in slot]) for slot in slots]
-            batches = [self._mirror((), self._parallel.shard(canvases))[1] for canvases in pixels]
+            batches = [self._mirror(self._parallel.shard(canvases)) for canvases in pixels]
         else:
             pairs = tuple((_stack(slot), np.stack([canvas.corners for canvas in slot])) for slot in slots)
-            batches = self._cut(protocol.mirrors)((), self._parallel.shard(pairs))[1]
-            # The first device has as many images as any; what comes after them is filling.
+            batches = self._cut(protocol.mirrors)(self._parallel.shard(pairs))
+            # The first device has the most images; what follows them is padding.
             batches = batches[: -(-min(count, self._images(protocol)) * protocol.windows // self._step)]
-        begun = [forward(self._variables, batch)[1] for batch in batches]
+        begun = [forward(self._variables, batch) for batch in batches]
 
         def finish() -> np.ndarray:
-            # Of each device its windows in order, of dense ones the mirror images of a canvas.
+            # Each device has its windows in order; dense ones come as pairs of a canvas and its mirror image.
             parts = [np.asarray(logits).reshape(devices, -1, self.classes) for logits in begun]
             if protocol.is_dense:
                 return np.concatenate([part.reshape(at_once, -1, self.classes) for part in parts], axis=1)[:count]
@@ -133,49 +139,49 @@ class Scorer:
         return finish
 
     def _images(self, protocol: Protocol) -> int:
-        """Of a device."""
-        if protocol.is_dense:  # canvases are larger than a window, and few are of one shape
+        """Number of images per device."""
+        if protocol.is_dense:  # canvases are larger than a window, and few have the same shape
             return max(1, self._step // 8)
         return _images_at_once(protocol.windows, self._step)
 
     @functools.cached_property
     def _mirror(self) -> Callable:
-        return self._parallel.map(lambda _, canvases: ((), _in_a_row([canvases[:, None]], mirrors=True)))
+        return self._parallel.map(lambda canvases: _in_a_row([canvases[:, None]], mirrors=True), (SPLIT,), SPLIT)
 
     @functools.cache  # noqa: B019 (a scorer lives as long as its process)
     def _cut(self, mirrors: bool) -> Callable:
-        size = self._classifier.geometry.size
+        size = self._classifier.crop_config.size
 
         def windows_of(canvas, corners):
             return jax.vmap(lambda corner: jax.lax.dynamic_slice(canvas, (*corner, 0), (size, size, 3)))(corners)
 
-        def cut(_, canvases: tuple[tuple[jax.Array, jax.Array], ...]):
-            """Pairs of canvases [N, H, W, 3] and corners [N, n, 2] to batches of windows [step, size, size, 3]."""
+        def cut(canvases: tuple[tuple[jax.Array, jax.Array], ...]):
+            """Cuts canvases [N, H, W, 3] at corners [N, n, 2] into batches of windows [step, size, size, 3]."""
             windows = _in_a_row([jax.vmap(windows_of)(*pair) for pair in canvases], mirrors)
             windows = jnp.pad(windows, ((0, -len(windows) % self._step), (0, 0), (0, 0), (0, 0)))
-            return (), tuple(jnp.split(windows, len(windows) // self._step))
+            return tuple(jnp.split(windows, len(windows) // self._step))
 
-        return self._parallel.map(cut)
+        return self._parallel.map(cut, (SPLIT,), SPLIT)
 
     @functools.cache  # noqa: B019
     def _forward(self, dense: bool) -> Callable:
         model = self._classifier.dense_model if dense else self._classifier.model
 
         def forward(variables, windows: jax.Array):
-            images = self._classifier.preprocessing.evaluate(windows, variables["statistics"])
+            images = self._classifier.preprocessing.evaluate(windows, variables["dataset_stats"])
             logits, _ = model.apply(variables, images)
-            return (), logits[:, self._outputs].astype(jnp.float32)
+            return logits[:, self._outputs].astype(jnp.float32)
 
-        return self._parallel.map(forward)
+        return self._parallel.map(forward, (REPLICATED, SPLIT), SPLIT)
 
 
 def _images_at_once(windows: int, step: int) -> int:
-    """The least number of images whose windows fill their last batch so that no more than 4 % of all is filling."""
+    """The smallest number of images whose windows fill their batches with at most 4 % padding."""
     return next(n for n in itertools.count(1) if -n * windows % step <= 0.04 * n * windows)
 
 
 def _in_a_row(windows: list[jax.Array], mirrors: bool) -> jax.Array:
-    """[N, n, h, w, 3] of each canvas to [all, h, w, 3]: image by image, each window followed by its mirror image."""
+    """Windows [N, n, h, w, 3] of each canvas to [all, h, w, 3]: by image, each followed by its mirror image."""
     windows = jnp.concatenate(windows, axis=1)
     if mirrors:
         windows = jnp.stack([windows, windows[:, :, :, ::-1]], axis=2)
@@ -185,8 +191,8 @@ def _in_a_row(windows: list[jax.Array], mirrors: bool) -> jax.Array:
 def _stack(canvases: Sequence[Canvas]) -> np.ndarray:
     """Canvases of different shapes as one array, uint8 [N, H, W, 3], with black below and to the right."""
     shapes = np.array([canvas.pixels.shape[:2] for canvas in canvases])
-    least = shapes.min().item()  # the scale, which all have in common
-    # In halves of it, the same ones for all scales: each shape of the stacks is compiled, and so they are few.
+    least = shapes.min().item()  # the scale, the shorter side of all
+    # Sides are rounded up to halves of the scale: each shape of a stack is compiled, so there should be few.
     height, width = (-(-least * -(-2 * side // least) // 2) for side in shapes.max(axis=0).tolist())
     stack = np.zeros((len(canvases), height, width, 3), np.uint8)
     for row, canvas in zip(stack, canvases, strict=True):
@@ -195,16 +201,16 @@ def _stack(canvases: Sequence[Canvas]) -> np.ndarray:
 
 
 class Store:
-    """The chunks of one evaluation on disk, in a directory that is named after all that its scores depend on."""
+    """The chunks of one evaluation on disk, in a directory named after everything that the scores depend on."""
 
     def __init__(self, directory: Path, identity: Mapping, count: int, windows: int):
-        """Opens what is there.
+        """Opens or makes the directory.
 
         Args:
-          directory: of all evaluations.
-          identity: all that the scores depend on, JSON; 'name' begins the name of the directory.
+          directory: the cache, which holds any number of evaluations.
+          identity: everything that the scores depend on, JSON; 'name' is the first part of the directory's name.
           count: number of images.
-          windows: of an image.
+          windows: number of windows of an image.
 
         Raises:
           UserError: the directory cannot be written.
@@ -217,18 +223,18 @@ class Store:
             self.path.mkdir(parents=True, exist_ok=True)
             self._replace("identity.json", lambda file: file.write(text.encode()))
         except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror}; choose another --cache") from None
+            raise UserError(f"cache={directory} cannot be written: {error.strerror}; choose another one") from None
 
     def missing(self) -> list[range]:
-        """The chunks that are not there, or damaged."""
+        """Returns the chunks that are missing or damaged."""
         return [chunk for chunk in self.chunks if not self._is_whole(chunk)]
 
     def write(self, chunk: range, scores: Scores) -> None:
-        """Writes a chunk, whole or not at all."""
+        """Writes a chunk; its file appears whole or not at all."""
         self._replace(self._file(chunk), lambda file: np.savez(file, **dataclasses.asdict(scores)))
 
     def read(self, field: str) -> np.ndarray:
-        """A field of `Scores`, of all images; every chunk must be there."""
+        """Returns a field of `Scores` for all images; no chunk may be missing."""
         parts = []
         for chunk in self.chunks:
             with np.load(self.path / self._file(chunk)) as arrays:
@@ -238,7 +244,7 @@ class Store:
     def _is_whole(self, chunk: range) -> bool:
         try:
             with zipfile.ZipFile(self.path / self._file(chunk)) as arrays:
-                return arrays.testzip() is None  # its checksums are right
+                return arrays.testzip() is None  # all checksums are right
         except (OSError, EOFError, zipfile.BadZipFile):
             return False
 
@@ -258,28 +264,28 @@ def score(
     scorer: Scorer,
     protocol: Protocol,
     store: Store,
-    damage: loader.DamageReport,
-    share: loader.ProcessShare,
-    threads: int,
-    advance: Callable[[int], None],
+    *,
+    shard: loader.ProcessShard = loader.ProcessShard(),  # noqa: B008 (frozen)
+    threads: int = 0,
+    advance: Callable[[int], None] = lambda images: None,  # noqa: ARG005
 ) -> None:
-    """Computes those chunks of `store` that are missing and this process's, rank `share.index` of `share.count`.
+    """Computes the missing chunks of a store that are this process's share.
 
     Args:
-      source: of images.
-      scorer: of the network.
-      protocol: whose windows it sees.
-      store: to fill.
-      damage: where damaged images are noted.
-      share: this process's.
-      threads: that decode at once; 0: one for each core.
+      source: the images, see `data.sources`.
+      scorer: runs the network.
+      protocol: which windows the network sees.
+      store: the scores, to be completed.
+      shard: rank of this process.
+      threads: number of decoding threads; 0: one for each core.
       advance: called after each chunk with its number of images.
 
     Raises:
-      UserError: more than 1 % of the images are damaged, or the network cannot slide, see `Scorer.begin`.
+      UserError: more than 1 % of the images are damaged; or as `Scorer.begin`.
     """
+    damage = loader.DamageReport(source)
     missing = set(store.missing())
-    chunks = [chunk for chunk in store.chunks[share.index :: share.count] if chunk in missing]
+    chunks = [chunk for chunk in store.chunks[shard.index :: shard.count] if chunk in missing]
     positions = [position for chunk in chunks for position in chunk]
 
     def load(number: int):
@@ -295,7 +301,7 @@ def score(
 
     def begin(batch):
         begun.append((batch, scorer.begin(protocol, [canvases for _, _, canvases in batch])))
-        if len(begun) > 1:  # while the next one is computed
+        if len(begun) > 1:  # the next one is computed meanwhile
             finish()
 
     def finish():
@@ -314,7 +320,7 @@ def score(
                 waiting[shapes].append((position, label, canvases))
                 if len(waiting[shapes]) == at_once:
                     begin(waiting.pop(shapes))
-            # An image of a rare shape would else keep its chunk open to the end.
+            # Else an image of a rare shape would keep its chunk open to the end.
             if position == positions[-1] or (protocol.is_dense and position in last_ones):
                 for batch in waiting.values():
                     begin(batch)
@@ -324,7 +330,7 @@ def score(
 
 
 class _Unfinished:
-    """Chunks of which some images have their scores; one that has all is written."""
+    """Chunks whose images are being scored; a chunk is written when it is complete."""
 
     def __init__(self, source, classes: int, store: Store, chunks: Sequence[range], advance: Callable[[int], None]):
         self._source, self._classes, self._store, self._advance = source, classes, store, advance
@@ -333,18 +339,18 @@ class _Unfinished:
         self._left: dict[range, int] = {}
 
     def add(self, position: int, label: int, logits: np.ndarray) -> None:
-        """Takes the logits of an image's windows, [windows, K]."""
+        """Adds the logits of an image's windows, [windows, K]."""
         scores, place = self._of(position)
         probabilities = softmax(logits)
         scores.labels[place] = label
-        # Summed in float64: of one window the mean is the window's own value.
+        # Summed in float64, so that the mean of one window is its own value.
         scores.mean_probability[place] = probabilities.mean(axis=0, dtype=np.float64)
         scores.mean_logit[place] = logits.mean(axis=0, dtype=np.float64)
         scores.largest_probability[place] = probabilities.max(axis=0)
         self._count(position)
 
     def add_damaged(self, position: int, reason: DamagedImage) -> None:
-        """Notes an image that could not be decoded."""
+        """Adds an image that could not be decoded."""
         scores, place = self._of(position)
         scores.damaged[place] = str(reason)
         self._count(position)

@@ -1,10 +1,11 @@
-"""Which images count and what is right of them, as files say: label lists, several labels an image, label maps."""
+"""Reads files that choose images, give several labels per image, or map labels to outputs."""
 
 import collections
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,18 +15,18 @@ from inception_jax.names import readable
 
 
 def read_subset(file: Path, names: Sequence[str]) -> np.ndarray:
-    """Which images a list names, bool [n].
+    """Reads a list of images; returns which images it names, bool [n].
 
-    A line is the name of an image's file, with or without its suffix; or a number: of ILSVRC2012_val_00000017.JPEG it
-    is 17, as in the lists of the challenge, and where the files have no such numbers it is the place in the split, from
-    0 on.
+    A line is the name of an image's file, with or without its suffix, or a number. ILSVRC2012_val_00000017.JPEG has the
+    number 17, as in the lists of the challenge. If the files have no such numbers, it is the position in the split,
+    from 0 on.
 
     Args:
-      file: the list, a text.
-      names: of the images' files, '' where they have none.
+      file: a text file, one image per line.
+      names: n names of the images' files; '' for an image without a file.
 
     Raises:
-      UserError: the file cannot be read, or a line names no image.
+      UserError: the file cannot be read, or a line names no image or several.
     """
     lines = [line.strip() for line in _read(file).splitlines() if line.strip()]
     places = _places(names)
@@ -39,27 +40,24 @@ def read_subset(file: Path, names: Sequence[str]) -> np.ndarray:
 
 
 def read_multilabels(file: Path, names: Sequence[str], classes: int) -> list[frozenset[int]]:
-    """The right classes of each image; an empty set is of an image that does not count.
+    """Reads the right classes of each image; an image with an empty set does not count.
 
     Args:
-      file: JSON, as real.json of github.com/google-research/reassessed-imagenet: a list of lists of classes, by the
-        numbers of the files from 1 on (by the place in the split, where the files have no numbers); or an object of
-        lists by the files' names.
-      names: of the images' files.
+      file: JSON, such as real.json of github.com/google-research/reassessed-imagenet. It is a list of lists of classes,
+        by the numbers of the files from 1 on (by position in the split, if the files have no numbers); or an object of
+        lists by the names of the files.
+      names: names of the images' files.
       classes: number of classes.
 
     Raises:
-      UserError: the file is none of this, or says nothing of an image, or its name is that of several.
+      UserError: the file has another form, an image is missing in it, or several images have its name.
     """
-    try:
-        content = json.loads(_read(file))
-    except ValueError:
-        content = None
+    content = _read_json(file)
     values = content.values() if isinstance(content, dict) else content
     if not isinstance(content, dict | list) or not all(_is_list_of_integers(value) for value in values):
         raise UserError(f"{file} is no JSON list (or object) of lists of classes")
     if any(not 0 <= label < classes for right in values for label in right):
-        raise UserError(f"{file} has classes that are not in 0 ... {classes - 1}")
+        raise UserError(f"{file} has classes outside 0 ... {classes - 1}")
     if isinstance(content, list):
         numbers = _numbers(names)
         keys = range(len(names)) if numbers is None else [number - 1 for number in numbers]
@@ -70,51 +68,61 @@ def read_multilabels(file: Path, names: Sequence[str], classes: int) -> list[fro
     result = []
     for name, key in zip(names, keys, strict=True):
         if key not in labels:
-            raise UserError(f"{file} says nothing of image {name or key}")
+            raise UserError(f"{file} has no labels for image {name or key}")
         result.append(frozenset(labels[key]))
     return result
 
 
 def output_of_classes(ours: Sequence[str], theirs: Sequence[str], label_map: str = "") -> np.ndarray:
-    """The network's output for each class of the data, int [K].
+    """Returns the network's output for each class of the data, int [K].
 
     Args:
-      ours: the network's class names.
-      theirs: those of the data, K.
-      label_map: 'drop_first': the network has one output more, its first (the background of tf-slim's 1001); a JSON
-        file with a list of K outputs (for the 1008 of the graph of 2015); '': by the names.
+      ours: class names of the network.
+      theirs: class names of the data, K.
+      label_map: 'drop_first' if the network has one more output, its first (the background of tf-slim's 1001); or a
+        JSON file with a list of K outputs (for the 1008 of the graph of 2015); '' matches by name.
 
     Raises:
       UserError: the classes do not match.
     """
     if label_map == "drop_first":
         if len(ours) != len(theirs) + 1:
-            raise UserError(f"--label-map=drop_first: {len(ours)} outputs are not one more than {len(theirs)} classes")
+            raise UserError(f"label_map=drop_first: {len(ours)} outputs are not one more than {len(theirs)} classes")
         return np.arange(1, len(ours))
     if label_map:
-        try:
-            outputs = json.loads(_read(Path(label_map)))
-        except ValueError:
-            outputs = None
+        outputs = _read_json(Path(label_map))
         if not _is_list_of_integers(outputs) or len(outputs) != len(theirs):
-            raise UserError(f"{label_map} is no JSON list of {len(theirs)} whole numbers, an output for each class")
+            raise UserError(
+                f"label_map={label_map} is no JSON list of {len(theirs)} whole numbers, an output for each class"
+            )
         outputs = np.array(outputs)
         if outputs.min() < 0 or outputs.max() >= len(ours):
-            raise UserError(f"{label_map} names outputs that are not in 0 ... {len(ours) - 1}")
+            raise UserError(f"label_map={label_map} has outputs outside 0 ... {len(ours) - 1}")
         return outputs
     if tuple(ours) == tuple(theirs):
         return np.arange(len(ours))
     twice = [name for name, count in collections.Counter(ours).items() if count > 1]
     if twice:  # as ImageNet's 'crane' and 'maillot'
-        raise UserError(f"several classes of the network are called {twice[0]!r}; say with --label-map which is which")
+        raise UserError(
+            f"several classes of the network are named {twice[0]!r}; give a label map (a JSON list of outputs)"
+        )
     places = {name: place for place, name in enumerate(ours)}
     unknown = [name for name in theirs if name not in places]
     if unknown:
         raise UserError(
-            f"the network has {len(ours)} classes, and the data {len(theirs)}, of which it does not know "
-            f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}; say with --label-map which output is which"
+            f"the network has {len(ours)} classes, the data {len(theirs)}; unknown to the network: "
+            f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}; give a label map (a JSON list of outputs)"
         )
     return np.array([places[name] for name in theirs])
+
+
+def _read_json(file: Path) -> Any:
+    """The content of a JSON file; None if it is no JSON."""
+    text = _read(file)
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _read(file: Path) -> str:
@@ -125,14 +133,14 @@ def _read(file: Path) -> str:
 
 
 def _numbers(names: Sequence[str]) -> list[int] | None:
-    """The numbers at the end of the files' names, None unless all have one of their own."""
+    """The numbers at the end of the file names; None unless each has a different one."""
     found = [re.search(r"\d+$", Path(name).stem) for name in names]
     numbers = [int(match[0]) for match in found if match]
     return numbers if len(set(numbers)) == len(names) else None
 
 
 def _places(names: Sequence[str]) -> dict[str | int, int]:
-    """The place of each image by its number, and by its file's name (also without suffix) where no other has it."""
+    """The position of each image by its number, and by its file name (also without suffix) if no other has it."""
     by_number = {number: place for place, number in enumerate(_numbers(names) or range(len(names)))}
     by_name = collections.defaultdict(set)
     for place, name in enumerate(map(readable, names)):
@@ -143,7 +151,7 @@ def _places(names: Sequence[str]) -> dict[str | int, int]:
 
 
 def _place(name: str, places: dict[str | int, int]) -> int | None:
-    """The place of the file, which may be another format's in the list."""
+    """The position of the named file, which may have another suffix in the list."""
     name = readable(name)
     path = Path(name)
     return places.get(name, places.get(path.stem) if path.suffix.lower() in IMAGE_SUFFIXES else None)

@@ -1,6 +1,6 @@
-"""What was printed about LeNet-5, AlexNet, ZFNet, VGG, Network in Network, All-CNN and ResNet-50.
+"""The printed numbers of LeNet-5, AlexNet, ZFNet, VGG, Network in Network, All-CNN and ResNet-50.
 
-Sections, tables and figures are those of the paper that the network's model file names.
+Sections, tables and figures are those of the paper named in the network's model file.
 """
 
 from inception_jax.reference.printed import Printed, column, imgclsmob, torchvision
@@ -154,7 +154,7 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
 
 _VGG_NOTES = (
     "The paper draws weights with variance 0.01 and starts deep networks from a trained A; the authors later found "
-    "Glorot's initialisation enough without that, which is followed; init='normal' is the other.",
+    "Glorot's initialisation enough without that, which is followed; init='normal' is the paper's.",
     "Rethinking the Inception Architecture gives VGGNet about three times AlexNet's 60 million; Table 2 has 133 to "
     "144.",
 )
@@ -163,7 +163,7 @@ _ALL_CNN_NOTES = (
     "pad it and average over 8x8, with the same parameters.",
     "Batch size and initialisation are not in the paper, which was read through summaries only.",
 )
-_STRIDED = "Where dropout stands without a pool is not in the paper; here it is after the strided convolution."
+_STRIDED = "The paper does not say where dropout is without a pool; here it is after the strided convolution."
 
 NOTES: dict[str, tuple[str, ...]] = {
     "lenet5": (
@@ -172,7 +172,7 @@ NOTES: dict[str, tuple[str, ...]] = {
         "150,000.",
         "Which maps C3 sees (Table I) and the initialisation are from memory, unverified; they do make 1,516 and "
         "60,000.",
-        "The output's targets are a picture in the paper (Fig. 3), drawn anew. Its output is the squared distance, "
+        "The output's targets are a picture in the paper (Fig. 3), redrawn here. Its output is the squared distance, "
         "here minus that, so that the nearest class scores highest. Softmax cross-entropy of these scores lacks the "
         "term exp(-j) of the paper's criterion (from memory, unverified).",
     ),
@@ -197,13 +197,11 @@ NOTES: dict[str, tuple[str, ...]] = {
     "zfnet": (
         "Of Fig. 3's grids the caption confirms 55 and 6; 110, 26 and 13 are from memory, unverified. They need a "
         "pixel of padding at conv1 and pools that reach over the end; re-implementations differ.",
-        "The paper prints no constants for its contrast normalisation across maps; AlexNet's LRN stands for it.",
+        "The paper prints no constants for its contrast normalisation across maps; AlexNet's LRN takes its place.",
     ),
-    "zfnet_wide": (
-        "Table 2 (b): 512, 1024 and 512 maps in layers 3 to 5, which Stanford's slides call ZFNet outright.",
-    ),
+    "zfnet_wide": ("Table 2 (b): 512, 1024 and 512 maps in layers 3 to 5; Stanford's slides call this network ZFNet.",),
     **dict.fromkeys(("vgg_a", "vgg_b", "vgg_c", "vgg_e"), _VGG_NOTES),
-    "vgg_a_lrn": (*_VGG_NOTES, "LRN stands after the first convolution alone, with AlexNet's constants (k = 2)."),
+    "vgg_a_lrn": (*_VGG_NOTES, "LRN follows the first convolution only, with AlexNet's constants (k = 2)."),
     "vgg_d": (*_VGG_NOTES, "Stanford's slides make 24M * 4 bytes 96MB, its notes (cs231n.github.io) 93MB."),
     **dict.fromkeys(
         ("vgg_a_bn", "vgg_b_bn", "vgg_d_bn", "vgg_e_bn"),

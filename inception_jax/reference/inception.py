@@ -1,6 +1,6 @@
-"""What was printed about the Inception networks; 'Rethinking' is the paper of Inception-v2 and -v3.
+"""The printed numbers of the Inception networks; 'Rethinking' is the paper of Inception-v2 and -v3.
 
-Sections, tables and figures are those of the paper that the network's model file names.
+Sections, tables and figures are those of the paper named in the network's model file.
 """
 
 from inception_jax.reference.printed import Printed, column, imgclsmob, torchvision
@@ -63,7 +63,7 @@ _V3_TABLE_1 = _STEM | {
 _V3_REASONS = {
     "conv2d_3b_1x1": "in Table 1 a 3x3 without padding, in the released network a 1x1",
     "conv2d_4a_3x3": "in Table 1 its stride is 2; in the released network 1, and the max-pool after it gives 35x35x192",
-    "maxpool_5a_3x3": "Table 1 has one more 3x3 convolution here, which the released network has not",
+    "maxpool_5a_3x3": "Table 1 has one more 3x3 convolution here, which the released network lacks",
     "mixed_5b": "in the released network the first of the three has 256",
 }
 _V3_SECTION_6 = dict.fromkeys(("mixed_5b", "mixed_5c", "mixed_5d"), "35x35x288")
@@ -165,7 +165,7 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
 _FIGURE_5_NOTE = "Figure 5's pool projections of 128 in 4c and 4d give 608 channels, not its 576; tf-slim's are of 96."
 _GAMMA = "tf-slim and Keras train no gamma; torchvision, timm and this network do, unless batch_norm_scale=False."
 _V4_PAPER = (
-    "The figures were not at hand: what is said of them is from transcriptions (titu1994/Inception-v4; "
+    "The figures themselves were not available: statements about them are from transcriptions (titu1994/Inception-v4; "
     "tensorflow/models issues 3313 and 7041) or memory, unverified.",
     _GAMMA,
 )
@@ -176,8 +176,8 @@ NOTES: dict[str, tuple[str, ...]] = {
         "by 5), beta 0.75, k = 1, after pool1 and before pool2. That Fig. 3 has this order is unverified.",
         "The padding of conv1 is not in the paper. Caffe and torchvision pad 3 pixels on each side, which is "
         "followed; tf-slim 2 before and 3 after, which shifts the grid by a pixel.",
-        "No text says that conv1 is separable, as the BN paper's is; Caffe's full convolution is followed. Table 1 "
-        "fits the separable one, and with it the whole costs the 1.5 billion of section 1: 1,498,677,248.",
+        "The paper does not say that conv1 is separable, as the BN paper's is; Caffe's full convolution is followed. "
+        "Table 1 fits the separable one, and with it the whole costs the 1.5 billion of section 1: 1,498,677,248.",
     ),
     "googlenet_tv": (
         "Unlike the paper: 3x3 for 5x5 (pytorch/vision issue 906) and pool4 of 2x2 (pull request 678), both "

@@ -1,4 +1,4 @@
-"""How a number that was printed somewhere is written down here, and compared."""
+"""A printed number: how it is stated, and compared with ours."""
 
 import dataclasses
 import math
@@ -11,17 +11,17 @@ KINDS = ("output", "parameters", "weights", "multiply-adds", "neurons", "activat
 
 @dataclasses.dataclass(frozen=True)
 class Printed:
-    """One number, or one shape, as a paper or its released code prints it.
+    """A number, or a shape, as a paper or its released code prints it.
 
     Attributes:
-      what: one of KINDS. `output` is height x width x channels of an end point; `weights` are parameters without biases
-        and batch normalisation; `neurons` are the numbers in a layer's output; `activation bytes` are those of
-        the image and of the outputs of all operations, four for each number.
-      layer: the end point; '' for the whole network without its auxiliary heads.
-      text: as printed: '2.7K', '60,965,224', '112x112x64'.
-      source: where: 'Table 1, column params'.
-      unit: what its letter stands for: 1024 where a table's K are such.
-      reason: why ours differs, where it does: shown beside the difference.
+      what: one of KINDS. `output` is height x width x channels of an end point. `weights` are parameters without biases
+        and batch normalisation. `neurons` is the number of values in a layer's output. `activation bytes` are those
+        of the image and of the outputs of all operations, four for each value.
+      layer: name of the end point; '' for the whole network without its auxiliary heads.
+      text: the printed text: '2.7K', '60,965,224', '112x112x64'.
+      source: place in the paper or code: 'Table 1, column params'.
+      unit: factor that the text's unit stands for: 1024 where a table's K means that.
+      reason: why ours differs; '' if it agrees.
     """
 
     what: str
@@ -33,13 +33,16 @@ class Printed:
 
     @property
     def value(self) -> float | tuple[int, ...]:
-        """The number printed, in ones; of a shape its sizes."""
+        """The printed number in units of one, or the sizes of a shape."""
         if self.what == "output":
             return tuple(int(size) for size in self.text.split("x"))
         return float(self._digits.replace(",", "")) * self.unit
 
     def agrees(self, ours: int | tuple[int, ...]) -> bool:
-        """Whether `ours` is the shape printed, or the number rounded or cut to the printed digits: papers do both."""
+        """Returns whether `ours` is the printed shape, or the printed number after rounding or truncation.
+
+        Papers do both. A number printed in full must be equal.
+        """
         if self.what == "output" or self.unit == 1:
             return ours == self.value
         digits = self._digits.replace(",", "")
@@ -57,14 +60,22 @@ class Printed:
 def column(
     what: str, source: str, cells: Mapping[str, str], unit: int = 1, reasons: Mapping[str, str] | None = None
 ) -> tuple[Printed, ...]:
-    """A column of a table: what it prints by the layer, and why ours differs, by the layer, where it does."""
+    """Returns the cells of a table's column.
+
+    Args:
+      what: one of KINDS.
+      source: place of the column.
+      cells: the printed texts by layer.
+      unit: factor that their unit stands for.
+      reasons: why ours differs, by layer; layers that agree have none.
+    """
     return tuple(
         Printed(what, layer, text, source, unit, (reasons or {}).get(layer, "")) for layer, text in cells.items()
     )
 
 
 def torchvision(file: str, num_params: str, ops: str, ops_reason: str = "") -> tuple[Printed, ...]:
-    """The metadata of torchvision's weights; its operations are multiply-adds."""
+    """Returns the metadata of torchvision's weights; its operations are multiply-adds."""
     source = f"torchvision/models/{file}, weights' metadata"
     return (
         Printed("parameters", "", num_params, f"{source}, num_params"),
@@ -73,5 +84,5 @@ def torchvision(file: str, num_params: str, ops: str, ops_reason: str = "") -> t
 
 
 def imgclsmob(params: str, name: str) -> tuple[Printed, ...]:
-    """A row of the collection osmr/imgclsmob, which transcribes networks from many sources."""
+    """Returns a row of the collection osmr/imgclsmob, which transcribes networks from many sources."""
     return (Printed("parameters", "", params, f"osmr/imgclsmob, pytorch/README.md, {name}"),)

@@ -1,1 +1,1 @@
-"""Training: the loop and its parts."""
+"""Trains a network: the loop and its parts."""

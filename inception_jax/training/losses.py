@@ -1,4 +1,4 @@
-"""Losses."""
+"""Loss functions."""
 
 from collections.abc import Callable
 
@@ -11,12 +11,14 @@ from inception_jax.errors import UserError
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def make_loss(name: str, label_smoothing: float = 0.0) -> Loss:
-    """Returns the loss of each example, float32 [N], of logits and targets, both [N, K]; the targets add up to 1.
+def make_loss(name: str, label_smoothing: float) -> Loss:
+    """Returns the loss, a function from logits and targets, both [N, K], to float32 [N].
+
+    The targets of each example sum to 1.
 
     Args:
       name: 'softmax', see `cross_entropy`, or 'map', see `map_criterion`.
-      label_smoothing: of 'softmax'.
+      label_smoothing: label smoothing of 'softmax'.
 
     Raises:
       UserError: 'map' with label smoothing.
@@ -24,7 +26,7 @@ def make_loss(name: str, label_smoothing: float = 0.0) -> Loss:
     if name == "softmax":
         return lambda logits, targets: cross_entropy(logits, targets, label_smoothing)
     if label_smoothing:
-        raise UserError("config.train.label_smoothing is for config.train.loss='softmax'; set it to 0")
+        raise UserError(f"label_smoothing={label_smoothing} needs loss='softmax'; set it to 0")
     return map_criterion
 
 
@@ -38,17 +40,17 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, label_smoothing: float 
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
 
 
-# e^-J is the weight of an imagined class that fits nothing. The paper gives no value; this one is ours: beyond a
-# squared distance of 10 a wrong class is pushed no further. Two targets are 4 apart for each unit that differs.
+# e^-J is the weight of an imaginary class that matches no input. The paper gives no value, so it is chosen here. A
+# wrong class is pushed away up to a squared distance of 10; two targets are 4 apart for each unit in which they differ.
 J = 10.0
 
 
 def map_criterion(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """LeNet-5's maximum a posteriori criterion of each example, float32 [N], for `logits` and `targets` [N, K].
 
-    With distances y = -logits: y of the right class + log(e^-J + sum over all classes of e^-y), LeCun et al. 1998,
-    equation 9 (the number and the form from memory, unverified). It pulls the right class's distance down as a squared
-    error does, and pushes the wrong ones' up until they reach `J`.
+    With distances y = -logits it is y of the right class + log(e^-J + sum over all classes of e^-y): LeCun et al. 1998,
+    equation 9 (its number and form from memory, unverified). It reduces the distance of the right class, like a squared
+    error, and increases the distances of the wrong classes until they reach `J`.
     """
     distances = -logits.astype(jnp.float32)
     everything = jnp.pad(-distances, ((0, 0), (0, 1)), constant_values=-J)

@@ -1,4 +1,4 @@
-"""The state of training."""
+"""Training state."""
 
 from typing import Any
 
@@ -10,31 +10,31 @@ import optax
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that a step reads and changes; a run is resumed from it and the config alone.
+    """Everything that a step reads and changes; with the config it is all that resuming a run needs.
 
     Attributes:
       step: int32 scalar, number of finished steps.
       params: parameters, float32.
       batch_stats: running statistics of batch normalisation; {} without it.
-      opt_state: of the optax optimizer.
-      average: exponential moving averages {'params', 'batch_stats'}; {} where they are off.
-      statistics: of the training set, which preprocessing needs (see `data.statistics`); {} where it needs none.
-      plateau: see `schedules.Plateau`; {} for other schedules.
+      opt_state: state of the optimizer; its learning rate is set by each step.
+      ema: exponential moving averages {'params', 'batch_stats'}; {} if they are off.
+      dataset_stats: statistics of the training set for preprocessing, see `data.dataset_stats`; {} if it needs none.
+      plateau: state of `schedules.Plateau`; {} for other schedules.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
-    average: Any
-    statistics: Any
+    ema: Any
+    dataset_stats: Any
     plateau: Any
 
     @property
     def inference_variables(self) -> dict:
-        """The variables to evaluate with (the averaged ones where there are such), and 'statistics'."""
-        variables = self.average or {"params": self.params, "batch_stats": self.batch_stats}
-        return variables | {"statistics": self.statistics}
+        """Variables for evaluation (the EMA, if there is one), and 'dataset_stats'."""
+        variables = self.ema or {"params": self.params, "batch_stats": self.batch_stats}
+        return variables | {"dataset_stats": self.dataset_stats}
 
 
 def create_state(
@@ -42,24 +42,31 @@ def create_state(
     optimizer: optax.GradientTransformation,
     key: jax.Array,
     image_shape: tuple[int, int, int],
-    average: bool,
-    statistics: dict[str, np.ndarray] | None = None,
-    plateau: dict[str, np.ndarray] | None = None,
+    *,
+    ema: bool,
+    dataset_stats: dict[str, np.ndarray],
+    plateau: dict[str, np.ndarray],
 ) -> TrainState:
-    """Initialises the state for images of (height, width, channels).
+    """Initialises the state from scratch.
 
     Args:
       model: network.
-      optimizer: any with the state of the one that is trained with.
-      key: of the parameters.
-      image_shape: height, width and channels.
-      average: whether averages are kept.
-      statistics: of the training set.
-      plateau: its state at the start.
+      optimizer: optimizer.
+      key: random key of the parameters.
+      image_shape: height, width and channels of the images.
+      ema: whether moving averages are kept.
+      dataset_stats: see `TrainState`.
+      plateau: see `TrainState`.
     """
     variables = model.init(key, jnp.zeros((1, *image_shape)))
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    # Averages are copies: a donated state must not hold one array twice.
-    start = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}) if average else {}
-    opt_state = optimizer.init(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state, start, statistics or {}, plateau or {})
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        # Copies, because a donated state must not contain an array twice.
+        ema=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}) if ema else {},
+        dataset_stats=dataset_stats,
+        plateau=plateau,
+    )

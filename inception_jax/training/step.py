@@ -1,4 +1,4 @@
-"""The training step of one device."""
+"""Training step of one device."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,54 +10,54 @@ from jax import lax
 
 from inception_jax.data.augment import Preprocessing
 from inception_jax.evaluation.metrics import label_rank
+from inception_jax.parallel import AXIS
 from inception_jax.training.losses import Loss
-from inception_jax.training.optimizers import select
-from inception_jax.training.parallelism import AXIS
+from inception_jax.training.optimizers import select, with_learning_rate
 from inception_jax.training.state import TrainState
 
 
 def make_train_step(
     model: nn.Module,
-    optimizer: Callable[[jax.Array], optax.GradientTransformation],
+    optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     preprocessing: Preprocessing,
     loss: Loss,
     *,
     aux_weights: Mapping[str, float],
-    accumulate: int = 1,
-    average_decay: float = 0.0,
-    freeze: Sequence[str] = (),
-) -> Callable:
-    """Returns `step(state, batch) -> ((state, metrics), ())`, to be mapped over the devices.
+    accumulate: int,
+    ema_decay: float,
+    freeze: Sequence[str],
+) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns `step(state, batch) -> (state, metrics)` of one device, to be mapped over the axis `parallel.AXIS`.
 
     The batch of one device is {'image': uint8 [N, H, W, 3], 'label': int32 [N], 'index': uint32 [N], 'seed': uint32
-    [N]}; the seed, of augmentation and dropout, is the same for all, and comes with the batch so that one compiled
-    program serves every seed. The metrics are scalars over all devices: the means 'loss' (with the auxiliary losses,
-    without weight decay), 'top1', 'top5' and for each auxiliary head NAME 'NAME_loss'; 'grad_norm', before clipping;
+    [N]}. The seed, for augmentation and dropout, is the same for all examples. It is part of the batch so that one
+    compiled program serves every seed.
+
+    The metrics are scalars over all devices. 'loss', 'top1', 'top5' and, for each auxiliary head NAME, 'NAME_loss' are
+    means; 'loss' includes the auxiliary losses, not weight decay. 'grad_norm' is taken before clipping. The last one is
     'learning_rate'.
 
-    Randomness is a function of the seed, the step and the example: the augmentation of an example does not depend on
-    how many devices there are; dropout masks do, they are drawn per device.
+    Randomness is a function of the seed, the step and the example. The augmentation of an example does not depend on
+    the number of devices; dropout masks do, because each device draws its own.
 
     Args:
       model: network.
-      optimizer: makes the gradient transformation for a learning rate; it is given the gradients averaged over
-        devices.
-      schedule: learning rate by step; times the state's plateau scale, where there is one.
+      optimizer: optimizer from `make_optimizer`; it receives the gradients averaged over devices.
+      schedule: learning rate by step; multiplied by the state's plateau scale, if there is one.
       preprocessing: turns bytes into the network's input.
-      loss: of all heads, see `losses.make_loss`.
-      aux_weights: weight of each auxiliary head's loss by the head's name; heads with weight 0 are trained by nobody.
-      accumulate: the device's batch is taken in so many parts one after another, and their gradients are averaged.
-        Batch normalisation then takes its statistics from each part, and updates the running ones with each.
-      average_decay: of the moving averages of parameters and batch statistics, 0: none. In its first steps the decay is
-        (1 + step) / (10 + step), as in TensorFlow's ExponentialMovingAverage.
-      freeze: patterns of the parameters of which no gradients are taken.
+      loss: loss of all heads, see `losses.make_loss`.
+      aux_weights: weight of each auxiliary head's loss, by the head's name; a head with weight 0 is not trained.
+      accumulate: number of microbatches into which the device splits its batch; their gradients are averaged. Batch
+        normalisation uses the statistics of each microbatch, and updates the running statistics with each.
+      ema_decay: decay of the moving averages of parameters and batch statistics; 0: none. In the first steps the decay
+        is (1 + step) / (10 + step), as in TensorFlow's ExponentialMovingAverage.
+      freeze: patterns of the parameters for which no gradients are computed.
     """
 
-    def loss_and_metrics(params, batch_stats, images, labels, share, dropout_key):
+    def loss_and_metrics(params, batch_stats, images, labels, mix_lambda, dropout_key):
         if freeze:
-            frozen = select(params, freeze)
-            params = jax.tree.map(lambda p, still: lax.stop_gradient(p) if still else p, params, frozen)
+            params = jax.tree.map(lambda p, f: lax.stop_gradient(p) if f else p, params, select(params, freeze))
         (logits, end_points), updated = model.apply(
             {"params": params, "batch_stats": batch_stats},
             images,
@@ -66,9 +66,9 @@ def make_train_step(
             rngs={"dropout": dropout_key},
         )
         targets = jax.nn.one_hot(labels, logits.shape[-1])
-        if share is not None:
+        if mix_lambda is not None:
             partners = targets[jnp.arange(len(labels)) ^ 1]  # as in `Preprocessing.mix`
-            targets = share[:, None] * targets + (1 - share)[:, None] * partners
+            targets = mix_lambda[:, None] * targets + (1 - mix_lambda)[:, None] * partners
         total = loss(logits, targets).mean()
         metrics = {}
         for head, weight in aux_weights.items():
@@ -78,48 +78,53 @@ def make_train_step(
         metrics |= {"loss": total, "top1": jnp.mean(rank < 1), "top5": jnp.mean(rank < 5)}
         return total, (updated.get("batch_stats", {}), metrics)
 
-    def part_of_batch(carry, part):
-        params, batch_stats, statistics, gradients, dropout_key, augment_key = carry
-        dropout_key, this_dropout_key = jax.random.split(dropout_key)
-        images = preprocessing.train(part["image"], part["index"], augment_key, statistics)
-        share = None
-        if preprocessing.mixes:
-            images, share = preprocessing.mix(images, part["index"], augment_key)
-        grad = jax.grad(loss_and_metrics, has_aux=True)
-        new, (batch_stats, metrics) = grad(params, batch_stats, images, part["label"], share, this_dropout_key)
-        gradients = jax.tree.map(jnp.add, gradients, new) if gradients is not None else new
-        return (params, batch_stats, statistics, gradients, dropout_key, augment_key), metrics
+    gradients_of = jax.grad(loss_and_metrics, has_aux=True)
 
     def step(state: TrainState, batch):
+        # -- Randomness
         augment_key, dropout_key = jax.random.split(jax.random.key(batch["seed"][0]))
         dropout_key = jax.random.fold_in(jax.random.fold_in(dropout_key, state.step), lax.axis_index(AXIS))
-        start = (state.params, state.batch_stats, state.statistics)
+
+        # -- Gradients of the batch, or of its microbatches one after another
+        def of_part(carry, part):
+            batch_stats, gradients, dropout_key = carry
+            dropout_key, this_dropout_key = jax.random.split(dropout_key)
+            images = preprocessing.train(part["image"], part["index"], augment_key, state.dataset_stats)
+            mix_lambda = None
+            if preprocessing.mixes:
+                images, mix_lambda = preprocessing.mix(images, part["index"], augment_key)
+            new, (batch_stats, metrics) = gradients_of(
+                state.params, batch_stats, images, part["label"], mix_lambda, this_dropout_key
+            )
+            gradients = new if gradients is None else jax.tree.map(jnp.add, gradients, new)
+            return (batch_stats, gradients, dropout_key), metrics
+
         if accumulate == 1:
-            carry = (*start, None, dropout_key, augment_key)
-            (_, batch_stats, _, gradients, *_), metrics = part_of_batch(carry, batch)
+            (batch_stats, gradients, _), metrics = of_part((state.batch_stats, None, dropout_key), batch)
         else:
             parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
             zeros = jax.tree.map(jnp.zeros_like, state.params)
-            carry = (*start, zeros, dropout_key, augment_key)
-            (_, batch_stats, _, gradients, *_), metrics = lax.scan(part_of_batch, carry, parts)
+            (batch_stats, gradients, _), metrics = lax.scan(of_part, (state.batch_stats, zeros, dropout_key), parts)
             gradients = jax.tree.map(lambda x: x / accumulate, gradients)
             metrics = jax.tree.map(lambda x: x.mean(axis=0), metrics)
-        # Each device has statistics of its own batch; their mean keeps the state replicated.
+
+        # -- Mean over devices, also of the batch statistics, so that the state stays replicated
         gradients, batch_stats, metrics = lax.pmean((gradients, batch_stats, metrics), AXIS)
+
+        # -- Update
         learning_rate = schedule(state.step)
         if state.plateau:
             learning_rate *= state.plateau["scale"]
-        updates, opt_state = optimizer(learning_rate).update(gradients, state.opt_state, state.params)
+        opt_state = with_learning_rate(state.opt_state, learning_rate)
+        updates, opt_state = optimizer.update(gradients, opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        average = state.average
-        if average_decay:
-            decay = jnp.minimum(average_decay, (1.0 + state.step) / (10.0 + state.step))
+        ema = state.ema
+        if ema_decay:
+            decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
             latest = {"params": params, "batch_stats": batch_stats}
-            average = optax.incremental_update(latest, average, 1.0 - decay)
+            ema = optax.incremental_update(latest, ema, 1.0 - decay)
         metrics |= {"grad_norm": optax.tree.norm(gradients), "learning_rate": learning_rate}
-        state = state.replace(
-            step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, average=average
-        )
-        return (state, metrics), ()
+        new = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state, "ema": ema}
+        return state.replace(step=state.step + 1, **new), metrics
 
     return step

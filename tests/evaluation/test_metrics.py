@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 
 from inception_jax.data import loader
-from inception_jax.data.augment import Preprocessing
 from inception_jax.data.decoding import DamagedImage
 from inception_jax.evaluation.metrics import evaluate, label_rank, make_eval_step
-from inception_jax.training.parallelism import AXIS, DataParallel
+from inception_jax.parallel import AXIS, REPLICATED, SPLIT, DataParallel
+from tests.values import crop_config, preprocessing
 
-PLAIN = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), flip=False)
-GEOMETRY = loader.Geometry(4, 4, (1.0, 1.0), (1.0, 1.0))
+PLAIN, CROP = preprocessing(), crop_config(4)
 
 
-VARIABLES = {"scale": np.float32(1), "statistics": {}}
+VARIABLES = {"scale": np.float32(1), "dataset_stats": {}}
 
 
 class Pixels:
@@ -71,9 +70,9 @@ def test_a_label_that_is_not_a_number_is_never_right():
 def run(source, batch_size, devices, kind="shard_map"):
     parallel = DataParallel(kind, jax.devices()[:devices])
     damage = loader.DamageReport(source)
-    step = parallel.map(make_eval_step(Pixels(), PLAIN, AXIS))
-    share = loader.ProcessShare()
-    batches = loader.eval_batches(source, GEOMETRY, damage, batch_size=batch_size, share=share, threads=2)
+    step = parallel.map(make_eval_step(Pixels(), PLAIN, AXIS), (REPLICATED, SPLIT), (REPLICATED, SPLIT))
+    shard = loader.ProcessShard()
+    batches = loader.eval_batches(source, CROP, damage, batch_size=batch_size, shard=shard, threads=2)
     pairs = ((batch.pop("position"), parallel.shard(batch)) for batch in batches)
     return evaluate(step, parallel.replicate(VARIABLES), pairs, expected=len(source))
 
@@ -113,9 +112,9 @@ def test_damaged_images_are_left_out():
 def test_a_wrong_count_is_a_defect():
     source = Stored(LOGITS, LABELS)
     parallel = DataParallel(devices=jax.devices()[:1])
-    step = parallel.map(make_eval_step(Pixels(), PLAIN, AXIS))
-    share, damage = loader.ProcessShare(), loader.DamageReport(source)
-    batches = loader.eval_batches(source, GEOMETRY, damage, batch_size=2, share=share, threads=1)
+    step = parallel.map(make_eval_step(Pixels(), PLAIN, AXIS), (REPLICATED, SPLIT), (REPLICATED, SPLIT))
+    shard, damage = loader.ProcessShard(), loader.DamageReport(source)
+    batches = loader.eval_batches(source, CROP, damage, batch_size=2, shard=shard, threads=1)
     pairs = [(batch.pop("position"), parallel.shard(batch)) for batch in batches]
     with pytest.raises(RuntimeError, match="counted 4 images instead of 5"):
         evaluate(step, parallel.replicate(VARIABLES), pairs[:2], expected=5)

@@ -1,5 +1,6 @@
 import collections
 import io
+import itertools
 import re
 from fractions import Fraction
 
@@ -8,9 +9,9 @@ import pytest
 from PIL import Image
 
 from inception_jax.data.decoding import DamagedImage, PlainJpeg, decode_image, open_image
-from inception_jax.data.loader import Geometry
 from inception_jax.errors import UserError
 from inception_jax.evaluation.protocols import NAMES, make_protocol
+from tests.values import crop_config
 
 SCALED = ("10crop", "12crop", "144crop", "multicrop", "dense")
 LANDSCAPE, PORTRAIT, SQUARE = (37, 53), (53, 37), (41, 41)
@@ -19,10 +20,6 @@ SHAPES = (LANDSCAPE, PORTRAIT, SQUARE, (9, 14), (14, 9), (5, 5), (16, 21), (31, 
 
 def picture(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def geometry(size, resize=None, **options):
-    return Geometry(size, resize or size, (0.08, 1.0), (3 / 4, 4 / 3), **options)
 
 
 def seen(protocol, image):
@@ -165,55 +162,55 @@ def allowed(name, shape):
     return 1 if name == "10crop" and shape[0] != shape[1] else 0
 
 
-def assert_windows(actual, expected, levels=0):
-    assert [window.shape for window in actual] == [window.shape for window in expected]
+def assert_windows(actual, expected, levels=0, about=""):
+    assert [window.shape for window in actual] == [window.shape for window in expected], about
     for number, (one, other) in enumerate(zip(actual, expected, strict=True)):
-        assert np.abs(one.astype(int) - other).max() <= levels, f"window {number}"
+        assert np.abs(one.astype(int) - other).max() <= levels, f"window {number} of {about}"
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("size", "resize"), [(16, 19), (21, 24), (24, 24), (28, 20), (23, 16)])
-def test_the_single_crop_is_the_networks_own(shape, size, resize):
-    image = picture(*shape)
-    actual = seen(make_protocol("single", geometry(size, resize)), image)
-    # One resampling of the part that is kept: exact where that is the whole image, or where nothing is resized.
-    exact = min(shape) == resize or (shape[0] == shape[1] and resize <= size)
-    assert_windows(actual, single(image, size, resize), levels=0 if exact else 1)
+def test_the_single_crop_is_the_networks_own():
+    for shape, (size, resize) in itertools.product(SHAPES, [(16, 19), (21, 24), (24, 24), (28, 20), (23, 16)]):
+        image = picture(*shape)
+        actual = seen(make_protocol("single", crop_config(size, resize)), image)
+        # One resampling of the part that is kept: exact where that is the whole image, or where nothing is resized.
+        exact = min(shape) == resize or (shape[0] == shape[1] and resize <= size)
+        assert_windows(actual, single(image, size, resize), 0 if exact else 1, (shape, size, resize))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("size", [16, 21, 28])
-def test_the_anisotropic_crop_is_the_central_part_of_both_sides(shape, size):
-    image = picture(*shape)
-    # Neither the network's own crop nor its training has a say.
-    for own in (geometry(size), geometry(size, 40, crop="scale", scale=(30, 50))):
-        assert_windows(seen(make_protocol("anisotropic", own), image), anisotropic(image, size))
+def test_the_anisotropic_crop_is_the_central_part_of_both_sides():
+    for shape, size in itertools.product(SHAPES, [16, 21, 28]):
+        image = picture(*shape)
+        # Neither the network's own crop nor its training has a say.
+        for own in (crop_config(size), crop_config(size, 40, crop="scale", scale=(30, 50))):
+            assert_windows(
+                seen(make_protocol("anisotropic", own), image), anisotropic(image, size), about=(shape, size)
+            )
 
 
 @pytest.mark.parametrize("name", SCALED)
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(
-    ("size", "four"),  # 8/7, 9/7, 10/7 and 11/7 of it
-    [(16, (18, 21, 23, 25)), (21, (24, 27, 30, 33)), (25, (29, 32, 36, 39)), (28, (32, 36, 40, 44))],
-)
-def test_the_papers_windows(name, shape, size, four):
-    image, step = picture(*shape), nearest(size, 7)
-    three = (four[0] - step, four[0], four[0] + step)
-    scales = {"10crop": four[:1], "12crop": four[:1], "144crop": four, "multicrop": three, "dense": three}[name]
-    actual = seen(make_protocol(name, geometry(size)), image)
-    assert_windows(actual, EXPECTED[name](image, size, scales), allowed(name, shape))
+def test_the_papers_windows(name):
+    for size, four in (  # 8/7, 9/7, 10/7 and 11/7 of it
+        (16, (18, 21, 23, 25)), (21, (24, 27, 30, 33)), (25, (29, 32, 36, 39)), (28, (32, 36, 40, 44))
+    ):  # fmt: skip
+        step = nearest(size, 7)
+        three = (four[0] - step, four[0], four[0] + step)
+        scales = {"10crop": four[:1], "12crop": four[:1], "144crop": four, "multicrop": three, "dense": three}[name]
+        for shape in SHAPES:
+            image = picture(*shape)
+            actual = seen(make_protocol(name, crop_config(size)), image)
+            assert_windows(actual, EXPECTED[name](image, size, scales), allowed(name, shape), (shape, size))
 
 
-@pytest.mark.parametrize("shape", [LANDSCAPE, PORTRAIT, SQUARE, (9, 14), (31, 160)])
 @pytest.mark.parametrize("name", SCALED)
-def test_chosen_scales_take_the_place_of_the_papers(name, shape):
-    image, size, scales = picture(*shape), 17, (30, 17, 23)
-    protocol = make_protocol(name, geometry(size, 20), scales)
-    assert protocol.scales == scales
-    windows = seen(protocol, image)
-    of_a_scale = {"10crop": 10, "12crop": 12, "144crop": 36, "multicrop": 50, "dense": 2}[name]
-    assert len(windows) == protocol.windows == 3 * of_a_scale
-    assert_windows(windows, EXPECTED[name](image, size, scales), allowed(name, shape))
+def test_chosen_scales_take_the_place_of_the_papers(name):
+    for shape in (LANDSCAPE, PORTRAIT, SQUARE, (9, 14), (31, 160)):
+        image, size, scales = picture(*shape), 17, (30, 17, 23)
+        protocol = make_protocol(name, crop_config(size, 20), scales)
+        assert protocol.scales == scales
+        windows = seen(protocol, image)
+        of_a_scale = {"10crop": 10, "12crop": 12, "144crop": 36, "multicrop": 50, "dense": 2}[name]
+        assert len(windows) == protocol.windows == 3 * of_a_scale
+        assert_windows(windows, EXPECTED[name](image, size, scales), allowed(name, shape), shape)
 
 
 # The scales that the papers give, and those of github.com/soeaver/caffe-model for 299.
@@ -229,25 +226,23 @@ def test_chosen_scales_take_the_place_of_the_papers(name, shape):
         ("dense", 224, (224, 256, 288)),
     ],
 )
-@pytest.mark.parametrize("shape", [(231, 317), (403, 225)])
-def test_windows_of_the_papers_own_size(name, size, scales, shape):
+def test_windows_of_the_papers_own_size(name, size, scales):
+    shape = (231, 317) if size == 299 else (403, 225)
     image = picture(*shape)
-    actual = seen(make_protocol(name, geometry(size)), image)
+    actual = seen(make_protocol(name, crop_config(size)), image)
     assert_windows(actual, EXPECTED[name](image, size, scales), allowed(name, shape))
 
 
-@pytest.mark.parametrize("name", ["single", "anisotropic"])
-def test_one_crop_of_the_papers_own_size(name):
+def test_one_crop_of_the_papers_own_size():
     image = picture(231, 317)
     for size, resize in ((224, 256), (299, 342)):
-        expected = single(image, size, resize) if name == "single" else anisotropic(image, size)
-        assert_windows(seen(make_protocol(name, geometry(size, resize)), image), expected, 1 if name == "single" else 0)
+        own = crop_config(size, resize)
+        assert_windows(seen(make_protocol("single", own), image), single(image, size, resize), 1)
+        assert_windows(seen(make_protocol("anisotropic", own), image), anisotropic(image, size))
 
 
-@pytest.mark.parametrize("shape", [LANDSCAPE, PORTRAIT, SQUARE, (9, 14)])
-@pytest.mark.parametrize(
-    ("name", "windows"),
-    [
+def test_the_number_of_windows():
+    for name, windows in (
         ("single", 1),
         ("anisotropic", 1),
         ("10crop", 10),  # AlexNet, section 4.1
@@ -255,119 +250,109 @@ def test_one_crop_of_the_papers_own_size(name):
         ("144crop", 144),  # GoogLeNet, section 7: 4 x 3 x 6 x 2
         ("multicrop", 150),  # VGG, section 3.2: 50 at each of 3 scales
         ("dense", 6),
-    ],
-)
-def test_the_number_of_windows(name, windows, shape):
-    protocol = make_protocol(name, geometry(16, 18))
-    assert protocol.windows == windows
-    assert len(seen(protocol, picture(*shape))) == windows
-    assert protocol.is_dense == (name == "dense")
-    assert protocol.mirrors == (windows > 1)
+    ):
+        protocol = make_protocol(name, crop_config(16, 18))
+        assert protocol.windows == windows
+        for shape in (LANDSCAPE, PORTRAIT, SQUARE, (9, 14)):
+            assert len(seen(protocol, picture(*shape))) == windows, (name, shape)
+        assert protocol.is_dense == (name == "dense")
+        assert protocol.mirrors == (windows > 1)
 
 
 def test_every_protocol_is_tested():
     assert list(NAMES) == ["single", "anisotropic", *EXPECTED]
 
 
-@pytest.mark.parametrize(("size", "shape"), [(16, (37, 70)), (16, (70, 37)), (16, (9, 17)), (224, (375, 500))])
-def test_the_144_crops_are_144_different_ones(size, shape):
-    windows = seen(make_protocol("144crop", geometry(size)), picture(*shape))
-    assert len({window.tobytes() for window in windows}) == 144
+def test_the_144_crops_are_144_different_ones():
+    for size, shape in ((16, (37, 70)), (16, (70, 37)), (16, (9, 17)), (224, (375, 500))):
+        windows = seen(make_protocol("144crop", crop_config(size)), picture(*shape))
+        assert len({window.tobytes() for window in windows}) == 144, (size, shape)
 
 
 def test_the_three_squares_of_a_square_are_one():
-    windows = seen(make_protocol("144crop", geometry(16)), picture(*SQUARE))
+    windows = seen(make_protocol("144crop", crop_config(16)), picture(*SQUARE))
     counts = collections.Counter(window.tobytes() for window in windows)
     assert list(counts.values()) == [3] * 48
 
 
-@pytest.mark.parametrize("shape", [(37, 121), (121, 37), (400, 37)])
-def test_a_dense_canvas_is_a_multiple_of_a_seventh_longer_than_wide_and_loses_less(shape):
-    image, longer = picture(*shape), np.argmax(shape)
-    protocol = make_protocol("dense", geometry(28))
-    for scale, (pixels, corners) in zip(protocol.scales, protocol.canvases(image), strict=True):
-        assert corners is None
-        sides = pixels.shape[:2]
-        assert sides[1 - longer] == scale
-        assert (sides[longer] - scale) % 4 == 0
-        assert 0 <= scale * shape[longer] // 37 - sides[longer] < 4
+def test_a_dense_canvas_is_a_multiple_of_a_seventh_longer_than_wide_and_loses_less():
+    protocol = make_protocol("dense", crop_config(28))
+    for shape in ((37, 121), (121, 37), (400, 37)):
+        image, longer = picture(*shape), np.argmax(shape)
+        for scale, (pixels, corners) in zip(protocol.scales, protocol.canvases(image), strict=True):
+            assert corners is None
+            sides = pixels.shape[:2]
+            assert sides[1 - longer] == scale
+            assert (sides[longer] - scale) % 4 == 0
+            assert 0 <= scale * shape[longer] // 37 - sides[longer] < 4
 
 
-@pytest.mark.parametrize(
-    ("name", "own", "scales"),
-    [
-        ("single", geometry(224, 256), ()),
-        ("anisotropic", geometry(224, 256), ()),
-        ("10crop", geometry(224, 256), (256,)),  # AlexNet, section 4.1
-        ("10crop", geometry(224, 225), (225,)),
-        ("10crop", geometry(224, 224), (256,)),
-        ("10crop", geometry(224, 200), (256,)),
-        ("10crop", geometry(299, 320), (320,)),
-        ("10crop", geometry(299, 299), (342,)),  # 299 * 8 / 7 = 341.7
-        ("10crop", geometry(32, 28), (37,)),  # 36.6
-        ("10crop", geometry(224, 384, crop="scale", scale=(256, 512)), (384,)),
-        ("12crop", geometry(224, 300), (256,)),
-        ("12crop", geometry(299, 299), (320,)),
-        ("12crop", geometry(28, 28), (32,)),
-        ("144crop", geometry(224, 300), (256, 288, 320, 352)),  # GoogLeNet, section 7
-        ("144crop", geometry(299, 299), (320, 352, 384, 416)),  # github.com/soeaver/caffe-model
-        ("144crop", geometry(28, 28), (32, 36, 40, 44)),
-        ("144crop", geometry(227, 256), (259, 292, 324, 357)),  # 259.4, 291.9, 324.3, 356.7
-        ("144crop", geometry(331, 331), (378, 426, 473, 520)),  # 378.3, 425.6, 472.9, 520.1
-    ],
-)
-def test_scales(name, own, scales):
-    assert make_protocol(name, own).scales == scales
+def test_scales():
+    for name, own, scales in (
+        ("single", crop_config(224, 256), ()),
+        ("anisotropic", crop_config(224, 256), ()),
+        ("10crop", crop_config(224, 256), (256,)),  # AlexNet, section 4.1
+        ("10crop", crop_config(224, 225), (225,)),
+        ("10crop", crop_config(224, 224), (256,)),
+        ("10crop", crop_config(224, 200), (256,)),
+        ("10crop", crop_config(299, 320), (320,)),
+        ("10crop", crop_config(299, 299), (342,)),  # 299 * 8 / 7 = 341.7
+        ("10crop", crop_config(32, 28), (37,)),  # 36.6
+        ("10crop", crop_config(224, 384, crop="scale", scale=(256, 512)), (384,)),
+        ("12crop", crop_config(224, 300), (256,)),
+        ("12crop", crop_config(299, 299), (320,)),
+        ("12crop", crop_config(28, 28), (32,)),
+        ("144crop", crop_config(224, 300), (256, 288, 320, 352)),  # GoogLeNet, section 7
+        ("144crop", crop_config(299, 299), (320, 352, 384, 416)),  # github.com/soeaver/caffe-model
+        ("144crop", crop_config(28, 28), (32, 36, 40, 44)),
+        ("144crop", crop_config(227, 256), (259, 292, 324, 357)),  # 259.4, 291.9, 324.3, 356.7
+        ("144crop", crop_config(331, 331), (378, 426, 473, 520)),  # 378.3, 425.6, 472.9, 520.1
+    ):
+        assert make_protocol(name, own).scales == scales, (name, own)
 
 
-@pytest.mark.parametrize("name", ["multicrop", "dense"])
-@pytest.mark.parametrize(
-    ("own", "scales"),
-    [
+def test_vggs_three_scales():
+    for own, scales in (
         # VGG, section 4.2: S - 32, S, S + 32 for a fixed S, the least, the mean and the most for one that is drawn.
-        (geometry(224, 256, crop="scale", scale=(256, 256)), (224, 256, 288)),
-        (geometry(224, 384, crop="scale", scale=(384, 384)), (352, 384, 416)),
-        (geometry(224, 384, crop="scale", scale=(256, 512)), (256, 384, 512)),
-        (geometry(224, 384, crop="scale", scale=(256, 256)), (224, 256, 288)),  # trained at 256, whatever is evaluated
-        (geometry(32, 36, crop="scale", scale=(36, 72)), (36, 54, 72)),
-        (geometry(224, 256, crop="square", scale=(300, 300)), (268, 300, 332)),
-        (geometry(224, 256, crop="square", scale=(256, 320)), (256, 288, 320)),
+        (crop_config(224, 256, crop="scale", scale=(256, 256)), (224, 256, 288)),
+        (crop_config(224, 384, crop="scale", scale=(384, 384)), (352, 384, 416)),
+        (crop_config(224, 384, crop="scale", scale=(256, 512)), (256, 384, 512)),
+        (
+            crop_config(224, 384, crop="scale", scale=(256, 256)),
+            (224, 256, 288),
+        ),  # trained at 256, whatever is evaluated
+        (crop_config(32, 36, crop="scale", scale=(36, 72)), (36, 54, 72)),
+        (crop_config(224, 256, crop="square", scale=(300, 300)), (268, 300, 332)),
+        (crop_config(224, 256, crop="square", scale=(256, 320)), (256, 288, 320)),
         # Other training crops have no S: the evaluation's takes its place.
-        (geometry(224, 256), (224, 256, 288)),
-        (geometry(224, 224), (224, 256, 288)),
-        (geometry(224, 240, crop="central"), (224, 240, 272)),  # not less than the window
-        (geometry(299, 342), (299, 342, 385)),  # 299 / 7 = 42.7
-        (geometry(299, 400), (357, 400, 443)),
-        (geometry(28, 32), (28, 32, 36)),
-    ],
-)
-def test_vggs_three_scales(name, own, scales):
-    assert make_protocol(name, own).scales == scales
+        (crop_config(224, 256), (224, 256, 288)),
+        (crop_config(224, 224), (224, 256, 288)),
+        (crop_config(224, 240, crop="central"), (224, 240, 272)),  # not less than the window
+        (crop_config(299, 342), (299, 342, 385)),  # 299 / 7 = 42.7
+        (crop_config(299, 400), (357, 400, 443)),
+        (crop_config(28, 32), (28, 32, 36)),
+    ):
+        for name in ("multicrop", "dense"):
+            assert make_protocol(name, own).scales == scales, own
 
 
-def test_there_is_no_other_protocol():
-    text = "protocol='5crop' is not one of single, anisotropic, 10crop, 12crop, 144crop, multicrop, dense"
-    with pytest.raises(UserError, match=f"^{re.escape(text)}$"):
-        make_protocol("5crop", geometry(224))
-
-
-@pytest.mark.parametrize("name", ["single", "anisotropic"])
-def test_a_single_window_has_no_scales_to_choose(name):
-    text = f"protocol '{name}' has no scales to choose; --resize sets the shorter side"
-    with pytest.raises(UserError, match=f"^{re.escape(text)}$"):
-        make_protocol(name, geometry(224, 256), (256,))
-
-
-@pytest.mark.parametrize("name", SCALED)
-def test_a_scale_is_not_less_than_the_window(name):
-    text = "scales (256, 223) must not be less than the network's 224 pixels"
-    with pytest.raises(UserError, match=f"^{re.escape(text)}$"):
-        make_protocol(name, geometry(224, 256), (256, 223))
-    assert make_protocol(name, geometry(224, 256), (224,)).scales == (224,)
+def test_wrong_names_and_scales():
+    for name, scales, text in (
+        ("5crop", (), f"protocol='5crop' is not one of {', '.join(NAMES)}"),
+        *(
+            (name, (256,), f"scales=(256,) are not for protocol {name!r}, which has the network's own scale")
+            for name in ("single", "anisotropic")
+        ),
+        *((name, (256, 223), "scales=(256, 223) must not be less than the network's 224 pixels") for name in SCALED),
+    ):
+        with pytest.raises(UserError, match=f"^{re.escape(text)}$"):
+            make_protocol(name, crop_config(224, 256), scales)
+    for name in SCALED:
+        assert make_protocol(name, crop_config(224, 256), (224,)).scales == (224,)
 
 
 def test_describe():
-    own = geometry(224, 256)
+    own = crop_config(224, 256)
     assert [make_protocol(name, own).describe() for name in NAMES] == [
         "single",
         "anisotropic",
@@ -386,25 +371,24 @@ def jpeg(image, **options):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}])
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", NAMES)
-def test_the_canvases_of_a_jpeg_are_those_of_its_pixels(name, shape, options):
-    data = jpeg(picture(*shape), **options)
-    encoded = open_image(data, "x")
-    assert isinstance(encoded, PlainJpeg)
-    protocol = make_protocol(name, geometry(16, 18))
-    pairs = zip(protocol.canvases(encoded), protocol.canvases(decode_image(data, "x")), strict=True)
-    for (pixels, corners), (expected, expected_corners) in pairs:
-        np.testing.assert_array_equal(pixels, expected)
-        np.testing.assert_array_equal(corners, expected_corners)
+def test_the_canvases_of_a_jpeg_are_those_of_its_pixels():
+    for shape, options in itertools.product(SHAPES, [{}, {"progressive": True}]):
+        data = jpeg(picture(*shape), **options)
+        encoded = open_image(data, "x")
+        assert isinstance(encoded, PlainJpeg)
+        for name in NAMES:
+            protocol = make_protocol(name, crop_config(16, 18))
+            pairs = zip(protocol.canvases(encoded), protocol.canvases(decode_image(data, "x")), strict=True)
+            for (pixels, corners), (expected, expected_corners) in pairs:
+                np.testing.assert_array_equal(pixels, expected, f"{name}, {shape}")
+                np.testing.assert_array_equal(corners, expected_corners)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_damaged_jpeg_is_reported(name):
+def test_a_damaged_jpeg_is_reported():
     data = bytearray(jpeg(picture(*SQUARE)))
     data[data.index(b"\xff\xc0") + 12] = 3  # a quantization table that is not there (ITU-T T.81, B.2.2)
     encoded = open_image(bytes(data), "x")
     assert isinstance(encoded, PlainJpeg)
-    with pytest.raises(DamagedImage, match="^x: "):
-        make_protocol(name, geometry(16, 18)).canvases(encoded)
+    for name in NAMES:
+        with pytest.raises(DamagedImage, match="^x: "):
+            make_protocol(name, crop_config(16, 18)).canvases(encoded)

@@ -6,16 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from inception_jax.data.augment import Preprocessing
 from inception_jax.data.decoding import DamagedImage
-from inception_jax.data.loader import DamageReport, Geometry, ProcessShare
+from inception_jax.data.loader import ProcessShard
 from inception_jax.errors import UserError
 from inception_jax.evaluation import scoring
-from inception_jax.evaluation.classifier import Classifier
 from inception_jax.evaluation.protocols import NAMES, make_protocol
 from inception_jax.evaluation.scoring import AGGREGATES, Scorer, Store, combine, score
 from inception_jax.models import create_model
-from inception_jax.training.parallelism import DataParallel
+from inception_jax.parallel import DataParallel
+from inception_jax.runs.classifier import Classifier
+from tests import values
 
 CLASSES = ("a", "b", "c")
 
@@ -46,14 +46,14 @@ class Source:
 
 
 def classifier_of(name="tiny", size=16, variables=None, **options):
-    geometry = Geometry(size, size + 2, (0.08, 1.0), (3 / 4, 4 / 3))
-    preprocessing = Preprocessing(mean=(128.0,) * 3, std=(64.0,) * 3, flip=False)
+    crop_config = values.crop_config(size, size + 2)
+    preprocessing = values.preprocessing(mean=(128.0,) * 3, std=(64.0,) * 3)
     options = {"name": name, **options}
     if variables is None:
         model = create_model(num_classes=len(CLASSES), **options)
         variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, size, size, 3), np.float32))
-    variables = {"batch_stats": {}, "statistics": {}} | jax.tree.map(np.asarray, dict(variables))
-    return Classifier(name, None, options, variables, CLASSES, preprocessing, geometry)
+    variables = {"batch_stats": {}, "dataset_stats": {}} | jax.tree.map(np.asarray, dict(variables))
+    return Classifier(name, None, options, variables, CLASSES, preprocessing, crop_config)
 
 
 @functools.cache
@@ -75,8 +75,8 @@ def scores_of(tmp_path, classifier, protocol, source=None, *, devices=4, batch_s
     scorer = Scorer(classifier, DataParallel(devices=jax.devices()[:devices]), batch_size, outputs)
     store = Store(tmp_path, {"name": protocol.name}, len(source), protocol.windows)
     for process in range(processes):
-        share = ProcessShare(process, processes)
-        score(source, scorer, protocol, store, DamageReport(source), share, 2, lambda images: None)
+        shard = ProcessShard(process, processes)
+        score(source, scorer, protocol, store, shard=shard, threads=2)
     return store
 
 
@@ -90,9 +90,8 @@ def windows_of(protocol, image):
                 yield window[:, ::-1]
 
 
-def by_hand(classifier, protocol, image):
+def by_hand(apply, protocol, image):
     """Logits [windows, K], window by window."""
-    apply = jax.jit(lambda x: classifier.model.apply(classifier.variables, x)[0])
     return np.concatenate([apply((np.float32(window) - 128)[None] / 64) for window in windows_of(protocol, image)])
 
 
@@ -104,12 +103,13 @@ def softmax(logits):
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_are_means_over_the_windows(tmp_path, weights, name):
     classifier, source = classifier_of(variables=weights), Source(7)
-    protocol = make_protocol(name, classifier.geometry)
+    protocol = make_protocol(name, classifier.crop_config)
     store = scores_of(tmp_path, classifier, protocol, source)
     assert store.read("labels").tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert store.read("names").tolist() == [f"{i}.png" for i in range(7)]
+    apply = jax.jit(lambda x: classifier.model.apply(classifier.variables, x)[0])
     for index in (0, 1, 2, 6):
-        logits = by_hand(classifier, protocol, source[index][0])
+        logits = by_hand(apply, protocol, source[index][0])
         assert len(logits) == protocol.windows
         assert len(np.unique(logits, axis=0)) > protocol.windows // 4  # the windows do differ
         np.testing.assert_allclose(store.read("mean_logit")[index], logits.mean(axis=0), atol=1e-5)
@@ -117,31 +117,28 @@ def test_scores_are_means_over_the_windows(tmp_path, weights, name):
         np.testing.assert_allclose(store.read("largest_probability")[index], softmax(logits).max(axis=0), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("devices", "batch_size", "processes", "windows_of_a_chunk"),
-    [(1, 1, 1, 4096), (1, 7, 1, 20), (2, 64, 2, 20), (4, 5, 3, 10), (3, 1000, 1, 50)],
-)
-def test_every_image_counts_once_however_the_work_is_divided(
-    tmp_path, weights, monkeypatch, devices, batch_size, processes, windows_of_a_chunk
-):
+def test_every_image_counts_once_however_the_work_is_divided(tmp_path, weights, monkeypatch):
     classifier = classifier_of(variables=weights)
-    protocol = make_protocol("10crop", classifier.geometry)
+    protocol = make_protocol("10crop", classifier.crop_config)
     expected = scores_of(tmp_path / "plain", classifier, protocol)
-    monkeypatch.setattr(scoring, "_WINDOWS_OF_A_CHUNK", windows_of_a_chunk)
-    source = Source(7)
-    work = {"devices": devices, "batch_size": batch_size, "processes": processes}
-    store = scores_of(tmp_path / "other", classifier, protocol, source, **work)
-    assert sorted(source.read) == list(range(7))
-    assert store.read("names").tolist() == expected.read("names").tolist()
-    np.testing.assert_array_equal(store.read("labels"), expected.read("labels"))
-    for field in AGGREGATES.values():
-        np.testing.assert_allclose(store.read(field), expected.read(field), rtol=1e-6, atol=1e-6)
+    for place, (devices, batch_size, processes, windows_of_a_chunk) in enumerate(
+        [(1, 7, 1, 20), (2, 64, 2, 20), (4, 5, 3, 10), (3, 1000, 1, 50)]
+    ):
+        monkeypatch.setattr(scoring, "_WINDOWS_OF_A_CHUNK", windows_of_a_chunk)
+        source = Source(7)
+        work = {"devices": devices, "batch_size": batch_size, "processes": processes}
+        store = scores_of(tmp_path / str(place), classifier, protocol, source, **work)
+        assert sorted(source.read) == list(range(7)), work
+        assert store.read("names").tolist() == expected.read("names").tolist()
+        np.testing.assert_array_equal(store.read("labels"), expected.read("labels"))
+        for field in AGGREGATES.values():
+            np.testing.assert_allclose(store.read(field), expected.read(field), rtol=1e-6, atol=1e-6, err_msg=str(work))
 
 
-def test_what_was_stopped_goes_on(tmp_path, weights, monkeypatch):
+def test_a_stopped_evaluation_resumes(tmp_path, weights, monkeypatch):
     monkeypatch.setattr(scoring, "_WINDOWS_OF_A_CHUNK", 20)  # 2 images
     classifier = classifier_of(variables=weights)
-    protocol = make_protocol("10crop", classifier.geometry)
+    protocol = make_protocol("10crop", classifier.crop_config)
     whole = scores_of(tmp_path / "whole", classifier, protocol)
 
     def stop(images):
@@ -151,12 +148,12 @@ def test_what_was_stopped_goes_on(tmp_path, weights, monkeypatch):
     scorer = Scorer(classifier, DataParallel(), 64, np.arange(3))
     store = Store(tmp_path / "stopped", {"name": "x"}, 7, protocol.windows)
     with pytest.raises(KeyboardInterrupt):
-        score(source, scorer, protocol, store, DamageReport(source), ProcessShare(), 1, stop)
+        score(source, scorer, protocol, store, threads=1, advance=stop)
     assert store.missing() == [range(2, 4), range(4, 6), range(6, 7)]
     kept = (store.path / "00000000.npz").stat().st_mtime_ns
     (store.path / "00000004.npz").write_bytes(b"")  # as a full disk leaves it
     source.read.clear()
-    score(source, scorer, protocol, store, DamageReport(source), ProcessShare(), 1, lambda images: None)
+    score(source, scorer, protocol, store, threads=1)
     assert sorted(source.read) == [2, 3, 4, 5, 6]
     assert (store.path / "00000000.npz").stat().st_mtime_ns == kept
     assert store.missing() == []
@@ -166,7 +163,7 @@ def test_what_was_stopped_goes_on(tmp_path, weights, monkeypatch):
 
 def test_a_damaged_chunk_is_missing(tmp_path, weights):
     classifier = classifier_of(variables=weights)
-    store = scores_of(tmp_path, classifier, make_protocol("single", classifier.geometry))
+    store = scores_of(tmp_path, classifier, make_protocol("single", classifier.crop_config))
     assert store.missing() == []
     file = store.path / "00000000.npz"
     data = bytearray(file.read_bytes())
@@ -182,7 +179,7 @@ def test_other_scores_are_kept_elsewhere(tmp_path):
 
 def test_a_damaged_image_counts_nowhere(tmp_path, weights):
     classifier = classifier_of(variables=weights)
-    protocol = make_protocol("10crop", classifier.geometry)
+    protocol = make_protocol("10crop", classifier.crop_config)
     store = scores_of(tmp_path, classifier, protocol, Source(101, damaged=(5,)))
     labels = store.read("labels")
     assert np.flatnonzero(labels < 0).tolist() == [5]
@@ -196,12 +193,12 @@ def test_a_damaged_image_counts_nowhere(tmp_path, weights):
 def test_too_many_damaged_images_are_an_error(tmp_path, weights):
     classifier = classifier_of(variables=weights)
     with pytest.raises(UserError, match="2 of 150 images could not be decoded, which is more than 1 %"):
-        scores_of(tmp_path, classifier, make_protocol("single", classifier.geometry), Source(150, damaged=(5, 6)))
+        scores_of(tmp_path, classifier, make_protocol("single", classifier.crop_config), Source(150, damaged=(5, 6)))
 
 
 def test_outputs_are_those_of_the_classes(tmp_path, weights):
     classifier = classifier_of(variables=weights)
-    protocol = make_protocol("single", classifier.geometry)
+    protocol = make_protocol("single", classifier.crop_config)
     plain = scores_of(tmp_path / "plain", classifier, protocol).read("mean_logit")
     store = scores_of(tmp_path / "two", classifier, protocol, outputs=np.array([2, 0]))
     np.testing.assert_array_equal(store.read("mean_logit"), plain[:, [2, 0]])
@@ -230,7 +227,7 @@ def test_an_ensemble_of_one_is_the_network_itself():
 def test_dense_evaluation_of_vgg_slides_its_classifier(tmp_path):
     classifier = classifier_of("vgg_a", size=64, width=0.05)
     source = Source(3)
-    protocol = make_protocol("dense", classifier.geometry, (96,))
+    protocol = make_protocol("dense", classifier.crop_config, (96,))
     store = scores_of(tmp_path, classifier, protocol, source, devices=1, batch_size=2)
     params = classifier.variables["params"]
 
@@ -261,5 +258,5 @@ def test_dense_evaluation_of_vgg_slides_its_classifier(tmp_path):
 
 def test_a_network_of_fixed_size_is_not_dense(tmp_path):
     classifier = classifier_of("lenet5", size=32)
-    with pytest.raises(UserError, match="'dense' does not work with lenet5"):
-        scores_of(tmp_path, classifier, make_protocol("dense", classifier.geometry))
+    with pytest.raises(UserError, match="protocol='dense' does not work with lenet5"):
+        scores_of(tmp_path, classifier, make_protocol("dense", classifier.crop_config))

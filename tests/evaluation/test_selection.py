@@ -32,9 +32,8 @@ def message(function, *arguments) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("names", "text", "chosen"),
-    [
+def test_a_line_of_a_subset_is_a_name_or_a_number(file):
+    for names, text, chosen in (
         (PLAIN, "cat.jpg\n", [1]),
         (("caf\u00e9.png", "te\u0301.png"), "cafe\u0301.png\nt\u00e9\n", [0, 1]),  # NFC and NFD are one name
         (PLAIN, "cat\nowl", [0, 1]),
@@ -50,30 +49,28 @@ def message(function, *arguments) -> str:
         (("1.png", "1.png", "2.png"), "0\n", [0]),  # two have the same number: these are places
         (("1.png", "1.png", "2.png"), "2.png\n", [2]),
         (("owl_1.png", "cat.png"), "1\n", [1]),  # one has none: places too
-    ],
-)
-def test_a_line_of_a_subset_is_a_name_or_a_number(file, names, text, chosen):
-    subset = read_subset(file(text), names)
-    assert subset.dtype == bool
-    assert subset.shape == (len(names),)
-    np.testing.assert_array_equal(np.flatnonzero(subset), chosen)
+        (("photo.jpg", "photo.v2.jpg"), "photo.v2\n", [1]),  # a dot in a name begins no suffix
+    ):
+        subset = read_subset(file(text), names)
+        assert subset.dtype == bool
+        assert subset.shape == (len(names),)
+        assert np.flatnonzero(subset).tolist() == chosen, (names, text)
 
 
-@pytest.mark.parametrize(
-    ("names", "text", "line"),
-    [
+def test_a_line_that_names_no_image_is_refused(file):
+    for names, text, line in (
         (PLAIN, "cat\n bird.jpg \n", "bird.jpg"),
         (PLAIN, "3", "3"),
         (PLAIN, "-1", "-1"),
+        (PLAIN, "²\n", "²"),  # a superscript is no number
         (CHALLENGE, "0", "0"),  # the numbers are the files', not the places
         (CHALLENGE, "3", "3"),
         (NAMELESS, "3", "3"),
         (("1.png", "1.png"), "1.png", "1.png"),  # which of the two?
-    ],
-)
-def test_a_line_that_names_no_image_is_refused(file, names, text, line):
-    path = file(text)
-    assert message(read_subset, path, names) == f"{path} names {line!r}, which is no image of this split, or several"
+    ):
+        path = file(text)
+        expected = f"{path} names {line!r}, which is no image of this split, or several"
+        assert message(read_subset, path, names) == expected
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
@@ -87,53 +84,44 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     assert message(read_subset, path, PLAIN).startswith(f"{path} cannot be read: 'utf-8' codec")
 
 
-def test_a_list_of_labels_goes_by_the_numbers_from_one_on(file):
+def test_labels_go_by_number_place_or_name(file):
     # Images 17, 1 and 2 of a list of 17, as in real.json.
     content = [[number, number + 1] for number in range(1, 18)]
     assert read_multilabels(file(content), CHALLENGE, 20) == [{17, 18}, {1, 2}, {2, 3}]
+    for names in (PLAIN, NAMELESS):  # without numbers
+        labels = read_multilabels(file([[4], [0, 2, 2], []]), names, 5)
+        assert labels == [{4}, {0, 2}, set()]
+        assert all(isinstance(right, frozenset) for right in labels)
+    for names in (PLAIN, CHALLENGE):
+        stems = [name.split(".")[0] for name in names]
+        content = {"other.jpg": [3], stems[2]: [2], f"{stems[1]}.tiff": [], names[0]: [0, 1]}
+        assert read_multilabels(file(content), names, 4) == [{0, 1}, set(), {2}]
 
 
-@pytest.mark.parametrize("names", [PLAIN, NAMELESS])
-def test_a_list_of_labels_goes_by_the_place_where_the_files_have_no_numbers(file, names):
-    labels = read_multilabels(file([[4], [0, 2, 2], []]), names, 5)
-    assert labels == [{4}, {0, 2}, set()]
-    assert all(isinstance(right, frozenset) for right in labels)
+def test_labels_of_another_form_are_refused(file):
+    for content in ([[0], [5], [1]], [[0], [-1], [1]], {"cat": [4, 5], "dog": [], "owl": []}):
+        path = file(content)
+        assert message(read_multilabels, path, PLAIN, 5) == f"{path} has classes outside 0 ... 4"
+    for content in (
+        *("", "[[1], [2]", "0 1\n2\n", 3, None, [1, 2, 3], [["cat"]], [None], {"cat": 1}),
+        *("[[Infinity]]", "[[1.5]]", "[[true]]", '["12"]', "[1]"),
+    ):
+        path = file(content)
+        assert message(read_multilabels, path, PLAIN, 5) == f"{path} is no JSON list (or object) of lists of classes"
 
 
-@pytest.mark.parametrize("names", [PLAIN, CHALLENGE])
-def test_an_object_of_labels_goes_by_the_names(file, names):
-    stems = [name.split(".")[0] for name in names]
-    content = {"other.jpg": [3], stems[2]: [2], f"{stems[1]}.tiff": [], names[0]: [0, 1]}
-    assert read_multilabels(file(content), names, 4) == [{0, 1}, set(), {2}]
-
-
-@pytest.mark.parametrize("content", [[[0], [5], [1]], [[0], [-1], [1]], {"cat": [4, 5], "dog": [], "owl": []}])
-def test_a_label_that_is_no_class_is_refused(file, content):
-    path = file(content)
-    assert message(read_multilabels, path, PLAIN, 5) == f"{path} has classes that are not in 0 ... 4"
-
-
-@pytest.mark.parametrize("content", ["", "[[1], [2]", "0 1\n2\n", 3, None, [1, 2, 3], [["cat"]], [None], {"cat": 1}])
-def test_what_is_no_list_of_lists_is_refused(file, content):
-    path = file(content)
-    expected = f"{path} is no JSON list (or object) of lists of classes"
-    assert message(read_multilabels, path, PLAIN, 5) == expected
-
-
-@pytest.mark.parametrize(
-    ("names", "content", "image"),
-    [
+def test_an_image_without_labels_is_named(file):
+    for names, content, image in (
         (PLAIN, [[0], [1]], "dog"),
         (NAMELESS, [[0], [1]], "2"),
         (PLAIN, {"owl": [0], "dog": [1]}, "cat.jpg"),
         (CHALLENGE, [[0]] * 16, "ILSVRC2012_val_00000017.JPEG"),
         (("a_1", "a_0"), [[0]] * 2, "a_0"),  # numbers begin at 1
         (NAMELESS, {}, "0"),
-    ],
-)
-def test_an_image_without_labels_is_named(file, names, content, image):
-    path = file(content)
-    assert message(read_multilabels, path, names, 5) == f"{path} says nothing of image {image}"
+        (("0.png", "0.png"), {"0.png": [1]}, "0.png"),  # which of the two?
+    ):
+        path = file(content)
+        assert message(read_multilabels, path, names, 5) == f"{path} has no labels for image {image}"
 
 
 def outputs(*arguments) -> list[int]:
@@ -143,21 +131,27 @@ def outputs(*arguments) -> list[int]:
     return result.tolist()
 
 
-def test_classes_of_the_same_names_keep_their_places():
+def test_classes_are_found_by_their_names():
     assert outputs(PLAIN, list(PLAIN)) == [0, 1, 2]
-
-
-def test_classes_in_another_order_are_found_by_their_names():
     assert outputs(["a", "b", "c", "d"], ["c", "a", "d", "b"]) == [2, 0, 3, 1]
     assert outputs(["a", "b", "c", "d"], ["d", "b"]) == [3, 1]  # some of them
+    assert outputs(["crane", "dog", "crane"], ["crane", "dog", "crane"]) == [0, 1, 2]
+    text = "several classes of the network are named 'crane'; give a label map (a JSON list of outputs)"
+    assert message(output_of_classes, ["crane", "dog", "crane"], ["dog", "crane"]) == text
+    for theirs, unknown in (
+        ("awbx", "the data 4; unknown to the network: w, x"),
+        ("abcpqrst", "the data 8; unknown to the network: p, q, r, s, t"),
+        ("pqrstu", "the data 6; unknown to the network: p, q, r, s, t ..."),
+    ):
+        text = f"the network has 3 classes, {unknown}; give a label map (a JSON list of outputs)"
+        assert message(output_of_classes, "abc", theirs) == text
 
 
 def test_the_first_output_can_be_dropped():
     ours, theirs = [str(i) for i in range(1001)], [f"n{i:08d}" for i in range(1000)]
     assert outputs(ours, theirs, "drop_first") == list(range(1, 1001))
-    assert message(output_of_classes, ours[1:], theirs, "drop_first") == (
-        "--label-map=drop_first: 1000 outputs are not one more than 1000 classes"
-    )
+    text = "label_map=drop_first: 1000 outputs are not one more than 1000 classes"
+    assert message(output_of_classes, ours[1:], theirs, "drop_first") == text
 
 
 def test_a_file_says_which_output_is_which(file):
@@ -165,70 +159,20 @@ def test_a_file_says_which_output_is_which(file):
     ours, theirs = [str(i) for i in range(1008)], [f"n{i:08d}" for i in range(1000)]
     places = np.random.default_rng(0).permutation(1008)[:1000].tolist()
     assert outputs(ours, theirs, str(file(places))) == places
-
-
-@pytest.mark.parametrize(
-    "content", ["[0, 1", [0, 1], [0, 1, 2, 3], [0, 1, 2.0], ["0", "1", "2"], [[0], [1], [2]], [0, [1], 2], {"a": 0}]
-)
-def test_a_label_map_of_another_form_is_refused(file, content):
-    path = file(content)
-    assert message(output_of_classes, ["w", "x", "y", "z"], ["a", "b", "c"], str(path)) == (
-        f"{path} is no JSON list of 3 whole numbers, an output for each class"
-    )
-
-
-@pytest.mark.parametrize("content", [[0, 1, 4], [-1, 1, 2]])
-def test_a_label_map_of_outputs_that_are_not_there_is_refused(file, content):
-    path = file(content)
-    assert message(output_of_classes, ["w", "x", "y", "z"], ["a", "b", "c"], str(path)) == (
-        f"{path} names outputs that are not in 0 ... 3"
-    )
-
-
-@pytest.mark.parametrize(
-    ("theirs", "text"),
-    [
-        ("awbx", "the data 4, of which it does not know w, x; say with --label-map which output is which"),
-        ("abcpqrst", "the data 8, of which it does not know p, q, r, s, t; say with --label-map which output is which"),
-        (
-            "pqrstu",
-            "the data 6, of which it does not know p, q, r, s, t ...; say with --label-map which output is which",
-        ),
-    ],
-)
-def test_classes_that_the_network_does_not_know_are_named(theirs, text):
-    assert message(output_of_classes, "abc", theirs) == f"the network has 3 classes, and {text}"
-
-
-def test_a_dot_in_a_name_does_not_make_it_another(tmp_path):
-    file = tmp_path / "list.txt"
-    file.write_text("photo.v2\n")
-    assert read_subset(file, ["photo.jpg", "photo.v2.jpg"]).tolist() == [False, True]
-
-
-def test_an_object_does_not_label_images_of_the_same_name(tmp_path):
-    file = tmp_path / "real.json"
-    file.write_text('{"0.png": [1]}')
-    with pytest.raises(UserError, match=r"says nothing of image 0\.png"):
-        read_multilabels(file, ["0.png", "0.png"], 3)
-
-
-@pytest.mark.parametrize("content", ["[[Infinity]]", "[[1.5]]", "[[true]]", '["12"]', "[1]"])
-def test_labels_are_whole_numbers(tmp_path, content):
-    file = tmp_path / "real.json"
-    file.write_text(content)
-    with pytest.raises(UserError, match="is no JSON list"):
-        read_multilabels(file, [""], 30)
-
-
-def test_a_superscript_is_no_number(tmp_path):
-    file = tmp_path / "list.txt"
-    file.write_text("²\n")
-    with pytest.raises(UserError, match="names '²'"):
-        read_subset(file, ["a.jpg", "b.jpg", "c.jpg"])
-
-
-def test_classes_of_one_name_are_not_told_apart_by_it():
-    with pytest.raises(UserError, match="several classes of the network are called 'crane'"):
-        output_of_classes(["crane", "dog", "crane"], ["dog", "crane"])
-    assert output_of_classes(["crane", "dog", "crane"], ["crane", "dog", "crane"]).tolist() == [0, 1, 2]
+    names = ["w", "x", "y", "z"], ["a", "b", "c"]
+    for content in (
+        "[0, 1",
+        [0, 1],
+        [0, 1, 2, 3],
+        [0, 1, 2.0],
+        ["0", "1", "2"],
+        [[0], [1], [2]],
+        [0, [1], 2],
+        {"a": 0},
+    ):
+        path = file(content)
+        text = f"label_map={path} is no JSON list of 3 whole numbers, an output for each class"
+        assert message(output_of_classes, *names, str(path)) == text
+    for content in ([0, 1, 4], [-1, 1, 2]):
+        path = file(content)
+        assert message(output_of_classes, *names, str(path)) == f"label_map={path} has outputs outside 0 ... 3"

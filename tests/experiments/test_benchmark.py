@@ -1,96 +1,43 @@
 import json
-import subprocess
-import sys
+import pathlib
 
 import jax
 import pytest
 
+from configs.common import validate
+from experiments import cli
 from experiments.benchmark import __main__ as command
-from experiments.benchmark import contest, crops, loader, model, ops, report
+from experiments.benchmark import crops, loader, model, ops, report, scaling, start
 from inception_jax.evaluation import scoring
 
-
-def build(numbers):
-    """A side whose call appends to a list, and which says what it has."""
-    contest.SHORT = 0  # in a process of its own: one call is enough
-    done = list(numbers)
-    return {"step": lambda: done.append(len(done)), "facts": lambda: done}
-
-
-def build_what_ends(path):
-    return {"close": lambda: path.write_text("closed")}
-
-
-def build_nothing():
-    raise contest.Unavailable("it is not installed")
-
-
-def build_badly():
-    raise ValueError("wrong\nin two lines")
-
-
-def test_sides_take_turns_in_processes_of_their_own():
-    sides = {name: contest.Side(build, [7]) for name in ("a", "b")}
-    with contest.closing(sides):
-        seconds = contest.take_turns(sides, ["step", "matmul"], 3)
-        assert {key: len(each) for key, each in seconds.items()} == {("a", "step"): 3, ("b", "step"): 3}
-        assert all(each > 0 for measured in seconds.values() for each in measured)
-        # The three that are counted and one before them.
-        assert sides["a"].facts() == sides["b"].facts() == [7, 1, 2, 3, 4]
-        assert sides["a"].peak_memory("step") > 1e6
-
-
-def test_a_side_is_closed(tmp_path):
-    contest.Side(build_what_ends, tmp_path / "end").close()
-    assert (tmp_path / "end").read_text() == "closed"
-
-
-def test_short_calls_are_timed_many_at_once(monkeypatch):
-    now, step = [0.0], {"step": lambda: now.append(now.pop() + 0.03)}
-    monkeypatch.setattr(contest.time, "perf_counter", lambda: now[0])
-    assert contest._time(step, "step") == pytest.approx(0.03)
-    assert now[0] == pytest.approx(8 * 0.03)  # 0.2 s is no more than 7 of them; the first is not counted
-    now[0] = 0.0
-    monkeypatch.setattr(contest, "SHORT", 0.03)
-    assert contest._time(step, "step") == now[0] == pytest.approx(0.03)
-
-
-@pytest.mark.parametrize(
-    ("broken", "reason"), [(build_nothing, "it is not installed"), (build_badly, "ValueError: wrong")]
-)
-def test_a_side_that_cannot_take_part_says_why(broken, reason):
-    with pytest.raises(contest.Unavailable, match=f"^{reason}$"):
-        contest.Side(broken)
-
-
-def test_ratio_is_the_median_over_rounds():
-    assert contest.ratio(peer=[2.0, 9.0, 4.0], ours=[1.0, 3.0, 4.0]) == 2.0
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_operations_of_googlenet():
-    inference = model.Case("googlenet", "inference", "float32", 1).operations()
+    inference = model.ModelCase("googlenet", "inference", "float32", 1).operations()
     assert inference == 2 * 1_582_671_872  # tests/models/test_googlenet.py
     # Each head: 1x1 convolution of a 4x4 grid to 128, dense 2048 to 1024, dense 1024 to 1000.
     heads = sum(16 * channels * 128 + 2048 * 1024 + 1024 * 1000 for channels in (512, 528))
-    train = model.Case("googlenet", "train", "float32", 32).operations()
+    train = model.ModelCase("googlenet", "train", "float32", 32).operations()
     assert train == 32 * 2 * (3 * (1_582_671_872 + heads) - 112 * 112 * 64 * 7 * 7 * 3)
 
 
 def test_batches_cost_as_much_as_googlenets():
-    # 5,713,216,096 and 32 x 1,582,671,872 products: tests/models.
-    assert [model.default_batch(name) for name in ("googlenet", "inception_v3", "lenet5_modern")] == [32, 8, 128]
+    # 3,857,973,248 and 32 x 1,582,671,872 products: tests/models.
+    assert [model.default_batch(name) for name in ("googlenet", "resnet50", "lenet5_modern")] == [32, 8, 128]
 
 
 def test_every_pool_of_googlenet_is_measured():
-    pools = [(o.size, o.channels, o.stride) for o in ops.operations() if o.kind == "max pool"]
+    operations = ops.operations()
+    pools = [(o.size, o.channels, o.stride) for o in operations if o.kind == "max pool"]
     # Table 1: four pools between the layers, one in each of nine modules, of which 4b and 4c have equal inputs
     # (and 4d's): 3a 192, 3b 256, 4a 480, 4b to 4d 512, 4e 528, 5a and 5b 832 channels.
     between = {(112, 64, 2), (56, 192, 2), (28, 480, 2), (14, 832, 2)}
     inside = {(28, 192, 1), (28, 256, 1), (14, 480, 1), (14, 512, 1), (14, 528, 1), (7, 832, 1)}
     assert sorted(pools) == sorted(between | inside)
-    averages = [(o.size, o.channels, o.window, o.stride) for o in ops.operations() if o.kind == "average pool"]
+    averages = [(o.size, o.channels, o.window, o.stride) for o in operations if o.kind == "average pool"]
     assert averages == [(14, 512, 5, 3), (14, 528, 5, 3)]  # section 5: of the heads on 4a and 4d
-    assert sum(o.kind == "response norm" for o in ops.operations()) == 2
+    assert sum(o.kind == "response norm" for o in operations) == 2
 
 
 ROW = {
@@ -101,7 +48,7 @@ ROW = {
     "batch": 32,
     "machine": {"cores": "2"},
 }
-MEASURED = {"side": "PyTorch", "images_per_second": 10.0, "ratio": 1.5, "share_of_limit": 0.5, "peak_memory_gb": 2.0}
+MEASURED = {"side": "PyTorch", "images_per_second": 10.0, "ratio": 1.5, "fraction_of_limit": 0.5, "peak_memory_gb": 2.0}
 
 
 def test_a_new_measurement_replaces_the_old_one():
@@ -110,69 +57,74 @@ def test_a_new_measurement_replaces_the_old_one():
     assert [row["ratio"] for row in merged] == [1.0, 1.5]
 
 
-def test_the_page_shows_ratios_and_what_was_skipped(tmp_path):
+def test_the_page_and_the_terminal_show_ratios_and_what_was_skipped(tmp_path):
     rows = [ROW | MEASURED, ROW | {"side": "Keras", "skipped": "Keras is not installed"}]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     page = tmp_path / "page.md"
-    sys_argv = ["benchmark", "--render", f"--json={tmp_path / 'rows.json'}", f"--markdown={page}"]
-    assert run(sys_argv) == 0
+    assert command.main(["--render", f"--json={tmp_path / 'rows.json'}", f"--markdown={page}"]) == 0
+    skipped = "Skipped: googlenet Keras train float32 32 (Keras is not installed)"
     text = page.read_text()
-    assert "| googlenet | train | float32 | 32    | PyTorch | 10.0  | 1.50 " in text
-    assert "Skipped: googlenet Keras train float32 32 (Keras is not installed)" in text
+    assert "\n| googlenet | train | float32 | 32 | PyTorch | 10.0 | 1.50 | 50% | 2.00 GB |\n" in text
+    assert skipped in text
     assert "cores: 2." in text
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+    header, row, last = report.text("model", rows).splitlines()
+    assert header.split("  ")[0] == "network"
+    assert row.split()[-5:] == ["10.0", "1.50", "50%", "2.00", "GB"]
+    assert last == skipped
 
 
-def run(argv):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", argv)
-        return command.main()
-
-
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("speed", "error: there is no part 'speed'; there are ops, model,"),
-        ("--models=googlenot", "error: there is no network 'googlenot'; there are"),
-        ("--modes=eval", "error: there is no mode 'eval'; there are inference, train"),
-        ("--dtype=float64", "error: there is no dtype 'float64'"),
-        ("--peers=timm", "error: there is no peer 'timm'"),
-        ("--repeats=0", "error: --repeats=0 must be at least 1"),
-        ("--render", "error: --render needs a --json file"),
-    ],
-)
-def test_a_mistake_is_one_line(argument, message, capsys):
-    assert run(["benchmark", argument]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(message)
-    assert error.count("\n") == 1
-
-
-def test_the_command_measures_a_network(tmp_path):
-    output = tmp_path / "rows.json"
-    command_line = "-m experiments.benchmark model --models=lenet5_modern --batch=2 --repeats=1 --modes=train"
-    result = subprocess.run(
-        [sys.executable, *command_line.split(), "--peers=PyTorch", f"--json={output}"],
-        capture_output=True,
-        text=True,
-        check=True,
+def test_the_page_in_docs_is_fresh():
+    rows = report.read(ROOT / "results" / "benchmarks.json")
+    assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == report.page(rows, "benchmarks.png"), (
+        "run: python -m experiments.benchmark --render --json=results/benchmarks.json --markdown=docs/benchmarks.md"
     )
-    assert "| lenet5_modern | train | float32 | 2     | ours" in result.stdout
+
+
+MISTAKES = {
+    "speed": "error: parts='speed' is not one of ops, model,",
+    "--models=googlenot": "error: --models='googlenot' is not one of alexnet",
+    "--modes=eval": "error: --modes='eval' is not one of inference, train\n",
+    "--dtype=float64": "error: --dtype='float64' is not one of float32, bfloat16\n",
+    "--peers=timm": "error: --peers='timm' is not one of PyTorch, Keras\n",
+    "--render": "error: --render needs a --json file with rows\n",
+    f"--json={__file__}": f"error: {__file__} is not a file of this command",
+}
+
+
+def test_a_mistake_is_one_line(capsys):
+    for argument, message in MISTAKES.items():
+        assert command.main([argument]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(message)
+        assert error.count("\n") == 1
+    with pytest.raises(SystemExit):
+        command.main(["--repeats=0"])
+    assert "--repeats: 0 must be a whole number, 1 or more" in capsys.readouterr().err
+
+
+def test_the_command_measures_a_network(tmp_path, capsys):
+    output = tmp_path / "rows.json"
+    arguments = "model --models=lenet5_modern --batch=2 --repeats=1 --modes=train --peers=PyTorch"
+    assert command.main([*arguments.split(), f"--json={output}"]) == 0
     rows = {row["side"]: row for row in json.loads(output.read_text())}
     assert rows["ours"]["ratio"] == 1.0
-    assert 0 < rows["ours"]["share_of_limit"] < 1
+    assert 0 < rows["ours"]["fraction_of_limit"] < 1
     assert rows["ours"]["peak_memory_gb"] > 0.01
     assert "ratio" in rows["PyTorch"] or rows["PyTorch"]["skipped"].startswith("PyTorch is not installed")
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["lenet5_modern", "train", "float32", "2", "ours"] in [words[:5] for words in shown]
 
 
-def test_the_loader_is_measured(monkeypatch):
+def test_our_loaders_are_measured(monkeypatch):
     monkeypatch.setattr(loader, "FILES", 4)
+    ours = {what: pipeline for what, pipeline in loader.PIPELINES.items() if what.startswith("ours")}
+    assert len(ours) == 3
+    monkeypatch.setattr(loader, "PIPELINES", ours)  # the others: tests/parity
     rows = {row["what"]: row for row in loader.measure(repeats=1, images=32)}
     assert rows["ours"]["ratio"] == 1.0
-    for what in ("ours", "ours, resized beforehand", "ours, evaluation crop"):
+    for what in ours:
         assert rows[what]["images_per_second"] > 1
-    for what, package in (("tf.data", "TensorFlow"), ("PyTorch DataLoader", "PyTorch")):
-        assert "ratio" in rows[what] or rows[what]["skipped"].startswith(f"{package} is not installed")
 
 
 def test_every_protocol_is_measured_for_the_passes_it_makes(tmp_path, monkeypatch):
@@ -184,9 +136,26 @@ def test_every_protocol_is_measured_for_the_passes_it_makes(tmp_path, monkeypatc
     begin = scoring.Scorer.begin
     monkeypatch.setattr(scoring.Scorer, "begin", lambda self, *work: begun.append(len(work[1])) or begin(self, *work))
     calls = crops.evaluation("tiny", 16, "float32", str(tmp_path))
-    passes = calls["facts"]()
+    passes = calls["metadata"]()
     assert passes["plain inference"] == 32
     for name, windows in (("single", 1), ("10crop", 10)):
         begun.clear()
         calls[name]()
         assert passes[name] == windows * sum(begun) > 0
+
+
+def test_the_step_that_is_scaled_runs_on_several_devices(monkeypatch):
+    monkeypatch.setattr(scaling.contest, "start_jax", lambda dtype: jax)
+    calls = scaling.train_step("tiny", 4, "float32", 2)
+    calls["step"]()
+    assert calls["metadata"]() == "cpu"
+    with pytest.raises(scaling.Unavailable, match="this machine has 4 devices"):
+        scaling.train_step("tiny", 8, "float32", 8)
+
+
+def test_the_run_that_is_started_is_valid():
+    parser = cli.Parser("main.py", "")
+    parser.add_config()
+    config = parser.parse_args(list(start.RUN[1:])).config
+    validate(config)
+    assert config.train.steps == 1

@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 
 from experiments import predict
-from experiments.console import tolerate_encoding
+from inception_jax.console import tolerate_encoding
+from inception_jax.evaluation.predict import Prediction
 
 ROOT = Path(__file__).parents[2]
+
+
+def prediction(path):
+    return Prediction(path, classes=(0,), names=("café",), probabilities=(0.5,))
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ def test_another_object_may_be_standard_output(monkeypatch, other):
 @pytest.mark.parametrize("kind", ["text", "csv"])
 def test_predictions_on_an_ascii_terminal(terminal, kind):
     written = terminal("ascii", "strict")
-    predict._write([predict._Image("caf\udcc3\udca9.png", best=[("café", 0, 0.5)])], kind, 1, sys.stdout)
+    predict._write([prediction("caf\udcc3\udca9.png")], kind, 1, sys.stdout)
     last = written.getvalue().splitlines()[-1]
     assert last.startswith("café.png".encode())  # the bytes of the file name
     assert rb"caf\xe9" in last
@@ -66,7 +71,7 @@ def test_files_of_predictions_are_utf_8_in_every_locale(tmp_path, monkeypatch, e
     monkeypatch.setattr(os, "fsencode", lambda path: path.encode(encoding, "surrogateescape"))
     path = "café.png".encode().decode(encoding, "surrogateescape")
     with predict._opened(tmp_path / "out.csv") as file:
-        predict._write([predict._Image(path, best=[("café", 0, 0.5)])], "csv", 1, file)
+        predict._write([prediction(path)], "csv", 1, file)
     assert (tmp_path / "out.csv").read_bytes().splitlines()[-1] == "café.png,café,0.5,".encode()
 
 
@@ -76,7 +81,7 @@ def test_in_a_locale_that_is_not_utf_8(tmp_path):
         (tmp_path / "train" / name).mkdir(parents=True)
         (tmp_path / "train" / name / "ü.png").touch()
     code = f"""if True:
-        from experiments import command_line
+        import experiments
         from inception_jax.data.sources import open_source
         source = open_source("folder", "train", {str(tmp_path)!r})
         print([ascii((source.class_names, source.name(0), source.file_name(1), source.fingerprint))])

@@ -1,6 +1,7 @@
 """Evaluation of checkpoints by the command."""
 
 import csv
+import dataclasses
 import json
 import math
 import shutil
@@ -9,36 +10,18 @@ import jax
 import numpy as np
 import pytest
 
-from configs import digits
-from experiments.evaluate import evaluation
-from experiments.evaluate.__main__ import main
+import inception_jax
+from experiments.evaluate import main
+from inception_jax.evaluation import evaluate
 from inception_jax.evaluation.protocols import NAMES
 from inception_jax.evaluation.scoring import Scorer
-from inception_jax.training import loop
-from inception_jax.training.checkpoints import Checkpoints
-from inception_jax.training.parallelism import DataParallel
-from inception_jax.training.task import Task
-from inception_jax.training.weights import export_weights
-from inception_jax.training.workdir import Workdir
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return tmp_path_factory.mktemp("trained") / "run"
+from inception_jax.runs import classifier
 
 
 @pytest.fixture
-def workdir(tiny_config, trained):
-    """A finished run of twelve steps, evaluated after six and twelve; trained once."""
-    tiny_config.checkpoint.keep = 5
-    loop.train_and_evaluate(tiny_config, str(trained))
-    return trained
-
-
-@pytest.fixture
-def other(workdir, tmp_path):
+def other(trained, tmp_path):
     """Another network: one with its weights of six steps alone."""
-    shutil.copytree(workdir, tmp_path / "other", ignore=shutil.ignore_patterns("evaluation", "12"))
+    shutil.copytree(trained, tmp_path / "other", ignore=shutil.ignore_patterns("evaluation", "4", "8", "12"))
     return tmp_path / "other"
 
 
@@ -54,9 +37,9 @@ def numbers(record):
     return [[row[name] for name in names] for row in record["rows"]]
 
 
-def test_the_single_crop_repeats_the_evaluation_of_training(workdir, tmp_path, capsys):
-    record, predictions = run(tmp_path, f"--workdir={workdir}", "--checkpoint=last")
-    expected = json.loads((workdir / "results.json").read_text())["last"]
+def test_the_single_crop_repeats_the_evaluation_of_training(trained, tmp_path, capsys):
+    record, predictions = run(tmp_path, f"--workdir={trained}", "--checkpoint=last")
+    expected = json.loads((trained / "results.json").read_text())["last"]
     [row] = record["rows"]
     assert (row["count"], row["top1"], row["top5"]) == (21, expected["top1"], expected["top5"])
     assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)
@@ -70,32 +53,22 @@ def test_the_single_crop_repeats_the_evaluation_of_training(workdir, tmp_path, c
     assert line.split()[:6] == ["run/12", "single", "1", "21", f"{100 * row['top1']:.2f}", "%"]
 
 
-def test_the_demos_network_by_every_protocol(tmp_path, capsys):
-    """With its initial weights, on six of its images."""
-    config = digits.get_config()
-    workdir = Workdir(tmp_path / "demo", config)
-    parallel = DataParallel(devices=jax.devices()[:1])
-    task = Task(config, parallel)
-    checkpoints = Checkpoints(workdir.checkpoints, 1)
-    checkpoints.save(parallel.replicate(task.create_state()), task.inference_facts())
-    checkpoints.close()
+def test_a_network_by_every_protocol(trained, tmp_path):
     record, predictions = run(
-        tmp_path, f"--workdir={workdir.path}", "--split=test[:6]", f"--protocol={','.join(NAMES)}", "--batch-size=8"
+        tmp_path, f"--workdir={trained}", "--split=val", f"--protocol={','.join(NAMES)}", "--batch-size=8"
     )
     windows = {"single": 1, "anisotropic": 1, "10crop": 10, "12crop": 12, "144crop": 144, "multicrop": 150, "dense": 6}
     assert {row["protocols"][0]["name"]: row["passes"] for row in record["rows"]} == windows
-    assert all(row["count"] == 6 for row in record["rows"])
+    assert all(row["count"] == 21 for row in record["rows"])
     assert all(math.isfinite(row["loss"]) for row in record["rows"])
-    losses = [row["loss"] for row in record["rows"]]
-    assert losses[0] == losses[1]  # of 8 pixels, 87.5 % are 8 by slim's rounding
-    assert len(set(losses)) == len(windows) - 1
-    assert len(predictions) == 6 * len(windows)
+    assert len({row["loss"] for row in record["rows"]}) == len(windows)
+    assert len(predictions) == 21 * len(windows)
 
 
-def test_members_and_their_ensemble(workdir, other, tmp_path, monkeypatch):
+def test_members_and_their_ensemble(trained, other, tmp_path, monkeypatch):
     protocols = "--protocol=single,10crop"
-    alone, _ = run(tmp_path / "alone", f"--workdir={workdir}", protocols)
-    both, predictions = run(tmp_path / "both", f"--workdir={workdir}", f"--workdir={other}", protocols)
+    alone, _ = run(tmp_path / "alone", f"--workdir={trained}", protocols)
+    both, predictions = run(tmp_path / "both", f"--workdir={trained}", f"--workdir={other}", protocols)
     assert numbers(both)[:2] == numbers(alone)
     rows = both["rows"]
     assert [row["networks"] for row in rows] == [["run/12"]] * 2 + [["other/6"]] * 2 + [["run/12", "other/6"]] * 2
@@ -116,41 +89,44 @@ def test_members_and_their_ensemble(workdir, other, tmp_path, monkeypatch):
     monkeypatch.setattr(Scorer, "__init__", None)
     for aggregate in ("logits", "max"):
         again, _ = run(
-            tmp_path / aggregate, f"--workdir={workdir}", f"--workdir={other}", protocols, f"--aggregate={aggregate}"
+            tmp_path / aggregate, f"--workdir={trained}", f"--workdir={other}", protocols, f"--aggregate={aggregate}"
         )
         assert numbers(again)[1] != numbers(both)[1]
 
 
-def test_an_ensemble_of_one_network_twice_is_that_network(workdir, tmp_path):
-    one, _ = run(tmp_path / "one", f"--workdir={workdir}")
-    two, _ = run(tmp_path / "two", f"--workdir={workdir}", f"--workdir={workdir}")
+def test_an_ensemble_of_one_network_twice_is_that_network(trained, tmp_path):
+    one, _ = run(tmp_path / "one", f"--workdir={trained}")
+    two, _ = run(tmp_path / "two", f"--workdir={trained}", f"--workdir={trained}")
     assert numbers(two) == numbers(one) * 3
 
 
-def test_every_checkpoint_and_those_to_come(workdir, tmp_path, monkeypatch, capsys):
-    every, _ = run(tmp_path / "all", f"--workdir={workdir}", "--checkpoint=all")
+def test_every_checkpoint_and_those_to_come(trained, tmp_path, monkeypatch, capsys):
+    every, _ = run(tmp_path / "all", f"--workdir={trained}", "--checkpoint=all")
     assert [row["networks"] for row in every["rows"]] == [[f"run/{step}"] for step in (4, 6, 8, 12)]
 
     # A run that is at its sixth step; while the command waits it goes on to its last.
     running = tmp_path / "run"
-    shutil.copytree(workdir, running, ignore=shutil.ignore_patterns("evaluation", "8", "12"))
+    shutil.copytree(trained, running, ignore=shutil.ignore_patterns("evaluation", "8", "12"))
     waits = []
 
     def wait(seconds):
         waits.append(seconds)
-        shutil.copytree(workdir / "checkpoints" / "12", running / "checkpoints" / "12")
+        shutil.copytree(trained / "checkpoints" / "12", running / "checkpoints" / "12")
         shutil.rmtree(running / "checkpoints" / "4")
 
-    monkeypatch.setattr(evaluation.time, "sleep", wait)
+    monkeypatch.setattr(classifier.time, "sleep", wait)
+    so_far, _ = run(tmp_path / "so far", f"--workdir={running}", "--checkpoint=all")
+    assert [row["networks"] for row in so_far["rows"]] == [["run/4"], ["run/6"]]
+    assert not waits
     followed, _ = run(tmp_path / "followed", f"--workdir={running}", "--follow")
     assert [row["networks"] for row in followed["rows"]] == [[f"run/{step}"] for step in (4, 6, 12)]
     assert len(waits) == 1
     assert [n for n in numbers(followed)] == [numbers(every)[place] for place in (0, 1, 3)]
 
 
-def test_scores_of_other_scales_are_others(workdir, tmp_path):
+def test_scores_of_other_scales_are_others(trained, tmp_path):
     by_default, chosen = (
-        run(tmp_path / name, f"--workdir={workdir}", "--protocol=10crop", *scales)[0]
+        run(tmp_path / name, f"--workdir={trained}", "--protocol=10crop", *scales)[0]
         for name, scales in (("default", []), ("chosen", ["--scales=20,24"]))
     )
     assert [row["rows"][0]["protocols"][0]["scales"] for row in (by_default, chosen)] == [[18], [20, 24]]
@@ -158,78 +134,78 @@ def test_scores_of_other_scales_are_others(workdir, tmp_path):
     assert numbers(by_default) != numbers(chosen)
 
 
-def test_lists_choose_the_images(workdir, tmp_path):
+def test_lists_choose_the_images(trained, tmp_path):
     (tmp_path / "few.txt").write_text("0\n7\n14\n20\n")
     (tmp_path / "bad.txt").write_text("7\n")
     # Of one image both classes are right, of one no class is.
     labels = [[0, 1]] + [[0]] * 6 + [[1]] * 7 + [[2]] * 6 + [[]]
     (tmp_path / "real.json").write_text(json.dumps(labels))
     lists = (f"--subset={tmp_path / 'few.txt'}", f"--exclude={tmp_path / 'bad.txt'}")
-    record, predictions = run(tmp_path / "few", f"--workdir={workdir}", *lists)
+    record, predictions = run(tmp_path / "few", f"--workdir={trained}", *lists)
     assert record["rows"][0]["count"] == record["count"] == 3
     assert [line["label"] for line in predictions] == ["blue", "red", "red"]
-    record, predictions = run(tmp_path / "real", f"--workdir={workdir}", f"--multilabels={tmp_path / 'real.json'}")
+    record, predictions = run(tmp_path / "real", f"--workdir={trained}", f"--multilabels={tmp_path / 'real.json'}")
     assert record["rows"][0]["count"] == 20
     assert record["rows"][0]["loss"] is None
     assert predictions[0]["label"] == "blue | green"
     assert np.mean([line["class_1"] in line["label"].split(" | ") for line in predictions]) == record["rows"][0]["top1"]
 
 
-def test_another_size_is_said_aloud(workdir, tmp_path, capsys):
-    record, _ = run(tmp_path, f"--workdir={workdir}", "--image-size=24")
+def test_another_size_is_said_aloud(trained, tmp_path, capsys):
+    record, _ = run(tmp_path, f"--workdir={trained}", "--image-size=24")
     assert record["rows"][0]["protocols"][0]["size"] == 24
     assert "tiny: images of 24 pixels, resized to 27; its own are 16 and 18" in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_left_out(workdir, tmp_path, monkeypatch, capsys):
+def test_a_damaged_checkpoint_is_left_out(trained, tmp_path, monkeypatch, capsys):
     copy = tmp_path / "run"
-    shutil.copytree(workdir, copy, ignore=shutil.ignore_patterns("evaluation"))
+    shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("evaluation"))
     metadata = copy / "checkpoints" / "12" / "facts" / "metadata"
     metadata.write_text("no JSON", encoding="utf-8")
     every, _ = run(tmp_path / "all", f"--workdir={copy}", "--checkpoint=all")
     assert [row["networks"] for row in every["rows"]] == [[f"run/{step}"] for step in (4, 6, 8)]
-    monkeypatch.setattr(evaluation.time, "sleep", None)  # the others say how long the training is
+    monkeypatch.setattr(classifier.time, "sleep", None)  # the others say how long the training is
     followed, _ = run(tmp_path / "followed", f"--workdir={copy}", "--follow")
     assert numbers(followed) == numbers(every)
-    assert capsys.readouterr().err.count("warning: checkpoint 12 is left out: ") == 2
+    assert capsys.readouterr().err.count("warning: checkpoint 12 is skipped: ") == 2
     run(tmp_path / "last", f"--workdir={copy}", "--checkpoint=last")
     assert "; checkpoint 8 takes its place\n" in capsys.readouterr().err
     assert main([f"--workdir={copy}", "--checkpoint=12"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_an_image_that_cannot_be_shown_is_named(workdir, tmp_path, image_folder, monkeypatch):
+def test_an_image_that_cannot_be_shown_is_named(trained, tmp_path, image_folder, monkeypatch):
     shutil.copytree(image_folder, tmp_path / "data")
-    combine = evaluation.combine
+    combine = evaluate.combine
 
     def lose(*arguments):
         (tmp_path / "data" / "val" / "red" / "3.png").write_bytes(b"torn")
         return combine(*arguments)
 
-    monkeypatch.setattr(evaluation, "combine", lose)
-    options = (f"--workdir={workdir}", f"--data-dir={tmp_path / 'data'}", "--worst=30", f"--cache={tmp_path / 'cache'}")
+    monkeypatch.setattr(evaluate, "combine", lose)
+    options = (f"--workdir={trained}", f"--data-dir={tmp_path / 'data'}", "--worst=30", f"--cache={tmp_path / 'cache'}")
     run(tmp_path / "out", *options)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count("cannot be shown") == 1
     assert "val/red/3.png cannot be shown" in page
 
 
-def test_exported_weights_are_evaluated_on_data_that_is_named(workdir, tmp_path, image_folder, capsys):
+def test_exported_weights_are_evaluated_on_data_that_is_named(trained, tmp_path, image_folder, capsys):
     file = tmp_path / "weights.npz"
-    export_weights(workdir, file, "last")
+    inception_jax.load(trained, "last").save(file)
     data = ("--data=folder", f"--data-dir={image_folder}", "--split=val")
     exported, _ = run(tmp_path / "out", f"--workdir={file}", *data)
-    expected, _ = run(tmp_path / "expected", f"--workdir={workdir}", "--checkpoint=last")
+    expected, _ = run(tmp_path / "expected", f"--workdir={trained}", "--checkpoint=last")
     assert numbers(exported) == numbers(expected)
     assert main([f"--workdir={file}"]) == 2
-    assert "give --data and --split" in capsys.readouterr().err
+    assert "name the data and the split" in capsys.readouterr().err
 
 
-def test_the_report_has_one_section_of_it(workdir, tmp_path):
+def test_the_report_has_one_section_of_it(trained, tmp_path):
     report = tmp_path / "report.html"
     report.write_text("<main>\n<h2>Training</h2>\n</main>")
     for protocol in ("single", "10crop"):
-        run(tmp_path, f"--workdir={workdir}", f"--protocol={protocol}")
+        run(tmp_path, f"--workdir={trained}", f"--protocol={protocol}")
     page = report.read_text()
     assert page.startswith("<main>\n<h2>Training</h2>\n")
     assert page.endswith("</main>")
@@ -239,37 +215,40 @@ def test_the_report_has_one_section_of_it(workdir, tmp_path):
     assert page.count('<figure class="sample') == 16
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_mistakes_are_one_line(trained, tmp_path, capsys):
+    for arguments, message in (
         (["--protocol=11crop"], "--protocol='11crop' is not one of single, anisotropic"),
         (["--aggregate=mode"], "--aggregate='mode' is not one of probabilities, logits, max"),
-        (["--batch-size=0"], "--batch-size=0 must be 1 or more"),
-        (["--checkpoint=7"], "has no checkpoint '7'; it has best, last, 4, 6, 8, 12"),
-        (["--protocol=10crop", "--scales=big"], "--scales=big are not whole numbers"),
-        (["--protocol=10crop", "--scales=8"], "must not be less than the network's 16 pixels"),
+        (["--batch-size=0"], "argument --batch-size: 0 must be a whole number, 1 or more"),
+        (["--checkpoint=7"], f"--checkpoint='7' is not in {trained}, which has best, last, 4, 6, 8, 12"),
+        (["--protocol=10crop", "--scales=big"], "argument --scales: big must be a whole number, 1 or more"),
+        (["--protocol=10crop", "--scales=8"], "--scales=(8,) must not be less than the network's 16 pixels"),
         (["--split=test"], "test"),
         (["--subset=none.txt"], "none.txt cannot be read"),
-        (["--data=digits", "--split=test"], "of which it does not know 0, 1, 2, 3, 4 ..."),
-        (["--cache=/proc/none"], "/proc/none"),
-        (["--follow", "--workdir=elsewhere"], "are for one --workdir"),
-    ],
-)
-def test_mistakes_are_one_line(workdir, tmp_path, capsys, arguments, message):
-    assert main([f"--workdir={workdir}", f"--out={tmp_path}", *arguments]) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("error: ")
-    assert message in last
+        (["--data=digits", "--split=test"], "unknown to the network: 0, 1, 2, 3, 4 ..."),
+        (["--label-map=drop_first"], "--label-map=drop_first: 3 outputs are not one more than 3 classes"),
+        (["--cache=/proc/none"], "--cache=/proc/none cannot be written"),
+        (["--follow", "--workdir=elsewhere"], "--checkpoint=all and --follow are for one --workdir"),
+        (["--workdir=elsewhere"], "elsewhere does not exist"),
+    ):
+        try:
+            status = main([f"--workdir={trained}", f"--out={tmp_path}", *arguments])
+        except SystemExit as exit:
+            status = exit.code
+        assert status == 2, arguments
+        [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert message in line
+        assert not list(tmp_path.iterdir())
 
 
-def test_outputs_that_are_no_numbers_are_an_error(workdir, tmp_path, capsys, monkeypatch):
-    load = evaluation.load
+def test_outputs_that_are_not_numbers_are_an_error(trained, tmp_path, capsys, monkeypatch):
+    load = classifier.load
 
     def broken(*arguments):
-        classifier = load(*arguments)
-        params = jax.tree.map(lambda leaf: leaf * np.nan, classifier.variables["params"])
-        return evaluation.dataclasses.replace(classifier, variables=classifier.variables | {"params": params})
+        loaded = load(*arguments)
+        params = jax.tree.map(lambda leaf: leaf * np.nan, loaded.variables["params"])
+        return dataclasses.replace(loaded, variables=loaded.variables | {"params": params})
 
-    monkeypatch.setattr(evaluation, "load", broken)
-    assert main([f"--workdir={workdir}", f"--out={tmp_path}"]) == 2
-    assert "error: run/12: the network's outputs are not finite numbers" in capsys.readouterr().err
+    monkeypatch.setattr(classifier, "load", broken)
+    assert main([f"--workdir={trained}", f"--out={tmp_path}"]) == 2
+    assert "error: run/12: the outputs of the network are not finite" in capsys.readouterr().err

@@ -18,11 +18,16 @@ import pytest
 import submitit
 from submitit.core.utils import DelayedSubmission, JobPaths
 
-from experiments.sweep import index, job, launcher
+from experiments.sweep import job, launcher
+from experiments.sweep import shares as resources
+from experiments.sweep import slurm as queue
 from experiments.sweep.board import Board
-from experiments.sweep.launcher import Launcher, shares, visible_gpus
-from experiments.sweep.plan import ROOT, Run
+from experiments.sweep.launcher import Launcher
+from experiments.sweep.plan import ROOT, Task
+from experiments.sweep.shares import shares, visible_gpus
 from inception_jax.errors import UserError
+from inception_jax.runs.listing import find
+from inception_jax.runs.run import is_locked, read_launch
 
 # What the processes share. SAVES: as main.py does, one saves its state at SIGTERM, and goes on with it the next time.
 HEAD = """
@@ -44,7 +49,7 @@ if (here / "saved").exists():
     sys.exit(0)
 def save(*_):
     print("stopped, saving", flush=True)
-    time.sleep(0.5)
+    time.sleep(0.1)
     note("saved")
     sys.exit(143)
 signal.signal(signal.SIGTERM, save)
@@ -72,18 +77,18 @@ def python(directory, name, code, needs=()):
     """A run of Python code; it notes in 'starts' of its directory that it begins."""
     here = directory / name
     here.mkdir(parents=True, exist_ok=True)
-    return Run(name, int(name.rpartition("/")[2]), ("-c", HEAD.format(here=str(here)) + code), tuple(needs))
+    return Task(name, int(name.rpartition("/")[2]), ("-c", HEAD.format(here=str(here)) + code), tuple(needs))
 
 
 def launch(runs, directory, jobs=1, retry=False, gpus=1):
     """The launcher, which is through."""
-    one = Launcher(runs, directory, "local", jobs, gpus, {})
+    one = Launcher(runs, directory, jobs=jobs, gpus=gpus)
     one.launch(retry, Board(runs, directory, one.parallel))
     return one
 
 
 def states(runs, directory, cluster="local"):
-    one = Launcher(runs, directory, cluster, 1, 1, {})
+    one = Launcher(runs, directory, cluster, jobs=1)
     return {run.name: one.state(run) for run in runs}
 
 
@@ -123,7 +128,7 @@ for file in busy.iterdir():
     except FileNotFoundError:
         pass
 (here / "seen").write_text(json.dumps(seen))
-time.sleep(0.3)
+time.sleep(0.1)
 if both:
     until(lambda: all((here.parent.parent / name / "0" / "seen").exists() for name in "ab"))
 marker.unlink()
@@ -133,7 +138,7 @@ marker.unlink()
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
 def test_runs_at_once_share_cores_and_gpus(tmp_path, monkeypatch):
     """Never more than asked for; the first two wait for each other."""
-    monkeypatch.setattr(launcher, "visible_gpus", lambda: ["0", "2", "7"])
+    monkeypatch.setattr(resources, "visible_gpus", lambda: ["0", "2", "7"])
     (tmp_path / "busy").mkdir()
     runs = [python(tmp_path, f"{name}/0", MEETS) for name in "abcde"]
     launch(runs, tmp_path, jobs=2)
@@ -148,65 +153,61 @@ def test_runs_at_once_share_cores_and_gpus(tmp_path, monkeypatch):
     assert set(states(runs, tmp_path).values()) == {"finished"}
 
 
-@pytest.mark.parametrize(
-    ("jobs", "gpus", "devices", "cores", "expected"),
-    [
-        (1, 1, [], 4, [((), ())]),
-        (0, 1, [], 4, [((), ())]),
-        (2, 1, [], 4, [((0, 1), ()), ((2, 3), ())]),
-        (3, 4, [], 4, [((0,), ()), ((1,), ()), ((2, 3), ())]),
-        (0, 1, ["0", "1"], 5, [((0, 1), ("0",)), ((2, 3, 4), ("1",))]),
-        (0, 2, ["4", "5", "6"], 4, [((), ("4", "5"))]),
-        (2, 2, ["0", "1", "2", "3", "4"], 2, [((0,), ("0", "1")), ((1,), ("2", "3"))]),
-        (0, 4, ["0", "1"], 4, "1 runs at once with 4 each need 4 GPUs, and there are 2; lower --jobs or --gpus"),
-        (3, 1, ["0", "1"], 4, "3 runs at once with 1 each need 3 GPUs, and there are 2; lower --jobs or --gpus"),
-        (5, 1, [], 4, "--jobs=5 is more than the 4 cores that there are"),
-    ],
-)
-def test_shares(jobs, gpus, devices, cores, expected, monkeypatch):
-    monkeypatch.setattr(launcher, "visible_gpus", lambda: devices)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-    if isinstance(expected, str):
-        with pytest.raises(UserError) as error:
-            shares(jobs, gpus)
-        assert str(error.value) == expected
-    else:
-        assert shares(jobs, gpus) == expected
+SHARES = [
+    (1, 1, [], 4, [((), ())]),
+    (0, 1, [], 4, [((), ())]),
+    (2, 1, [], 4, [((0, 1), ()), ((2, 3), ())]),
+    (3, 4, [], 4, [((0,), ()), ((1,), ()), ((2, 3), ())]),
+    (0, 1, ["0", "1"], 5, [((0, 1), ("0",)), ((2, 3, 4), ("1",))]),
+    (0, 2, ["4", "5", "6"], 4, [((), ("4", "5"))]),
+    (2, 2, ["0", "1", "2", "3", "4"], 2, [((0,), ("0", "1")), ((1,), ("2", "3"))]),
+    (0, 4, ["0", "1"], 4, "gpus=4 for each of 1 runs needs 4 GPUs, and there are 2; choose fewer jobs or GPUs"),
+    (3, 1, ["0", "1"], 4, "gpus=1 for each of 3 runs needs 3 GPUs, and there are 2; choose fewer jobs or GPUs"),
+    (5, 1, [], 4, "jobs=5 must not be more than the number of cores, 4"),
+]
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, ["0", "1", "2"]),
-        ({"JAX_PLATFORMS": ""}, ["0", "1", "2"]),
-        ({"JAX_PLATFORMS": "cuda,cpu"}, ["0", "1", "2"]),
-        ({"JAX_PLATFORMS": "gpu"}, ["0", "1", "2"]),
-        ({"JAX_PLATFORMS": "cpu"}, []),
-        ({"CUDA_VISIBLE_DEVICES": "3,GPU-1f"}, ["3", "GPU-1f"]),
-        ({"CUDA_VISIBLE_DEVICES": ""}, []),
-        ({"CUDA_VISIBLE_DEVICES": "-1"}, []),
-        ({"CUDA_VISIBLE_DEVICES": "1,-1,2"}, ["1"]),
-        ({"PATH": ""}, []),
-    ],
-)
-def test_visible_gpus(environment, expected, tmp_path, monkeypatch):
+def test_shares(monkeypatch):
+    for jobs, gpus, devices, cores, expected in SHARES:
+        monkeypatch.setattr(resources, "visible_gpus", lambda devices=devices: devices)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        if isinstance(expected, str):
+            with pytest.raises(UserError) as error:
+                shares(jobs, gpus)
+            assert str(error.value) == expected
+        else:
+            assert shares(jobs, gpus) == expected
+        monkeypatch.undo()
+
+
+GPUS = [
+    ({}, ["0", "1", "2"]),
+    ({"JAX_PLATFORMS": ""}, ["0", "1", "2"]),
+    ({"JAX_PLATFORMS": "cuda,cpu"}, ["0", "1", "2"]),
+    ({"JAX_PLATFORMS": "gpu"}, ["0", "1", "2"]),
+    ({"JAX_PLATFORMS": "cpu"}, []),
+    ({"CUDA_VISIBLE_DEVICES": "3,GPU-1f"}, ["3", "GPU-1f"]),
+    ({"CUDA_VISIBLE_DEVICES": ""}, []),
+    ({"CUDA_VISIBLE_DEVICES": "-1"}, []),
+    ({"CUDA_VISIBLE_DEVICES": "1,-1,2"}, ["1"]),
+    ({"PATH": ""}, []),
+]
+
+
+def test_visible_gpus(tmp_path, monkeypatch):
     script(tmp_path / "nvidia-smi", 'test "$*" = "--query-gpu=index --format=csv,noheader" && printf "0\\n1\\n2\\n"')
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for name in ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    for plugin in (None, "jax_cuda12_plugin", "jax_cuda13_plugin"):
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name, there=plugin: name == there or None)
-        assert visible_gpus() == (expected if plugin else [])
-
-
-def test_visible_gpus_of_a_driver_that_fails(tmp_path, monkeypatch):
-    script(tmp_path / "nvidia-smi", "echo 0; exit 9")
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.delenv("JAX_PLATFORMS")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    for environment, expected in GPUS:
+        for name in ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in ({"PATH": path} | environment).items():
+            monkeypatch.setenv(name, value)
+        for plugin in (None, "jax_cuda12_plugin", "jax_cuda13_plugin"):
+            monkeypatch.setattr(importlib.util, "find_spec", lambda name, there=plugin: name == there or None)
+            assert visible_gpus() == (expected if plugin else []), environment
+    script(tmp_path / "nvidia-smi", "echo 0; exit 9")  # a driver that fails
+    monkeypatch.setenv("PATH", path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     assert visible_gpus() == []
 
 
@@ -239,11 +240,11 @@ def test_what_has_failed_what_waits_for_it_and_another_try(tmp_path):
     }
     once = {run.name: 1 for run in runs} | {"evaluations/both/0": 0}
     assert {run.name: starts(tmp_path, run.name) for run in runs} == once
-    records = {run.name: job.record(tmp_path / run.name) for run in runs}
+    records = {run.name: read_launch(tmp_path / run.name) for run in runs}
     assert records["good/0"]["command"] == list(runs[0].command)
     assert records["good/0"]["status"] == 0
     assert records["good/0"]["error"] == records["good/0"]["job"] == ""
-    assert 0.2 <= records["good/0"]["seconds"] < 60
+    assert records["good/0"]["seconds"] > 0
     assert records["bad/0"]["status"] == 2
     assert records["bad/0"]["error"] == "error: no such [thing]"
     assert records["quiet/0"]["error"] == "ended with status 3"
@@ -260,7 +261,7 @@ def test_what_has_failed_what_waits_for_it_and_another_try(tmp_path):
         ("good/0", "bad/0", "evaluations/both/0"), "finished"
     )
     assert {run.name: starts(tmp_path, run.name) for run in runs} == once | {"bad/0": 2, "evaluations/both/0": 1}
-    assert job.record(tmp_path / "bad/0")["error"] == ""
+    assert read_launch(tmp_path / "bad/0")["error"] == ""
 
 
 def test_what_another_command_has_finished_is_run_again(tmp_path):
@@ -269,15 +270,14 @@ def test_what_another_command_has_finished_is_run_again(tmp_path):
     job.write(tmp_path / "a/0", {"command": ["main.py"], "state": "finished", "seconds": 1000.0, "error": ""})
     assert states([run], tmp_path) == {"a/0": "waiting"}
     assert launch([run], tmp_path).state(run) == "failed"
-    assert job.record(tmp_path / "a/0")["error"] == "error: it differs"
-    assert job.record(tmp_path / "a/0")["seconds"] < 100
+    assert read_launch(tmp_path / "a/0")["error"] == "error: it differs"
+    assert read_launch(tmp_path / "a/0")["seconds"] < 100
 
 
 # ---- Interruption
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_launcher_ends_its_runs_and_the_next_one_goes_on(number, tmp_path, capfd):
+def test_the_launcher_ends_its_runs_and_the_next_one_resumes(tmp_path, capfd):
     """One saves its state. The other one dies of SIGTERM, as main.py does in its first second."""
     saving = python(tmp_path, "a/0", SAVES)
     dying = python(tmp_path, "b/0", "if (here / 'ready').exists(): sys.exit(0)\nnote('ready')\ntime.sleep(60)")
@@ -286,25 +286,25 @@ def test_the_launcher_ends_its_runs_and_the_next_one_goes_on(number, tmp_path, c
     jobs = 2 if len(os.sched_getaffinity(0)) > 1 else 1
     active = runs[:jobs]
     ready = lambda: all((tmp_path / run.name / "ready").exists() for run in active)  # noqa: E731
-    later(ready, lambda: os.kill(os.getpid(), number))
+    later(ready, lambda: os.kill(os.getpid(), signal.SIGTERM))
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         launch(runs, tmp_path, jobs=jobs)
     assert (tmp_path / "a/0/saved").exists()
     assert signal.getsignal(signal.SIGTERM) == handler
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
-    assert f"stopping {jobs} runs, each saves its state" in capfd.readouterr().err
+    assert f"stopping {jobs} runs, each saves its state; rerun the same command to resume" in capfd.readouterr().err
     for run, status in zip(active, (143, -signal.SIGTERM), strict=False):
-        record = job.record(tmp_path / run.name)
+        record = read_launch(tmp_path / run.name)
         assert (record["state"], record["status"], record["error"]) == ("interrupted", status, "")
-        assert not job.is_alive(tmp_path / run.name)
+        assert not is_locked(tmp_path / run.name)
     assert starts(tmp_path, "c/0") == 0
 
-    job.write(tmp_path / "a/0", job.record(tmp_path / "a/0") | {"seconds": 1000.0})
+    job.write(tmp_path / "a/0", read_launch(tmp_path / "a/0") | {"seconds": 1000.0})
     again = launch(runs, tmp_path)
     assert {again.state(run) for run in runs} == {"finished"}
     assert [starts(tmp_path, run.name) for run in runs] == [2, jobs, 1]
-    assert 1000 < job.record(tmp_path / "a/0")["seconds"] < 1100  # of both starts
+    assert 1000 < read_launch(tmp_path / "a/0")["seconds"] < 1100  # of both starts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -321,7 +321,7 @@ def test_a_signal_while_a_run_is_being_started(number, tmp_path, monkeypatch):
 
     monkeypatch.setattr(submitit.AutoExecutor, "submit", disturbed)
     run = python(tmp_path, "a/0", "time.sleep(60)")
-    one = Launcher([run], tmp_path, "local", 1, 1, {})
+    one = Launcher([run], tmp_path, jobs=1)
     with pytest.raises(KeyboardInterrupt):
         one.launch(False, Board([run], tmp_path, 1))
     assert one._jobs["a/0"].done()
@@ -335,11 +335,11 @@ def process(tmp_path, runs, sweep="interpolation"):
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from experiments.sweep import __main__, launcher, plan
-plan.runs_of = lambda *_: {runs!r}
+plan.tasks_of = lambda *_: {runs!r}
 plan.check = lambda _: None
 launcher._POLL_SECONDS = 0.05
 sys.exit(__main__.main(["experiments/sweeps/{sweep}.py", "--workdir={tmp_path}"]))
-""".replace("Run(", "plan.Run(")
+""".replace("Task(", "plan.Task(")
     return subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True
     )
@@ -353,10 +353,12 @@ def test_ctrl_c_reaches_all_processes_of_the_terminal(tmp_path):
     os.killpg(command.pid, signal.SIGINT)
     _, said = command.communicate(timeout=60)
     assert command.returncode == 130
-    assert said.splitlines()[-2:] == ["stopping 1 runs, each saves its state", "stopped; the same command resumes"]
+    assert said.splitlines()[-2:] == [
+        "stopping 1 runs, each saves its state; rerun the same command to resume", "stopped"
+    ]  # fmt: skip
     assert (tmp_path / "a/0/saved").exists()
     assert states([run], tmp_path) == {"a/0": "interrupted"}
-    assert job.record(tmp_path / "a/0")["status"] == 143
+    assert read_launch(tmp_path / "a/0")["status"] == 143
 
 
 def test_a_run_outlives_a_launcher_that_is_killed(tmp_path, monkeypatch):
@@ -376,7 +378,7 @@ def test_a_run_outlives_a_launcher_that_is_killed(tmp_path, monkeypatch):
             if len(shown) == 3:
                 (tmp_path / "a/0/go").touch()
 
-    second = Launcher([run, other], tmp_path, "local", 1, 1, {})
+    second = Launcher([run, other], tmp_path, jobs=1)
     second.launch(False, Watching([run, other], tmp_path, 1))
     assert shown[0] == shown[2] == {"a/0": "running", "evaluations/e/0": "waiting"}
     assert states([run, other], tmp_path) == {"a/0": "finished", "evaluations/e/0": "finished"}
@@ -389,7 +391,7 @@ def test_a_run_that_another_command_has_in_work_comes_after_it(tmp_path):
     with open(tmp_path / "a/0/.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert states([run], tmp_path) == {"a/0": "running"}
-        later(lambda: True, lambda: (time.sleep(0.5), fcntl.flock(lock, fcntl.LOCK_UN)))
+        later(lambda: True, lambda: (time.sleep(0.2), fcntl.flock(lock, fcntl.LOCK_UN)))
         assert launch([run], tmp_path).state(run) == "finished"
 
 
@@ -407,8 +409,8 @@ def test_everything_of_a_run_is_killed(tmp_path):
     after = launch([doomed, next_one], tmp_path)
     thread.join()
     assert {run.name: after.state(run) for run in (doomed, next_one)} == {"a/0": "failed", "b/0": "finished"}
-    assert "the process was killed" in job.record(tmp_path / "a/0")["error"]
-    assert job.record(tmp_path / "a/0")["error"].endswith("its last line: step 3")
+    assert "the process was killed" in read_launch(tmp_path / "a/0")["error"]
+    assert read_launch(tmp_path / "a/0")["error"].endswith("its last line: step 3")
     assert starts(tmp_path, "a/0") == 1
 
 
@@ -445,11 +447,11 @@ def test_a_job_that_another_process_has_is_left_alone(tmp_path):
     one = job.Job(tmp_path / "a/0", ROOT, run.command, (), ())
     with open(tmp_path / "a/0/.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert job.is_alive(tmp_path / "a/0")
+        assert is_locked(tmp_path / "a/0")
         assert one() == os.EX_TEMPFAIL
     assert starts(tmp_path, "a/0") == 0
-    assert job.record(tmp_path / "a/0") == {}
-    assert not job.is_alive(tmp_path / "a/0")
+    assert read_launch(tmp_path / "a/0") == {}
+    assert not is_locked(tmp_path / "a/0")
 
 
 def test_who_asks_whether_a_run_is_alive_does_not_keep_it_from_starting(tmp_path):
@@ -467,7 +469,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock)
     run = python(tmp_path, "a/0", "")
     assert job.Job(tmp_path / "a/0", ROOT, run.command, (), ())() == 0
-    assert not job.is_alive(tmp_path / "a/0")
+    assert not is_locked(tmp_path / "a/0")
 
 
 def test_the_lock_lives_as_long_as_the_process(tmp_path):
@@ -479,10 +481,10 @@ def test_the_lock_lives_as_long_as_the_process(tmp_path):
     until((tmp_path / "a/0/ready").exists)
     one.kill()
     one.wait()
-    assert job.is_alive(tmp_path / "a/0")
+    assert is_locked(tmp_path / "a/0")
     assert states([run], tmp_path) == {"a/0": "running"}
     (tmp_path / "a/0/go").touch()
-    until(lambda: not job.is_alive(tmp_path / "a/0"))
+    until(lambda: not is_locked(tmp_path / "a/0"))
     assert states([run], tmp_path) == {"a/0": "interrupted"}
 
 
@@ -490,9 +492,7 @@ def test_a_signal_before_there_is_a_process(tmp_path, monkeypatch):
     """It ends the process as soon as there is one."""
     run = python(tmp_path, "a/0", "time.sleep(60)")
     monkeypatch.setattr(job, "write", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    began = time.monotonic()
     assert job.Job(tmp_path / "a/0", ROOT, run.command, (), ())() == -signal.SIGTERM
-    assert time.monotonic() - began < 50
 
 
 def test_a_second_signal_does_not_disturb_the_process(tmp_path):
@@ -540,16 +540,13 @@ def test_a_job_has_the_directory_environment_and_output_that_it_is_told(tmp_path
     first, second = (tmp_path / "a/0/log.txt").read_text().splitlines()
     assert first.startswith(f"{tmp_path} 5 0 [")
     assert second == f"{tmp_path} 1,2 0 [{core}]"
-    assert job.record(tmp_path / "a/0")["job"] == ""
+    assert read_launch(tmp_path / "a/0")["job"] == ""
 
 
-@pytest.mark.parametrize(
-    ("status", "state"),
-    [(0, "finished"), (1, "failed"), (2, "failed"), (130, "interrupted"), (143, "interrupted"), (-15, "interrupted"),
-     (-2, "interrupted"), (-9, "failed"), (-11, "failed"), (75, "failed")],
-)  # fmt: skip
-def test_states(status, state):
-    assert job.state_of(status) == state
+def test_states_of_an_exit_status():
+    states = {0: "finished", 1: "failed", 2: "failed", 130: "interrupted", 143: "interrupted", -15: "interrupted"}
+    states |= {-2: "interrupted", -9: "failed", -11: "failed", 75: "failed"}
+    assert {status: job.state_of(status) for status in states} == states
 
 
 def test_the_error_is_of_the_last_start(tmp_path):
@@ -558,7 +555,7 @@ def test_the_error_is_of_the_last_start(tmp_path):
     errors = []
     for _ in range(2):
         job.Job(tmp_path / "a/0", ROOT, command, (), ())()
-        errors.append(job.record(tmp_path / "a/0")["error"])
+        errors.append(read_launch(tmp_path / "a/0")["error"])
     assert errors == ["error: no room", "ended with status 3"]
 
 
@@ -575,13 +572,6 @@ def test_last_words(tmp_path):
     assert job.last_words(log, start) == "error: b"
     log.write_bytes(log.read_bytes() + b"line\n" * 10_000)
     assert job.last_words(log, start) == "line"
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", "3"])
-def test_a_damaged_record_is_none(text, tmp_path):
-    (tmp_path / "run.json").write_text(text)
-    assert job.record(tmp_path) == {}
-    assert job.record(tmp_path / "nowhere") == {}
 
 
 # ---- SLURM
@@ -631,11 +621,13 @@ echo Submitted batch job $number""",
 def forget():
     """What was asked of SLURM."""
     submitit.SlurmJob.watcher.clear()
-    launcher._squeue.cache_clear()
+    queue._squeue.cache_clear()
+    queue._job.cache_clear()
 
 
 def slurm(runs, directory, jobs=2, **parameters):
-    return Launcher(runs, directory, "slurm", jobs, 1, {"slurm_partition": "gpu", "timeout_min": 90} | parameters)
+    parameters = {"slurm_partition": "gpu", "timeout_min": 90} | parameters
+    return Launcher(runs, directory, "slurm", jobs=jobs, slurm=parameters)
 
 
 class Once(Board):
@@ -659,7 +651,7 @@ def test_a_sweep_on_a_cluster(tmp_path, cluster):
     assert one.parallel == 2
     one.launch(False, Board(runs, tmp_path, one.parallel))
     assert [one.state(run) for run in runs] == ["finished"] * 3 + ["failed"]
-    assert [job.record(tmp_path / run.name)["job"] for run in runs] == ["100_0", "100_1", "100_2", "200"]
+    assert [read_launch(tmp_path / run.name)["job"] for run in runs] == ["100_0", "100_1", "100_2", "200"]
     assert submissions(cluster) == ["submission.100", "submission.200"]
     lines = (cluster / "submission.100").read_text().splitlines()
     wanted = {"array=0-2%2", "gpus-per-node=1", "partition=gpu", "time=90", "mem=64GB", f"job-name={tmp_path.name}"}
@@ -683,9 +675,9 @@ def test_what_is_in_the_queue_is_not_submitted_again(tmp_path, cluster, capsys):
     )
     with pytest.raises(KeyboardInterrupt):
         slurm(runs, tmp_path).launch(False, Once(runs, tmp_path, 2))
-    assert "the jobs stay in the queue; the same command follows them" in capsys.readouterr().err
+    assert "the jobs stay in the queue; rerun the same command to follow them" in capsys.readouterr().err
     assert submissions(cluster) == ["submission.100"]
-    records = [job.record(tmp_path / run.name) for run in runs]
+    records = [read_launch(tmp_path / run.name) for run in runs]
     assert [(r["state"], r["job"], r["seconds"], r["error"]) for r in records] == [
         ("queued", "100_0", 50.0, ""), *(("queued", f"100_{i}", 0.0, "") for i in (1, 2, 3))
     ]  # fmt: skip
@@ -695,7 +687,7 @@ def test_what_is_in_the_queue_is_not_submitted_again(tmp_path, cluster, capsys):
     (cluster / "queue").write_text("--jobs=100_2 PENDING\n")
     expected = {"a/0": "queued", "b/0": "running", "c/0": "queued", "d/0": "interrupted"}
     assert states(runs, tmp_path, "slurm") == expected
-    assert dict(index.refresh(tmp_path, launcher.state_in).execute("SELECT path, state FROM runs")) == expected
+    assert {path: queue.current(run).state for path, run in find(tmp_path).items()} == expected
     calls = (cluster / "calls").read_text()
     assert states(runs, tmp_path, "slurm") == expected
     assert (cluster / "calls").read_text() == calls  # not asked again at once
@@ -724,7 +716,7 @@ def test_a_job_that_slurm_has_ended(tmp_path, cluster):
     (cluster / "states").write_text("100|OUT_OF_MEMORY|n1\n")
     one = slurm([run], tmp_path)
     one.launch(False, Board([run], tmp_path, 1))
-    assert job.record(tmp_path / "a/0") | {"command": ...} == {
+    assert read_launch(tmp_path / "a/0") | {"command": ...} == {
         "command": ..., "job": "100", "state": "failed", "seconds": 0.0, "error": "the process was killed"
     }  # fmt: skip
     assert submissions(cluster) == ["submission.100"]
@@ -741,43 +733,32 @@ def test_the_record_of_a_quick_job_stays(tmp_path, cluster):
     board = Once([run], tmp_path, 1)
     with pytest.raises(KeyboardInterrupt):
         slurm([run], tmp_path).launch(False, board)
-    assert job.record(tmp_path / "a/0") == record
+    assert read_launch(tmp_path / "a/0") == record
     assert board.seen == {"a/0": "running"}
 
 
-@pytest.mark.parametrize(
-    ("parameters", "broken", "message"),
-    [
-        ({}, "srun", 'Could not detect "srun", are you indeed on a slurm cluster?'),
-        ({"timeout_min": "1h"}, "", 'Parameter "timeout_min" expected type'),
-        ({"slurm_partitionn": "gpu"}, "", "Unknown argument 'partitionn' for executor 'slurm'"),
-        ({"gpus": 2}, "", "Parameter 'gpus' need to be prefixed by an executor name."),
-    ],
-)
-def test_a_parameter_that_is_none(parameters, broken, message, tmp_path, cluster, monkeypatch):
-    if broken:
-        (cluster / broken).unlink()
-        monkeypatch.setenv("PATH", str(cluster))
-    with pytest.raises(UserError) as error:
-        slurm([python(tmp_path, "a/0", "")], tmp_path, **parameters)
-    assert str(error.value).startswith(f"--cluster=slurm: {message}")
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_what_sbatch_does_not_take(there, tmp_path, cluster, monkeypatch):
-    (cluster / "sbatch").unlink()
-    if there:
-        script(cluster / "sbatch", "echo 'sbatch: error: invalid partition\nsbatch: error: no' >&2; exit 1")
-    else:
-        monkeypatch.setenv("PATH", str(cluster))
+def test_what_slurm_does_not_take(tmp_path, cluster, monkeypatch):
     runs = [python(tmp_path, f"{name}/0", "") for name in "ab"]
-    one = slurm(runs, tmp_path)
-    with pytest.raises(UserError, match="^--cluster=slurm: ") as error:
-        one.launch(False, Board(runs, tmp_path, 2))
-    assert "\n" not in str(error.value)
-    assert ("sbatch: error: invalid partition sbatch: error: no" if there else "'sbatch'") in str(error.value)
+    for parameters, message in (
+        ({"timeout_min": "1h"}, 'Parameter "timeout_min" expected type'),
+        ({"slurm_partitionn": "gpu"}, "Unknown argument 'partitionn' for executor 'slurm'"),
+        ({"gpus": 2}, "Parameter 'gpus' need to be prefixed by an executor name."),
+    ):
+        with pytest.raises(UserError) as error:
+            slurm(runs, tmp_path, **parameters)
+        assert str(error.value).startswith(f"cluster=slurm: {message}")
+        assert "\n" not in str(error.value)
+    script(cluster / "sbatch", "echo 'sbatch: error: invalid partition\nsbatch: error: no' >&2; exit 1")
+    with pytest.raises(UserError, match="^cluster=slurm: .*sbatch: error: invalid partition sbatch: error: no"):
+        slurm(runs, tmp_path).launch(False, Board(runs, tmp_path, 2))
+    monkeypatch.setenv("PATH", str(cluster))
+    (cluster / "sbatch").unlink()
+    with pytest.raises(UserError, match="^cluster=slurm: .*'sbatch'"):
+        slurm(runs, tmp_path).launch(False, Board(runs, tmp_path, 2))
     assert set(states(runs, tmp_path).values()) == {"waiting"}
+    (cluster / "srun").unlink()
+    with pytest.raises(UserError, match='^cluster=slurm: Could not detect "srun", are you indeed on a slurm cluster'):
+        slurm(runs, tmp_path)
 
 
 def test_a_job_whose_time_is_up_saves_its_state_and_is_put_into_the_queue_again(tmp_path, cluster):
@@ -797,14 +778,14 @@ def test_a_job_whose_time_is_up_saves_its_state_and_is_put_into_the_queue_again(
     task = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
     try:
         until((tmp_path / "a/0/ready").exists)
-        assert job.record(tmp_path / "a/0")["job"] == "100_1"
+        assert read_launch(tmp_path / "a/0")["job"] == "100_1"
         task.send_signal(signal.SIGUSR2)
         assert task.wait(timeout=30) == 255  # submitit's -1
     finally:
         task.kill()
     assert (tmp_path / "a/0/saved").exists()
     assert (cluster / "requeued").read_text() == "requeue 100_1\n"
-    record = job.record(tmp_path / "a/0")
+    record = read_launch(tmp_path / "a/0")
     assert (record["state"], record["job"], record["error"]) == ("queued", "100_1", "")
     assert 0 < record["seconds"] < 60
     assert not paths.result_pickle.exists()
@@ -818,7 +799,7 @@ def test_a_job_whose_time_is_up_saves_its_state_and_is_put_into_the_queue_again(
     assert pickle.loads(paths.result_pickle.read_bytes()) == ("success", 0)
     assert states([run], tmp_path, "slurm") == {"a/0": "finished"}
     assert starts(tmp_path, "a/0") == 2
-    assert job.record(tmp_path / "a/0")["seconds"] > record["seconds"]
+    assert read_launch(tmp_path / "a/0")["seconds"] > record["seconds"]
 
 
 def test_checkpoint_of_a_job_without_a_process(tmp_path):

@@ -16,17 +16,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs.common import validate
 from inception_jax.errors import UserError
-from inception_jax.training import checkpoints, loop
-from inception_jax.training import task as task_module
-from inception_jax.training.checkpoints import Checkpoints, read_facts
-from inception_jax.training.interruption import Interrupted, Signals
-from inception_jax.training.parallelism import DataParallel
-from inception_jax.training.task import Task
-from inception_jax.training.workdir import Workdir
+from inception_jax.evaluation.metrics import evaluate
+from inception_jax.parallel import DataParallel
+from inception_jax.runs import checkpoints
+from inception_jax.runs.checkpoints import Checkpoints, read_metadata
+from inception_jax.runs.workdir import Workdir
+from inception_jax.training import experiment as experiment_module
+from inception_jax.training import loop
+from inception_jax.training.experiment import Experiment
+from inception_jax.training.metric_accumulator import MetricAccumulator
+from inception_jax.training.preemption import Interrupted, Preemption
 
 
 def run(config, workdir):
+    validate(config)
     return jax.device_get(loop.train_and_evaluate(config, str(workdir)))
 
 
@@ -42,23 +47,17 @@ def history(workdir):
 
 
 def stop_at(step):
-    """In place of `Signals`: SIGTERM comes after the step."""
+    """In place of `Preemption`: SIGTERM comes after the step."""
 
-    class StopAt(Signals):
+    class StopAt(Preemption):
         def received(self, now):
             return signal.SIGTERM if now == step else 0
 
     return StopAt
 
 
-@pytest.fixture
-def uninterrupted(tiny_config, tmp_path):
-    workdir = tmp_path / "uninterrupted"
-    return run(tiny_config, workdir), workdir
-
-
-def test_what_a_run_leaves(tiny_config, tmp_path, capsys):
-    tiny_config.log.report = tiny_config.log.tensorboard = True
+def test_what_a_run_leaves(tiny_config, tmp_path):
+    tiny_config.log.tensorboard = True
     state = run(tiny_config, tmp_path)
     assert int(state.step) == 12
     results = json.loads((tmp_path / "results.json").read_text())
@@ -84,21 +83,24 @@ def test_what_a_run_leaves(tiny_config, tmp_path, capsys):
         "parameters": parameters,
         "multiply_adds": multiply_adds,
         "total_steps": 12,
+        "train_images": 48,
         "device": "4 x cpu",
     }
     first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
     assert first["peak_memory"] > 50e6  # bytes: Python and JAX alone have more
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["12", "6", "8"]
-    facts = read_facts(tmp_path / "checkpoints" / "12")["inference"]
-    assert facts["class_names"] == ["blue", "green", "red"]
-    assert facts["model"]["name"] == "tiny"
-    assert facts["preprocessing"] | {"size": 16, "resize": 18, "mean": [128.0] * 3} == facts["preprocessing"]
-    assert "<title>tiny on folder</title>" in (tmp_path / "report.html").read_text()
+    metadata = read_metadata(tmp_path / "checkpoints" / "12")["inference"]
+    assert metadata["class_names"] == ["blue", "green", "red"]
+    assert metadata["model"]["name"] == "tiny"
+    assert metadata["preprocessing"] | {"size": 16, "resize": 18, "mean": [128.0] * 3} == metadata["preprocessing"]
     assert list(tmp_path.glob("events.out.tfevents.*"))
     assert "conv3x3_bn" in (tmp_path / "parameters.txt").read_text()
-    output = capsys.readouterr().out
-    assert "Images counted  21\n" in output
-    assert "Top-1" in output
+    with np.load(tmp_path / "predictions.npz") as predictions:
+        assert predictions["step"] == 12
+        assert np.bincount(predictions["labels"]).tolist() == [7, 7, 7]
+        right = predictions["classes"][:, 0] == predictions["labels"]
+        assert right.mean() == results["last"]["top1"] == np.trace(predictions["confusion"]) / 21
+        assert predictions["probabilities"].shape == (21, 3)
 
 
 @pytest.mark.parametrize("step", [1, 6, 7])
@@ -106,7 +108,7 @@ def test_a_resumed_run_is_bitwise_equal(step, tiny_config, tmp_path, uninterrupt
     """Step 7 is in the middle of the second epoch; step 6 is that of an evaluation and of a checkpoint."""
     workdir = tmp_path / "resumed"
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"SIGTERM after step {step}, which is"):
-        patch.setattr(loop, "Signals", stop_at(step))
+        patch.setattr(loop, "Preemption", stop_at(step))
         run(tiny_config, workdir)
     assert str(step) in [path.name for path in (workdir / "checkpoints").iterdir()]
     assert_equal(run(tiny_config, workdir), uninterrupted[0])
@@ -120,7 +122,7 @@ def test_a_resumed_run_is_bitwise_equal(step, tiny_config, tmp_path, uninterrupt
 def everything(config):
     config.data.update(photometric="slim", pca_noise=0.1, randaugment=2, interpolation="mixed", shift=1)
     config.data.update(mixup=0.2, cutmix=1.0)
-    config.optimizer.update(name="rmsprop", clip_norm=2.0, max_rms=0.5, weight_decay_reading="tf")
+    config.optimizer.update(name="rmsprop", clip_norm=2.0, max_rms=0.5, weight_decay_style="tf")
     config.optimizer.lr_multipliers = (("bias$", 2.0),)
     config.schedule.base_lr = 0.01
 
@@ -133,13 +135,13 @@ def whitened(config):
 
 def on_a_plateau(config):
     config.data.update(crop="square", scale=(18, 20), whitening="gcn", channels=1)
-    config.optimizer.update(name="lars", lr_in_momentum=True, max_norm=1.0)
+    config.optimizer.update(name="lars", caffe_momentum=True, max_norm=1.0)
     config.schedule.update(name="plateau", rate=0.1, patience=1, warmup="0 steps", base_lr=1e-6)
 
 
 def by_caffe(config):
     config.data.update(crop="central", resize=12)
-    config.optimizer.update(name="sgd", lr_in_momentum=True, weight_decay_reading="decoupled")
+    config.optimizer.update(name="sgd", caffe_momentum=True, weight_decay_style="decoupled")
     config.train.freeze_batch_norm = True
 
 
@@ -161,7 +163,7 @@ def test_every_augmentation_and_optimizer_resumes_bitwise(recipe, stop, tiny_con
     whole, parts = (tmp_path_factory.getbasetemp() / f"{recipe.__name__}-{name}" for name in ("whole", stop))
     state = run(tiny_config, whole)  # the second time it is there already
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(loop, "Signals", stop_at(stop))
+        patch.setattr(loop, "Preemption", stop_at(stop))
         run(tiny_config, parts)
     shutil.rmtree(tmp_path_factory.getbasetemp() / "cache", ignore_errors=True)  # statistics are in the checkpoint
     assert_equal(run(tiny_config, parts), state)
@@ -220,62 +222,54 @@ def test_a_signal_is_honoured_while_batches_do_not_come(batches, tiny_config, tm
     assert_equal(run(tiny_config, workdir), uninterrupted[0])
 
 
-@pytest.mark.parametrize("place", ["open_source", "restore", "write_report"])
+@pytest.mark.parametrize("place", ["open_source", "restore"])
 def test_a_signal_is_honoured_where_nothing_is_to_be_saved(place, tiny_config, tmp_path, uninterrupted, monkeypatch):
-    tiny_config.log.report = True
-    owner = {"open_source": task_module, "restore": Checkpoints, "write_report": loop}[place]
+    owner = {"open_source": experiment_module, "restore": Checkpoints}[place]
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="^stopped by SIGTERM"):
         patch.setattr(owner, place, lambda *_, **__: interrupted_for_ever())
         run(tiny_config, tmp_path / "run")
     assert_equal(run(tiny_config, tmp_path / "run"), uninterrupted[0])
 
 
-def test_the_report_does_not_end_a_run(tiny_config, image_folder, tmp_path, monkeypatch, capsys):
-    """Images that were evaluated are gone; then it cannot be written at all."""
-    tiny_config.log.report = True
-    shutil.copytree(image_folder, tmp_path / "data")
-    tiny_config.data.dir = str(tmp_path / "data")
-    facts = loop.Trainer._facts
-
-    def lose(trainer, evaluation):
-        for path in (tmp_path / "data" / "val").rglob("*.png"):
-            path.write_bytes(b"torn")
-        return facts(trainer, evaluation)
-
-    monkeypatch.setattr(loop.Trainer, "_facts", lose)
-    run(tiny_config, tmp_path / "run")
-    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert page.count("cannot be shown") == 21
-    assert "val/red/3.png cannot be shown" in page
-    assert "Images counted  21\n" in capsys.readouterr().out
-
-    def fail(*_, **__):
-        raise RuntimeError("no picture")
-
-    monkeypatch.setattr(loop, "write_report", fail)
-    shutil.copytree(image_folder, tmp_path / "data", dirs_exist_ok=True)
-    monkeypatch.setattr(loop.Trainer, "_facts", facts)
-    run(tiny_config, tmp_path / "run")
-    out, err = capsys.readouterr()
-    assert "Images counted  21\n" in out
-    assert f"warning: {tmp_path / 'run' / 'report.html'} is not written: RuntimeError: no picture\n" in err
-
-
-def test_a_finished_run_is_only_evaluated_again(tiny_config, uninterrupted, capsys):
+def test_a_finished_run_is_evaluated_again_only_if_its_files_are_missing(tiny_config, uninterrupted, monkeypatch):
     state, workdir = uninterrupted
-    before = history(workdir)
-    assert_equal(run(tiny_config, workdir), state)
-    assert history(workdir) == before
-    assert "Images counted  21\n" in capsys.readouterr().out
+    before, results = history(workdir), (workdir / "results.json").read_text()
+    (workdir / "predictions.npz").unlink()
+    for evaluations in (1, 0):
+        count = []
+        monkeypatch.setattr(loop, "evaluate", lambda *a, count=count, **k: count.append(1) or evaluate(*a, **k))
+        assert_equal(run(tiny_config, workdir), state)
+        assert len(count) == evaluations
+        assert history(workdir) == before
+        assert (workdir / "results.json").read_text() == results
+        assert (workdir / "predictions.npz").exists()
+
+
+def test_a_step_copies_nothing_from_or_to_the_device(tiny_config, tmp_path, monkeypatch):
+    """Every step but the first is under a transfer guard; a metric fetched in it is an error."""
+    add = MetricAccumulator.add
+
+    def fetch(accumulator, metrics):
+        add(accumulator, metrics | {"loss": metrics["loss"] + np.float32(1)})
+
+    monkeypatch.setattr(MetricAccumulator, "add", fetch)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+        run(tiny_config, tmp_path)
+
+
+def restore(experiment, parallel, workdir):
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=parallel.replicated), experiment.abstract_state()
+    )
+    return Checkpoints(workdir / "checkpoints", 3).restore(abstract, pytest.fail)
 
 
 def test_a_checkpoint_restores_on_another_number_of_devices(tiny_config, uninterrupted):
     state, workdir = uninterrupted
     for devices in (1, 2):
         parallel = DataParallel(devices=jax.devices()[:devices])
-        task = Task(tiny_config, parallel)
-        like = parallel.replicate(task.create_state())
-        restored = Checkpoints(workdir / "checkpoints", 3).restore(like, pytest.fail)
+        experiment = Experiment(tiny_config, parallel)
+        restored = restore(experiment, parallel, workdir)
         assert_equal(jax.device_get(restored), state)
         assert len(restored.params["stem"]["conv3x3"]["kernel"].sharding.device_set) == devices
 
@@ -318,7 +312,7 @@ def test_a_damaged_latest_checkpoint_is_set_aside(damage, tiny_config, uninterru
     assert "Traceback" not in messages
     assert "checkpoint 12 is damaged" in messages
     assert "set aside as 12.damaged" in messages
-    assert "going on after step 8 of 12" in messages
+    assert "resuming after step 8 of 12" in messages
     assert {"12", "12.damaged"} <= {path.name for path in checkpoints.iterdir()}
 
 
@@ -357,9 +351,9 @@ def test_nothing_is_renamed_if_no_checkpoint_can_be_read(tiny_config, uninterrup
     checkpoints = uninterrupted[1] / "checkpoints"
     for checkpoint in list(checkpoints.iterdir()):
         empty(checkpoint)
-    with pytest.raises(UserError, match="none of the 3 checkpoints in .* can be read .*move them away"):
+    with pytest.raises(UserError, match="none of the 4 checkpoints in .* can be read .*move them away"):
         run(tiny_config, uninterrupted[1])
-    assert sorted(path.name for path in checkpoints.iterdir()) == ["12", "6", "8"]
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["12", "4", "6", "8"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
@@ -368,9 +362,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
         run(tiny_config, tmp_path)
     kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert kept == [4, 6]
-    task = Task(tiny_config, parallel := DataParallel())
-    like = parallel.replicate(task.create_state())
-    state = Checkpoints(tmp_path / "checkpoints", 3).restore(like, pytest.fail)
+    experiment = Experiment(tiny_config, parallel := DataParallel())
+    state = restore(experiment, parallel, tmp_path)
     assert int(state.step) == 6
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state)))
 
@@ -396,7 +389,7 @@ def test_another_experiment_is_refused(tiny_config, uninterrupted):
     with pytest.raises(UserError) as error:
         run(tiny_config, workdir)
     assert str(error.value).splitlines() == [
-        f"{workdir} holds another experiment; choose another --workdir, or the same config. It differs in:",
+        f"{workdir} holds another experiment; choose another workdir, or the same config. It differs in:",
         "  config.model.norm: 'batch' -> 'none'",
         "  config.train.label_smoothing: 0.0 -> 0.1",
     ]
@@ -424,6 +417,7 @@ def test_damaged_lines_of_the_metrics_are_left_out(tiny_config, uninterrupted):
 @pytest.mark.parametrize("name", ["metrics.jsonl", "config.json", "results.json"])
 def test_a_directory_in_the_place_of_a_file_is_named(name, tiny_config, tmp_path):
     (tmp_path / name).mkdir()
+    tiny_config.train.steps = 3
     with pytest.raises(UserError, match=f"{name} (cannot be read: Is a directory; move it away|cannot be written)"):
         run(tiny_config, tmp_path)
 
@@ -509,8 +503,8 @@ def test_many_damaged_images_stop_the_run_and_keep_what_is_trained(tiny_config, 
         ),
         (lambda c: c.data.update(mixup=0.2, cutmix=1.0) or c.train.update(microbatch=1), "must take an even number"),
         (lambda c: c.data.update(mixup=0.2) or c.train.update(loss="map"), "loss='map' has no mixed labels"),
-        (lambda c: c.data.update(crop="scale", scale=(10, 20)), "make data.scale at least data.image_size"),
-        (lambda c: c.optimizer.update(freeze=("steam",)), "config.optimizer.freeze: 'steam' fits no parameter"),
+        (lambda c: c.optimizer.update(freeze=("steam",)), "config.optimizer.freeze: 'steam' matches no parameter"),
+        (lambda c: c.data.update(crop="scale", scale=(10, 20)), "must not be less than the image size"),
         (lambda c: c.eval.update(batch_norm_check=8, batch_size=64), "needs a batch of 64 images, and there are 48"),
         (lambda c: c.data.update(resize=15), "data.resize=15 is less than config.data.image_size=16"),
         (lambda c: c.update(seed=-1), "config.seed=-1 must be at least 0"),
@@ -519,7 +513,7 @@ def test_many_damaged_images_stop_the_run_and_keep_what_is_trained(tiny_config, 
             lambda c: c.optimizer.update(freeze=("kernel",), lr_multipliers=(("conv.*bias", 0.0), (".", 0.0))),
             "nothing would be trained: .* holds every parameter; leave some out",
         ),
-        (lambda c: c.optimizer.update(weight_decay_on=("kernle",)), "weight_decay_on: 'kernle' fits no parameter"),
+        (lambda c: c.optimizer.update(weight_decay_on=("kernle",)), "weight_decay_on: 'kernle' matches no parameter"),
         (lambda c: c.train.update(epochs=2.0), "here steps=12 and epochs=2; set the others to 0"),
         (lambda c: setattr(c.train, "aux_weights", {"aux9": 0.3}), "has aux9; the network's auxiliary heads are aux1"),
         (lambda c: setattr(c, "parallel", "jit"), "config.parallel='jit' is not one of shard_map, pmap"),

@@ -4,8 +4,9 @@ import numpy as np
 import optax
 import pytest
 
+from configs import common
 from inception_jax.errors import UserError
-from inception_jax.training.optimizers import lr_factor, make_optimizer
+from inception_jax.training.optimizers import lr_factor, make_optimizer, with_learning_rate
 
 PARAMS = {"conv": {"kernel": jnp.array([2.0, -1.0]), "bias": jnp.array([3.0])}, "conv_bn": {"scale": jnp.array([5.0])}}
 GRADIENTS = {
@@ -14,10 +15,15 @@ GRADIENTS = {
 }
 
 
-def steps(count, rates=(0.1, 0.1), name="sgd", params=PARAMS, gradients=GRADIENTS, **options):
-    state = make_optimizer(0.0, name=name, **options).init(params)
+def make(**options):
+    return make_optimizer(**common.get_config().optimizer.to_dict() | options)
+
+
+def steps(count, rates=(0.1, 0.1), params=PARAMS, gradients=GRADIENTS, **options):
+    optimizer = make(**options)
+    state = optimizer.init(params)
     for rate in rates[:count]:
-        updates, state = make_optimizer(rate, name=name, **options).update(gradients, state, params)
+        updates, state = optimizer.update(gradients, with_learning_rate(state, jnp.float32(rate)), params)
         params = optax.apply_updates(params, updates)
     return params
 
@@ -29,14 +35,14 @@ def test_momentum():
 
 
 def test_momentum_of_updates():
-    params = steps(2, rates=(0.1, 0.01), momentum=0.9, lr_in_momentum=True)
+    params = steps(2, rates=(0.1, 0.01), momentum=0.9, caffe_momentum=True)
     # v1 = 0.1 g, v2 = 0.9 v1 + 0.01 g; w = w0 - v1 - v2
     np.testing.assert_allclose(params["conv"]["bias"], 3 - 0.1 * 4 - (0.09 + 0.01) * 4, rtol=1e-6)
 
 
 def test_alexnets_rule():
     # Section 5: v <- 0.9 v - 0.0005 e w - e g, w <- w + v.
-    params = steps(2, rates=(0.1, 0.01), momentum=0.9, lr_in_momentum=True, weight_decay=0.0005)
+    params = steps(2, rates=(0.1, 0.01), momentum=0.9, caffe_momentum=True, weight_decay=0.0005)
     w, v = 2.0, 0.0
     for rate in (0.1, 0.01):
         v = 0.9 * v - 0.0005 * rate * w - rate * 3.0
@@ -56,11 +62,13 @@ def test_rmsprop_is_tensorflows(momentum):
     gradients = rng.normal(size=(5, 4)) * [1e-3, 0.1, 1, 100]
     w = rng.normal(size=4)
     params, options = {"kernel": jnp.array(w)}, {"momentum": momentum, "rms_decay": 0.8, "rms_epsilon": 0.5}
-    state = make_optimizer(0.0, name="rmsprop", **options).init(params)
+    optimizer = make(name="rmsprop", **options)
+    state = optimizer.init(params)
     ms, mom = np.ones(4), np.zeros(4)
     for step, gradient in enumerate(gradients):
         rate = 0.045 * 0.94**step
-        updates, state = make_optimizer(rate, name="rmsprop", **options).update({"kernel": gradient}, state, params)
+        state = with_learning_rate(state, jnp.float32(rate))
+        updates, state = optimizer.update({"kernel": gradient}, state, params)
         params = optax.apply_updates(params, updates)
         ms = 0.8 * ms + 0.2 * gradient**2
         mom = momentum * mom + rate * gradient / np.sqrt(ms + 0.5)
@@ -91,7 +99,7 @@ def test_optax_by_name(name, theirs):
     for _ in range(3):
         updates, state = optimizer.update(GRADIENTS, state, params)
         params = optax.apply_updates(params, updates)
-    ours = steps(3, (0.1,) * 3, name, weight_decay=0.02)
+    ours = steps(3, (0.1,) * 3, name=name, weight_decay=0.02)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, params)
 
 
@@ -109,13 +117,13 @@ def test_what_decays_is_a_pattern():
     np.testing.assert_allclose(params["conv_bn"]["scale"], 5 - 0.1 * 0.5 * 5, rtol=1e-6)
 
 
-def test_readings_of_weight_decay():
+def test_styles_of_weight_decay():
     """The gradients' norm is 5; with the decay of the kernel added, (4, -0.5, 4, 0), it is sqrt(32.25)."""
     options = {"momentum": 0.0, "clip_norm": 1.0, "weight_decay": 0.5}
-    caffe = steps(1, weight_decay_reading="caffe", **options)
+    caffe = steps(1, weight_decay_style="caffe", **options)
     np.testing.assert_allclose(caffe["conv"]["kernel"][0], 2 - 0.1 * (3 / 5 + 0.5 * 2), rtol=1e-6)
     np.testing.assert_allclose(caffe["conv"]["bias"], 3 - 0.1 * 4 / 5, rtol=1e-6)
-    tf = steps(1, weight_decay_reading="tf", **options)
+    tf = steps(1, weight_decay_style="tf", **options)
     np.testing.assert_allclose(tf["conv"]["kernel"][0], 2 - 0.1 * 4 / 32.25**0.5, rtol=1e-6)
     np.testing.assert_allclose(tf["conv"]["bias"], 3 - 0.1 * 4 / 32.25**0.5, rtol=1e-6)
     without = steps(1, momentum=0.0, clip_norm=6.0)
@@ -123,7 +131,7 @@ def test_readings_of_weight_decay():
 
 
 def test_decoupled_decay_is_beside_the_momentum():
-    params = steps(2, momentum=0.9, weight_decay=0.5, weight_decay_reading="decoupled")
+    params = steps(2, momentum=0.9, weight_decay=0.5, weight_decay_style="decoupled")
     w, v = 2.0, 0.0
     for _ in range(2):
         v = 0.9 * v + 3.0
@@ -173,18 +181,18 @@ def test_max_norm():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "adam"}, "optimizer.name='adam' is not one of sgd, rmsprop, adamw, lars, lamb"),
-        ({"name": "sgd", "weight_decay_reading": "l2"}, "weight_decay_reading='l2' is not one of caffe, tf, decoupled"),
+        ({"name": "adam"}, "name='adam' is not one of sgd, rmsprop, adamw, lars, lamb"),
+        ({"name": "sgd", "weight_decay_style": "l2"}, "weight_decay_style='l2' is not one of caffe, tf, decoupled"),
     ],
 )
 def test_wrong_options(options, message):
     with pytest.raises(UserError, match=message):
-        make_optimizer(0.1, **options)
+        make(**options)
 
 
 def test_the_factor_of_a_parameter_is_that_of_the_first_pattern_that_fits():
     def factor(name):
-        return lr_factor(name, freeze=("^stem",), lr_multipliers=(("bias$", 2.0), ("conv", 0.0), ("stem", 3.0)))
+        return lr_factor(name, ("^stem",), (("bias$", 2.0), ("conv", 0.0), ("stem", 3.0)))
 
     names = ("stem/conv/bias", "conv/bias", "conv/kernel", "head/kernel")
     assert [factor(name) for name in names] == [0.0, 2.0, 0.0, 1.0]

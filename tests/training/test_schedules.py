@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from configs import common
 from inception_jax.errors import UserError
 from inception_jax.training.schedules import Clock, make_plateau, make_schedule
 
@@ -17,7 +18,7 @@ def test_durations(duration, steps):
 
 @pytest.mark.parametrize("duration", ["", "5", "five steps", "5 minutes", "-3 steps"])
 def test_what_is_no_duration(duration):
-    with pytest.raises(UserError, match="is no duration; write '500 steps'"):
+    with pytest.raises(UserError, match="is not a duration; write '500 steps'"):
         CLOCK.steps(duration)
 
 
@@ -47,8 +48,11 @@ def test_length_must_be_given_once(given, message):
         CLOCK.total_steps(**given)
 
 
+DEFAULTS = common.get_config().schedule.to_dict()
+
+
 def rates(steps, total=100, **options):
-    schedule = make_schedule(CLOCK, total, base_lr=0.4, **options)
+    schedule = make_schedule(CLOCK, total, **DEFAULTS | {"base_lr": 0.4} | options)
     return np.array([schedule(step) for step in steps])
 
 
@@ -85,13 +89,13 @@ def test_constant():
 
 def test_linear_scaling_from_the_papers_batch():
     # The batch is 10: a rate for 32 becomes 10 / 32 of it, and so does the end's.
-    got = rates([0, 100], name="poly", scale_from=32, end_lr=0.1)
+    got = rates([0, 100], name="poly", base_batch_size=32, end_lr=0.1)
     np.testing.assert_allclose(got, [0.4 * 10 / 32, 0.1 * 10 / 32], rtol=1e-6)
     np.testing.assert_allclose(rates([0, 100], name="poly", end_lr=0.1), [0.4, 0.1], rtol=1e-6)
 
 
 def test_a_plateau_lowers_the_rate_and_keeps_to_its_floor():
-    plateau = make_plateau(name="plateau", base_lr=0.01, rate=0.1, patience=2, end_lr=1e-4)
+    plateau = make_plateau(**DEFAULTS | {"name": "plateau", "rate": 0.1, "patience": 2, "end_lr": 1e-4})
     state, scales = plateau.start(), []
     for top1 in (0.1, 0.3, 0.3, 0.2, 0.29, 0.4, 0.4, 0.4, 0.1, 0.1):
         state = plateau.after(state, top1)
@@ -99,9 +103,9 @@ def test_a_plateau_lowers_the_rate_and_keeps_to_its_floor():
     # 0.3 is the best; two evaluations that are no better; 0.29, then 0.4 is; two; two.
     np.testing.assert_allclose(scales, [1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01], rtol=1e-6)
     np.testing.assert_allclose(rates([0, 50], name="plateau"), 0.4)
-    assert make_plateau(name="constant", base_lr=0.01) is None
+    assert make_plateau(**DEFAULTS) is None
     with pytest.raises(UserError, match="rate=1.5 must be below 1 for a plateau"):
-        make_plateau(name="plateau", base_lr=0.01, rate=1.5)
+        make_plateau(**DEFAULTS | {"name": "plateau", "rate": 1.5})
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,7 @@ def test_a_plateau_lowers_the_rate_and_keeps_to_its_floor():
     [
         (
             {"name": "linear"},
-            "schedule.name='linear' is not one of constant, exponential, piecewise, poly, cosine, plateau",
+            "name='linear' is not one of constant, exponential, piecewise, poly, cosine, plateau",
         ),
         ({"name": "constant", "warmup": "100 steps"}, "warmup='100 steps' is 100 steps, training only 100"),
         ({"name": "exponential", "every": "4 examples"}, "every='4 examples' is less than one step"),

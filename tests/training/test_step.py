@@ -1,19 +1,19 @@
 """The training step: the same on any number of devices, and each of its options does what it says."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import common
 from inception_jax import UserError, create_model
 from inception_jax.data.augment import Preprocessing
+from inception_jax.parallel import AXIS, FAST_COMPILE, REPLICATED, SPLIT, DataParallel
 from inception_jax.training.losses import cross_entropy, make_loss
 from inception_jax.training.optimizers import make_optimizer
-from inception_jax.training.parallelism import AXIS, HASTY, DataParallel
 from inception_jax.training.state import create_state
 from inception_jax.training.step import make_train_step
+from tests import values
 
 SHAPE = (8, 8, 3)
 
@@ -28,7 +28,14 @@ def batch(size=8, seed=1):
     }
 
 
-SGD = functools.partial(make_optimizer, name="sgd", momentum=0.9, weight_decay=1e-3)
+OPTIMIZER = common.get_config().optimizer.to_dict() | {"weight_decay": 1e-3}
+SGD = make_optimizer(**OPTIMIZER)
+DEFAULTS = {"aux_weights": {"aux1": 0.3}, "accumulate": 1, "ema_decay": 0.0, "freeze": ()}
+
+
+def start(model="tiny", ema=False, plateau=None, optimizer=SGD, **options):
+    model = create_model(model, 3, **options)
+    return create_state(model, optimizer, jax.random.key(0), SHAPE, ema=ema, dataset_stats={}, plateau=plateau or {})
 
 
 def train(
@@ -52,17 +59,15 @@ def train(
     model = create_model("tiny", 3, norm=norm)
     model = model.clone(batch_norm_axis=AXIS if sync else None, batch_statistics=batch_statistics)
     schedule = lambda step: 0.1 / (1 + step)  # noqa: E731
-    options = {"aux_weights": {"aux1": 0.3}} | options
-    preprocessing = Preprocessing((128.0,) * 3, (64.0,) * 3, **({"flip": True} | (augment or {})))
+    options = DEFAULTS | options
+    preprocessing = values.preprocessing(**{"mean": (128.0,) * 3, "std": (64.0,) * 3, "flip": True} | (augment or {}))
     loss = make_loss("softmax", label_smoothing)
     step = make_train_step(model, optimizer, schedule, preprocessing, loss, **options)
     parallel = DataParallel(kind, jax.devices()[:devices])
-    mapped = parallel.map(step, donate)
-    average = bool(options.get("average_decay"))
-    state = create_state(model, optimizer(0.0), jax.random.key(0), SHAPE, average, plateau=plateau)
-    state = parallel.replicate(state)
+    mapped = parallel.map(step, (REPLICATED, SPLIT), (REPLICATED, REPLICATED), (0,) if donate else ())
+    state = parallel.replicate(start(norm=norm, ema=bool(options["ema_decay"]), plateau=plateau, optimizer=optimizer))
     for _ in range(steps):
-        (state, metrics), _ = mapped(state, parallel.shard(batch(size, seed)))
+        state, metrics = mapped(state, parallel.shard(batch(size, seed)))
     return jax.device_get(state), jax.device_get(metrics)
 
 
@@ -85,14 +90,14 @@ def test_one_program_serves_every_seed():
         create_model("tiny", 3, norm="none"),
         SGD,
         lambda step: 0.1,
-        Preprocessing((128.0,) * 3, (64.0,) * 3, flip=True),
+        values.preprocessing(mean=(128.0,) * 3, std=(64.0,) * 3, flip=True),
         make_loss("softmax", 0.0),
-        aux_weights={"aux1": 0.3},
+        **DEFAULTS,
     )
     parallel = DataParallel("shard_map", jax.devices()[:1])
-    mapped = parallel.map(step)
-    state = parallel.replicate(create_state(create_model("tiny", 3), SGD(0.0), jax.random.key(0), SHAPE, average=False))
-    losses = [float(mapped(state, parallel.shard(batch(seed=seed)))[0][1]["loss"]) for seed in range(4)]
+    mapped = parallel.map(step, (REPLICATED, SPLIT), (REPLICATED, REPLICATED))
+    state = parallel.replicate(start())
+    losses = [float(mapped(state, parallel.shard(batch(seed=seed)))[1]["loss"]) for seed in range(4)]
     assert mapped._cache_size() == 1
     assert len(set(losses)) > 1
 
@@ -110,7 +115,7 @@ def test_running_statistics_are_the_mean_over_devices():
     for part in parts:
         images = (part["image"] - 128.0) / 64.0
         model = create_model("tiny", 3, norm="batch")
-        state = create_state(model, SGD(0.0), jax.random.key(0), SHAPE, average=False)
+        state = start(norm="batch")
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         _, updated = model.apply(variables, images, train=True, mutable=["batch_stats"])
         means.append(updated["batch_stats"]["stem"]["conv3x3_bn"]["mean"])
@@ -120,16 +125,16 @@ def test_running_statistics_are_the_mean_over_devices():
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_pmap_equals_shard_map(norm):
-    options = {"devices": 4, "norm": norm, "average_decay": 0.9, "donate": True}
+    options = {"devices": 4, "norm": norm, "ema_decay": 0.9, "donate": True}
     assert_equal(train(kind="pmap", **options), train(kind="shard_map", **options))
 
 
-def test_hasty_steps_are_compiled_with_less_effort(monkeypatch):
+def test_fast_steps_are_compiled_with_less_effort(monkeypatch):
     seen = []
     monkeypatch.setattr(jax, "jit", lambda step, *, compiler_options, **_: seen.append(compiler_options))
-    for hasty in (False, True):
-        DataParallel(hasty=hasty).map(lambda state, batch: (state, batch))
-    assert seen == [None, HASTY]
+    for fast_compile in (False, True):
+        DataParallel(fast_compile=fast_compile).map(lambda x: x, (SPLIT,), SPLIT)
+    assert seen == [None, FAST_COMPILE]
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch():
@@ -146,20 +151,15 @@ def test_auxiliary_loss_counts_with_its_weight():
 
 
 def test_averages_follow_tensorflows_rule():
-    states = [train(steps, average_decay=0.15)[0] for steps in (1, 2)]
-    before = jax.device_get(train_start().params)
+    states = [train(steps, ema_decay=0.15)[0] for steps in (1, 2)]
+    before = jax.device_get(start().params)
     average = before
     for step, state in enumerate(states):
         decay = min(0.15, (1 + step) / (10 + step))
         average = jax.tree.map(lambda a, p, d=decay: d * a + (1 - d) * p, average, state.params)
-        assert_close(state.average["params"], average, rtol=1e-5, atol=1e-7)
-    assert states[1].inference_variables["params"] is states[1].average["params"]
-    assert train(1)[0].average == {}
-
-
-def train_start():
-    model = create_model("tiny", 3)
-    return create_state(model, SGD(0.0), jax.random.key(0), SHAPE, average=False)
+        assert_close(state.ema["params"], average, rtol=1e-5, atol=1e-7)
+    assert states[1].inference_variables["params"] is states[1].ema["params"]
+    assert train(1)[0].ema == {}
 
 
 def test_the_learning_rate_is_that_of_the_step():
@@ -180,15 +180,15 @@ def test_label_smoothing_by_hand():
 
 
 def test_frozen_parameters_stay_and_have_no_gradient():
-    optimizer = functools.partial(SGD, freeze=("stem", "body/.*/bias"))
-    (state, metrics), (free, all_metrics), start = (
+    optimizer = make_optimizer(**OPTIMIZER | {"freeze": ("stem", "body/.*/bias")})
+    (state, metrics), (free, all_metrics), before = (
         train(3, optimizer=optimizer, freeze=("stem", "body/.*/bias")),
         train(3),
-        jax.device_get(train_start()),
+        jax.device_get(start()),
     )
-    np.testing.assert_array_equal(state.params["stem"]["conv3x3"]["kernel"], start.params["stem"]["conv3x3"]["kernel"])
+    np.testing.assert_array_equal(state.params["stem"]["conv3x3"]["kernel"], before.params["stem"]["conv3x3"]["kernel"])
     np.testing.assert_array_equal(state.params["body"]["conv3x3"]["bias"], 0)
-    assert not np.array_equal(state.params["body"]["conv3x3"]["kernel"], start.params["body"]["conv3x3"]["kernel"])
+    assert not np.array_equal(state.params["body"]["conv3x3"]["kernel"], before.params["body"]["conv3x3"]["kernel"])
     assert np.any(free.params["body"]["conv3x3"]["bias"] != 0)
     assert metrics["grad_norm"] < all_metrics["grad_norm"]
 
@@ -205,8 +205,8 @@ def test_the_plateaus_scale_is_that_of_the_learning_rate():
     plateau = {"scale": np.float32(0.5), "best": np.float32(0), "waited": np.int32(1)}
     halved, metrics = train(1, plateau=plateau)
     assert float(metrics["learning_rate"]) == pytest.approx(0.05)
-    start = jax.device_get(train_start()).params
-    moved, half = (jax.tree.map(lambda p, q: p - q, state.params, start) for state in (train(1)[0], halved))
+    before = jax.device_get(start()).params
+    moved, half = (jax.tree.map(lambda p, q: p - q, state.params, before) for state in (train(1)[0], halved))
     assert_close(jax.tree.map(lambda x: x / 2, moved), half, rtol=1e-3, atol=1e-7)
 
 
@@ -227,6 +227,6 @@ def test_lenets_criterion_by_hand():
     # Distances 1 and 3; the first class is right: 1 + log(e^-10 + e^-1 + e^-3).
     logits, targets = jnp.array([[-1.0, -3.0]]), jnp.array([[1.0, 0.0]])
     expected = 1 + np.log(np.exp(-10) + np.exp(-1) + np.exp(-3))
-    np.testing.assert_allclose(make_loss("map")(logits, targets), [expected], rtol=1e-6)
-    with pytest.raises(UserError, match="label_smoothing is for config.train.loss='softmax'"):
+    np.testing.assert_allclose(make_loss("map", 0.0)(logits, targets), [expected], rtol=1e-6)
+    with pytest.raises(UserError, match="label_smoothing=0.1 needs loss='softmax'; set it to 0"):
         make_loss("map", 0.1)

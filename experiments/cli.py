@@ -1,0 +1,217 @@
+"""Frame of every command: arguments, --config.KEY=VALUE, one-line errors, exit status."""
+
+import argparse
+import ast
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags.tuple_parser import TupleParser
+
+
+class _Number(flags.FloatParser):
+    def convert(self, argument: Any) -> float:
+        with _wanted("a number is wanted, such as 90 or 0.5"):
+            return super().convert(argument)
+
+
+class _Whole(flags.IntegerParser):
+    def convert(self, argument: Any) -> int:
+        with _wanted("a whole number is wanted, such as 1000"):
+            with contextlib.suppress(ValueError):
+                return super().convert(argument)
+            number = float(argument)  # '1e3', '1000.0'
+            if not number.is_integer():
+                raise ValueError
+            return int(number)
+
+
+class _Bool(flags.BooleanParser):
+    def parse(self, argument: Any) -> bool:
+        with _wanted("true or false is wanted"):
+            return super().parse(argument)
+
+
+class _Tuple(TupleParser):
+    def parse(self, argument: Any) -> tuple:
+        if isinstance(argument, str) and not argument.strip():
+            return ()
+        with _wanted("""a list is wanted, such as "(0.5, 1.0)" or "('^conv', '^aux')\""""):
+            try:
+                return super().parse(argument)
+            except ValueError:
+                if "," in argument:
+                    raise
+                return (argument,)  # such as '30 epochs'
+
+
+class _Section(flags.ArgumentParser):
+    def parse(self, argument: Any) -> ConfigDict:
+        with _wanted("keys and values are wanted, such as {'aux1': 0.3}; or one key, as in config.data.dir"):
+            return ConfigDict(ast.literal_eval(argument) if isinstance(argument, str) else argument)
+
+
+@contextlib.contextmanager
+def _wanted(what: str):
+    try:
+        yield
+    except (AttributeError, SyntaxError, TypeError, ValueError):
+        raise ValueError(what) from None
+
+
+for _type, _parser in {float: _Number(), int: _Whole(), bool: _Bool(), tuple: _Tuple(), ConfigDict: _Section()}.items():
+    config_flags.register_flag_parser_for_type(_type, _parser)
+
+
+# What absl and ml_collections raise for an invalid flag or recipe.
+_MISTAKES = (flags.Error, AttributeError, LookupError, TypeError, ValueError, OSError, SyntaxError)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads the arguments of a command; invalid arguments print one line and exit with status 2.
+
+    With `add_config` the command takes `--config=FILE[:VARIANTS]` and `--config.KEY=VALUE`, and `parse_args` returns
+    the ConfigDict as `config`.
+    """
+
+    def __init__(self, command: str, description: str, epilog: str = ""):
+        """Creates a parser without arguments.
+
+        Args:
+          command: what follows `python`, such as '-m experiments.predict'.
+          description: the module's docstring.
+          epilog: text below the list of arguments.
+        """
+        super().__init__(
+            prog=f"python {command}",
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self._config: str | None = None
+
+    def add_config(self, required: bool = True) -> None:
+        """Adds --config and its overrides."""
+        self._config = "required" if required else "optional"
+        group = self.add_argument_group("recipe")
+        group.add_argument("--config", metavar="FILE[:VARIANTS]", help="recipe, a file of configs/")
+        group.add_argument("--config.KEY", metavar="VALUE", dest="_override", help="value of one key of the recipe")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
+        """Reads `args`, by default those of the process; exits with status 2 if one is invalid or missing."""
+        args = list(sys.argv[1:] if args is None else args)
+        if self._config is None or "-h" in args or "--help" in args:
+            return super().parse_args(args, namespace)
+        config, rest = self._read_config(args)
+        arguments = super().parse_args(rest, namespace)
+        arguments.config = config
+        return arguments
+
+    def _read_config(self, args: list[str]) -> tuple[ConfigDict | None, list[str]]:
+        values = flags.FlagValues()
+        values.set_gnu_getopt(True)
+        try:
+            config_flags.DEFINE_config_file("config", None, "", flag_values=values, lock_config=True, sys_argv=args)
+            rest = values([self.prog, *args], known_only=True)[1:]
+            config = values["config"].value
+            if config is not None:
+                config.keys()  # raises if the file could not be read
+        except _MISTAKES as error:
+            self.error(_renamed(args) or _reason(error))
+        if config is None and self._config == "required":
+            self.error("--config is missing")
+        return config, rest
+
+    def error(self, message: str):
+        """Prints `message` and exits with status 2."""
+        print(f"error: {message}\nSee {self.prog} --help", file=sys.stderr)
+        sys.exit(2)
+
+    def flag(self, argument: str) -> str:
+        """Returns the option of an argument, '--batch-size' for 'batch_size'; '' if the command has none."""
+        return next((flag for action in self._actions if action.dest == argument for flag in action.option_strings), "")
+
+
+def positive(text: str) -> int:
+    """Converts an argument to a whole number, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number, 1 or more")
+    return int(text)
+
+
+def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], argv: Sequence[str] | None = None) -> int:
+    """Reads the arguments and runs a command with them.
+
+    Args:
+      parser: parser of the arguments.
+      command: function of the arguments; it returns the exit status, or None for 0.
+      argv: the arguments; by default those of the process.
+
+    Returns:
+      The exit status: that of the command, 2 for invalid input, 130 after Ctrl-C, 141 if the output was closed.
+    """
+    logging.set_verbosity(logging.WARNING)  # JAX logs missing backends, Orbax every save
+    arguments = parser.parse_args(argv)
+    try:
+        if getattr(arguments, "config", None) is not None:
+            from configs.common import validate  # not at the top, so that --help appears at once
+
+            validate(arguments.config)
+        status = command(arguments) or 0
+        sys.stdout.flush()  # here, where an error of it is handled
+        return status
+    except BrokenPipeError:  # as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
+        return 141
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except (OSError, ValueError) as error:
+        from inception_jax.errors import UserError
+
+        if not isinstance(error, UserError | OSError):
+            raise
+        text = _with_flag(str(error), parser) if isinstance(error, UserError) else _of_a_file(error)
+        print(f"error: {text}", file=sys.stderr)
+        return 2
+
+
+def _of_a_file(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def _with_flag(message: str, parser: Parser) -> str:
+    """Turns `batch_size=0 ...` into `--batch-size=0 ...`, if the command has that option."""
+    name, equals, _ = message.partition("=")
+    flag = parser.flag(name) if equals else ""
+    return flag + message.removeprefix(name) if flag else message
+
+
+def _renamed(args: Sequence[str]) -> str:
+    """Returns the message for the first key in the arguments that was renamed; '' if there is none."""
+    from inception_jax.runs.renamed import CONFIG_KEYS
+
+    keys = (match[1] for arg in args if (match := re.match(r"--(?:no)?config\.([\w.]+)", arg)))
+    return next((f"config.{key} is now called config.{CONFIG_KEYS[key]}" for key in keys if key in CONFIG_KEYS), "")
+
+
+def _reason(error: Exception) -> str:
+    """Returns what is wrong with a flag or a recipe, in one line."""
+    text = str(error.args[0] if error.args else error).replace("\\n", " ")
+    if isinstance(error, OSError):  # ml_collections lists every place where it looked
+        text = str(error).strip().splitlines()[-1]
+    with contextlib.suppress(SyntaxError, ValueError):  # the text of a KeyError may be quoted twice
+        text = str(ast.literal_eval(text))
+    text = " ".join(text.split())
+    if re.fullmatch(r"'?\w+'?", text):  # from a KeyError
+        return "the config has no key " + repr(text.strip("'"))
+    # absl knows the name of the key, the parsers above do not.
+    text = re.sub(r"^flag --(config\.\S+?)=(.*): (.+ wanted.*)$", lambda m: f"{m[1]}={m[2]!r}: {m[3]}", text)
+    # For an error in a recipe ml_collections adds the traceback; only its last line says what is wrong.
+    return re.sub(r"Error whilst parsing config file: Traceback .* \w+: ", "", text)

@@ -1,1 +1,0 @@
-"""Evaluation of checkpoints by the papers' protocols."""

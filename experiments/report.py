@@ -1,0 +1,112 @@
+"""Writes the report on an ablation sweep, as a page and as Markdown; or a document over several sweeps.
+
+python -m experiments.report runs/googlenet_aux
+python -m experiments.report runs/sweeps/* --json=results/ablations.json --document=docs/ablations.md
+python -m experiments.report --from-json=results/ablations.json --document=docs/ablations.md
+"""
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiments import cli
+
+_EPILOG = """
+DIR is the directory of a sweep, at any time: runs that are not finished are listed and not averaged. DIR/report.html
+and DIR/report.md compare the variants over their seeds, and judge what the paper claims.
+
+--json keeps the data of sweeps in one file. Sweeps that are already in it stay, so that a document can be put together
+from sweeps run at different times. --document keeps what was written by hand at the top of the document.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, 2 for invalid input."""
+    parser = cli.Parser("-m experiments.report", __doc__, _EPILOG)
+    add = parser.add_argument
+    add("directories", nargs="*", type=Path, metavar="DIR", help="directory of a sweep")
+    add("--out", type=Path, metavar="FILE.html", help="page to write, for a single DIR (default: DIR/report.html); the "
+        "Markdown is written beside it")  # fmt: skip
+    add("--threshold", type=_fraction, metavar="TOP1", help="top-1, a fraction, to count the steps to (default: the "
+        "mean with which the baseline ends)")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="file to which the data of all DIRs are added")
+    add("--document", type=Path, metavar="FILE.md", help="document to write, over all sweeps of the JSON file")
+    add("--from-json", type=Path, metavar="FILE", help="JSON file of which the document is made, instead of DIRs")
+    return cli.run(parser, _report, argv)
+
+
+def _fraction(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a fraction, such as 0.9")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from inception_jax.errors import UserError
+    from inception_jax.report.sweep.data import dump, load, read
+    from inception_jax.report.sweep.document import write_document
+
+    _check(arguments)
+    sweeps: dict[str, dict[str, Any]] = {}
+    for directory in arguments.directories:
+        data = read(directory, arguments.threshold)
+        name = data["sweep"]["name"]
+        if name in sweeps:
+            raise UserError(f"two of the directories hold the sweep {name}; name one of them")
+        sweeps[name] = data
+    file = arguments.from_json or arguments.json
+    known = load(file) if arguments.from_json or (file and file.exists()) else {}
+    for directory, data in zip(arguments.directories, sweeps.values(), strict=True):
+        write(data, arguments.out or directory / "report.html")
+    if arguments.json:
+        arguments.json.write_text(dump(known | sweeps), encoding="utf-8")
+        print(f"Data      {arguments.json} ({', '.join(sorted(known | sweeps))})")
+    if arguments.document:
+        write_document(arguments.document, load(file))
+        print(f"Document  {arguments.document}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from inception_jax.errors import UserError
+
+    if arguments.from_json:
+        if not arguments.document:
+            raise UserError("--from-json needs --document=FILE.md, the file to write")
+        if arguments.directories or arguments.json or arguments.out or arguments.threshold is not None:
+            raise UserError("--from-json takes no other option than --document; for DIRs use --json")
+    elif not arguments.directories:
+        raise UserError("name the directory of a sweep, or --from-json=FILE --document=FILE.md")
+    elif arguments.document and not arguments.json:
+        raise UserError("--document needs --json=FILE, the data of which it is made")
+    if arguments.out and len(arguments.directories) > 1:
+        raise UserError("--out needs a single DIR")
+    if arguments.out and arguments.out.suffix != ".html":
+        raise UserError(f"--out={arguments.out} does not end in .html")
+
+
+def write(data: dict[str, Any], html: Path) -> None:
+    """Prints the report on a sweep; writes it as a page, and beside it as Markdown.
+
+    Args:
+      data: what `inception_jax.report.sweep.data.read` returns.
+      html: file of the page; without Plotly it is not written, which one line says.
+    """
+    from inception_jax.console import warn
+    from inception_jax.report.sweep import document, page
+
+    markdown = html.with_suffix(".md")
+    print(document.terminal(data), end="\n\n")
+    markdown.write_text(document.report(data), encoding="utf-8", errors="backslashreplace")
+    try:
+        page.write(html, data)
+        print(f"Report    {html}")
+    except page.PlotlyMissingError as error:
+        warn(str(error))
+    print(f"Markdown  {markdown}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Pages and documents, written from finished or running workdirs."""

@@ -1,0 +1,1 @@
+"""Everything that touches a run's files: writing, reading, checkpoints, trained networks."""

@@ -1,0 +1,457 @@
+"""Trained networks, ready to use.
+
+classifier = inception_jax.load("/data/googlenet")
+probabilities = classifier.predict(["cat.jpg", "dog.jpg"])
+pooled = classifier.features(["cat.jpg", "dog.jpg"], "pool5")
+"""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from inception_jax.data.augment import Preprocessing
+from inception_jax.data.crops import CropConfig
+from inception_jax.data.decoding import PlainJpeg, array_to_rgb, open_image, read_file, to_rgb
+from inception_jax.errors import UserError, check_choice
+from inception_jax.models import create_model, options_of
+from inception_jax.models.network import Network
+from inception_jax.names import check_utf8, readable, text_of
+from inception_jax.runs.checkpoints import DamagedCheckpoint, best_first, read_metadata, read_weights, steps_in
+from inception_jax.runs.renamed import MISSING_FIELDS, STATE_FIELDS, current_config
+from inception_jax.weights import files
+
+Picture = np.ndarray | Image.Image | str | os.PathLike | bytes | BinaryIO
+_POLL_SECONDS = 10.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # equal only to itself, so that it can be hashed
+class Classifier:
+    """A network with its weights, and the preprocessing of its training.
+
+    Attributes:
+      name: name of the network.
+      source: checkpoint or file that the weights were read from.
+      options: arguments of `create_model`, the name among them.
+      variables: 'params', 'batch_stats' and 'dataset_stats' (of the training set, see `Preprocessing`).
+      class_names: names by class index.
+      preprocessing: what is done to cropped images, on the device.
+      crop_config: the evaluation crop, made on the host.
+    """
+
+    name: str
+    source: Path
+    options: Mapping[str, Any]
+    variables: Mapping[str, dict]
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    crop_config: CropConfig
+
+    @property
+    def workdir(self) -> Path:
+        """Run directory that holds the checkpoint; of a file of weights the folder that it is in."""
+        return workdir_of(self.source)
+
+    @property
+    def title(self) -> str:
+        """Run and checkpoint for a table: 'googlenet_0/120000'."""
+        return readable(text_of(f"{self.workdir.name}/{self.source.name}"))
+
+    @functools.cached_property
+    def model(self) -> Network:
+        """The network."""
+        return create_model(num_classes=len(self.class_names), **self.options)
+
+    @functools.cached_property
+    def dense_model(self) -> Network:
+        """The network with its dense layers sliding over images larger than its input (VGG, section 3.2).
+
+        Raises:
+          UserError: its dense layers see a grid of one size only.
+        """
+        options = dict(self.options)
+        if "dense_window" in options_of(self.name) and options.get("dense_window") is None:
+            options["dense_window"] = self.crop_config.size // 32  # VGG's last grid, of which fc6 sees all in training
+        model = create_model(num_classes=len(self.class_names), **options)
+        side = self.crop_config.size + self.crop_config.size // 2
+        try:
+            jax.eval_shape(lambda: model.apply(self.variables, jnp.zeros((1, side, side, self.preprocessing.channels))))
+        except flax.errors.ScopeParamShapeError:
+            raise UserError(
+                f"protocol='dense' does not work with {self.name}: its dense layers see a grid of one size"
+            ) from None
+        return model
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A string that changes when the weights change."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.variables)
+        checksum = 0
+        for path, leaf in leaves:
+            checksum = zlib.crc32(jax.tree_util.keystr(path).encode(), checksum)
+            checksum = zlib.crc32(np.ascontiguousarray(leaf), checksum)
+        return f"{checksum:08x}"
+
+    @functools.cached_property
+    def end_points(self) -> tuple[str, ...]:
+        """Names of the layers that `features` takes, from first to last; the last one gives the logits."""
+        return tuple(name for name, _ in self.model.layers)
+
+    def predict(self, images: Picture | Iterable[Picture], batch_size: int = 32) -> np.ndarray:
+        """Classifies images by the network's evaluation crop.
+
+        Args:
+          images: one image or several, of any sizes. An image is a path, the content of a file as bytes or as a file
+            object, a PIL image, or an array: uint8, uint16 or bool, [H, W] or [H, W, 1 to 4]. All are converted to
+            upright RGB alike, see `decoding.to_rgb`.
+          batch_size: number of images in one forward pass.
+
+        Returns:
+          Probabilities, float32 [N, K]; N is 1 for a single image.
+
+        Raises:
+          UserError: something is no image, or the batch size is less than 1.
+          DamagedImage: a file is missing, or an image cannot be decoded.
+        """
+        logits = [self.run(crops, self.end_points[-1])[0][:n] for crops, n in self._batches(images, batch_size)]
+        return softmax(np.concatenate(logits)) if logits else np.zeros((0, len(self.class_names)), np.float32)
+
+    def features(self, images: Picture | Iterable[Picture], end_point: str, batch_size: int = 32) -> np.ndarray:
+        """Returns the output of a layer for the evaluation crops of images, float32 [N, ...].
+
+        Args:
+          images: see `predict`.
+          end_point: name of the layer, one of `end_points`.
+          batch_size: number of images in one forward pass.
+
+        Raises:
+          UserError: the network has no such layer; and as `predict`.
+          DamagedImage: as `predict`.
+        """
+        check_choice("end_point", end_point, self.end_points)
+        outputs = [self.run(crops, end_point)[0][:n] for crops, n in self._batches(images, batch_size)]
+        return np.concatenate(outputs) if outputs else np.zeros((0,), np.float32)
+
+    def run(self, crops: np.ndarray, *end_points: str) -> list[np.ndarray]:
+        """Returns the outputs of layers for crops from one forward pass, float32 each.
+
+        Layers that none of them needs are not computed. Each number of crops with each choice of layers is compiled.
+
+        Args:
+          crops: uint8 [N, size, size, 3], see `crop`.
+          *end_points: names of layers; the last layer of the network gives the logits.
+        """
+        return [np.asarray(output) for output in self._apply(end_points)(self._on_device, crops)]
+
+    @functools.cached_property
+    def _on_device(self) -> dict:
+        return jax.device_put(self.variables)
+
+    @functools.cache  # noqa: B019 (a classifier lives as long as its process)
+    def _apply(self, names: tuple[str, ...]):
+        def apply(variables, images):
+            images = self.preprocessing.evaluate(images, variables["dataset_stats"])
+            _, end_points = self.model.apply(variables, images)
+            return [end_points[name].astype(jnp.float32) for name in names]
+
+        return jax.jit(apply)
+
+    def crop(self, image: np.ndarray | PlainJpeg) -> np.ndarray:
+        """Returns the evaluation crop of a decoded image, uint8 [size, size, 3]."""
+        out = np.empty((self.crop_config.size, self.crop_config.size, 3), np.uint8)
+        self.crop_config.eval_crop(image, out)
+        return out
+
+    def resized(self, size: int | None = None, resize: int | None = None) -> "Classifier":
+        """Returns a classifier with the same weights that sees images of another size.
+
+        Args:
+          size: height and width of the network's input in pixels; None keeps it.
+          resize: shorter side of the image before the crop; None keeps its ratio to `size`. All other lengths change in
+            proportion to `size`.
+        """
+        own = self.crop_config
+        size = size or own.size
+        resize = resize or math.floor(own.resize * size / own.size)
+        if (size, resize) == (own.size, own.resize):
+            return self
+        scale = tuple(math.ceil(side * size / own.size) for side in own.scale)
+        return dataclasses.replace(self, crop_config=dataclasses.replace(own, size=size, resize=resize, scale=scale))
+
+    def save(self, file: str | os.PathLike) -> int:
+        """Writes the weights to one .npz file, which `load` and another run can start from.
+
+        The arrays have names such as 'params/inception_4a/conv1x1/kernel'. 'metadata' is a JSON text: network,
+        preprocessing and class names.
+
+        Returns:
+          The number of arrays.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
+        metadata = {
+            "model": dict(self.options),
+            "class_names": self.class_names,
+            "preprocessing": dataclasses.asdict(self.preprocessing) | dataclasses.asdict(self.crop_config),
+        }
+        return files.write(Path(file), self.variables, metadata)
+
+    def _batches(self, images: Picture | Iterable[Picture], batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size} must be 1 or more")
+        crops = []
+        for place, image in enumerate([images] if _is_one(images) else images):
+            crops.append(self.crop(read_picture(image, self.crop_config.max_pixels, f"images[{place}]")))
+            if len(crops) == batch_size:
+                yield np.stack(crops), batch_size
+                crops = []
+        if crops:
+            count = len(crops)
+            yield np.stack(crops + crops[:1] * (batch_size - count)), count
+
+
+_PATHS = str | os.PathLike
+_BYTES = bytes | bytearray | memoryview
+
+
+def _is_one(images: Picture | Iterable[Picture]) -> bool:
+    """Whether it is a single image: a string is a path and not its letters, a file an image and not its lines."""
+    if hasattr(images, "__array__"):
+        return np.ndim(images) < 4
+    return isinstance(images, _PATHS | _BYTES) or hasattr(images, "read") or not isinstance(images, Iterable)
+
+
+def read_picture(image: Picture, max_pixels: int, name: str) -> np.ndarray | PlainJpeg:
+    """Reads an image, decoded no further than needed.
+
+    Args:
+      image: see `Classifier.predict`.
+      max_pixels: a file of more pixels counts as damaged.
+      name: name of the image in errors, if it has no path.
+
+    Raises:
+      UserError: it is no image.
+      DamagedImage: the file is missing, or it cannot be decoded.
+    """
+    if isinstance(image, Image.Image):
+        return to_rgb(image, getattr(image, "filename", "") or name)
+    if hasattr(image, "__array__"):
+        return array_to_rgb(np.asarray(image), name)
+    if isinstance(image, _PATHS):
+        return open_image(read_file(image, str(image)), str(image), max_pixels)
+    if hasattr(image, "read"):
+        image, name = image.read(), getattr(image, "name", name)
+    if not isinstance(image, _BYTES):
+        raise UserError(f"{name} is a {type(image).__name__}, which is no image: give an array, a PIL image or a path")
+    return open_image(bytes(image), str(name), max_pixels)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the softmax over the last dimension, in float32."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def load(
+    path: str | os.PathLike, checkpoint: str = "best", weights: str = "", warn: Callable[[str], None] = warnings.warn
+) -> Classifier:
+    """Loads a trained network.
+
+    Args:
+      path: a workdir of training, one of its checkpoints, or a file of weights (`Classifier.save`).
+      checkpoint: of a workdir: 'best' (highest top-1), 'last' or a step; see `read_checkpoint`.
+      weights: 'ema', the moving averages, or 'raw', the latest weights; '': the averages if the run kept them.
+      warn: called with one line if a checkpoint is damaged and another one is taken.
+
+    Raises:
+      UserError: nothing is found there, or it is damaged.
+    """
+    place = _existing(path)
+    if place.is_dir():
+        variables, metadata, place = read_checkpoint(place, checkpoint, weights, warn)
+        return _classifier(variables, metadata["inference"], place)
+    if weights:
+        raise UserError(f"weights={weights!r} is for workdirs; {place} holds one kind of weights")
+    variables, metadata = files.read(place)
+    if not metadata:
+        raise UserError(f"{place} does not say which network its weights belong to; export it again")
+    return _classifier(variables, metadata, place)
+
+
+def load_each(
+    workdir: str | os.PathLike,
+    weights: str = "",
+    follow: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
+) -> Iterator[Classifier]:
+    """Loads every checkpoint of a workdir in turn, the first step first.
+
+    A damaged checkpoint is skipped with a warning, and with `follow` one that training has removed meanwhile too.
+
+    Args:
+      workdir: of a run.
+      weights: see `load`.
+      follow: whether to wait for the checkpoints to come, until the run has ended.
+      warn: called with one line for each checkpoint that is skipped.
+
+    Raises:
+      UserError: no checkpoint can be loaded.
+    """
+    workdir, error, loaded = _existing(workdir), None, False
+    for step in _steps(workdir, follow):
+        try:
+            classifier = load(workdir, str(step), weights, warn)
+        except UserError as reason:
+            if not (follow or isinstance(reason, DamagedCheckpoint)):
+                raise
+            error = error or reason
+            warn(f"checkpoint {step} is skipped: {reason}")
+            continue
+        loaded = True
+        yield classifier
+    if not loaded:
+        raise error or UserError(f"{workdir} has no checkpoints")
+
+
+def _steps(workdir: Path, follow: bool) -> Iterator[int]:
+    """Steps of the checkpoints in order; with `follow` also those that training adds until its end."""
+    seen: set[int] = set()
+    while True:
+        steps = steps_in(workdir)
+        yield from (step for step in steps if step not in seen)
+        seen.update(steps)
+        if not follow or (steps and steps[-1] >= _total_steps(workdir, steps)):
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _total_steps(workdir: Path, steps: list[int]) -> int:
+    """Length of the training, from any checkpoint that is not damaged; 0 if all are."""
+    for step in reversed(steps):
+        with contextlib.suppress(DamagedCheckpoint):
+            return read_metadata(workdir / "checkpoints" / str(step))["inference"].get("total_steps", 0)
+    return 0
+
+
+def load_weights(path: str | os.PathLike, warn: Callable[[str], None] = warnings.warn) -> dict[str, np.ndarray]:
+    """Reads weights by names such as 'params/inception_4a/conv1x1/kernel' and 'batch_stats/...'.
+
+    Args:
+      path: a workdir (its best checkpoint), a checkpoint (WORKDIR/checkpoints/STEP), or a file of weights. Moving
+        averages are taken if the run kept them.
+      warn: see `load`.
+
+    Raises:
+      UserError: it is none of these, or damaged.
+    """
+    place = _existing(path)
+    variables = read_checkpoint(place, warn=warn)[0] if place.is_dir() else files.read(place)[0]
+    return files.flatten({part: variables.get(part, {}) for part in ("params", "batch_stats")})
+
+
+def read_checkpoint(
+    path: Path, checkpoint: str = "best", weights: str = "", warn: Callable[[str], None] = warnings.warn
+) -> tuple[dict, dict, Path]:
+    """Reads what inference needs from a checkpoint of a workdir.
+
+    If the best or the last checkpoint is damaged, the next one takes its place, as in training.
+
+    Args:
+      path: a workdir, or a checkpoint itself.
+      checkpoint: 'best' (highest top-1; the last, if none was evaluated), 'last', or a step.
+      weights: see `checkpoints.read_weights`.
+      warn: called with one line if a damaged checkpoint was skipped.
+
+    Returns:
+      Variables and metadata, see `checkpoints.read_weights`, and the directory of the checkpoint.
+
+    Raises:
+      UserError: no such checkpoint exists, all are damaged, or the path is not UTF-8.
+    """
+    check_utf8(path.absolute())
+    if (path / "state").is_dir():
+        return *read_weights(path, weights), path
+    steps = steps_in(path)
+    if not steps:
+        raise UserError(f"{path} is neither a workdir with checkpoints nor a checkpoint nor a file of weights")
+    if checkpoint.isdecimal() and int(checkpoint) in steps:
+        directory = path / "checkpoints" / str(int(checkpoint))
+        return *read_weights(directory, weights), directory
+    if checkpoint not in ("best", "last"):
+        choices = ", ".join(map(str, ("best", "last", *steps)))
+        raise UserError(f"checkpoint={checkpoint!r} is not in {path}, which has {choices}")
+    steps.reverse()
+    damaged = None
+    if checkpoint == "best":
+        metrics = {}
+        for step in steps:
+            try:
+                metrics[step] = read_metadata(path / "checkpoints" / str(step))["metrics"]
+            except DamagedCheckpoint as error:
+                damaged = damaged or error
+        steps = best_first(metrics)
+    for step in steps:
+        directory = path / "checkpoints" / str(step)
+        try:
+            found = *read_weights(directory, weights), directory
+        except DamagedCheckpoint as error:
+            damaged = damaged or error
+            continue
+        if damaged:
+            warn(f"{damaged}; checkpoint {step} takes its place")
+        return found
+    raise damaged
+
+
+def workdir_of(path: str | os.PathLike) -> Path:
+    """Returns the run directory of a workdir (itself), of a checkpoint in it or of a file of weights in it.
+
+    Raises:
+      UserError: the path does not exist.
+    """
+    path = Path(os.path.expanduser(path)).absolute()
+    if path.parent.name == "checkpoints":  # may have been removed by training meanwhile
+        return path.parent.parent
+    return path if _existing(path).is_dir() else path.parent
+
+
+def _existing(path: str | os.PathLike) -> Path:
+    place = Path(os.path.expanduser(path))
+    if not place.exists():
+        raise UserError(f"{place} does not exist")
+    return place
+
+
+def _classifier(variables: Mapping[str, dict], metadata: Mapping[str, Any], source: Path) -> Classifier:
+    """A classifier of what a checkpoint or a file holds, also of version 0.1."""
+    current = {STATE_FIELDS.get(part, part): tree for part, tree in variables.items()}
+    options = current_config({"model": metadata["model"]})["model"]
+    return Classifier(
+        name=options["name"],
+        source=source,
+        options=options,
+        variables={part: current.get(part, {}) for part in ("params", "batch_stats", "dataset_stats")},
+        class_names=tuple(map(readable, metadata["class_names"])),
+        preprocessing=_from(Preprocessing, metadata["preprocessing"]),
+        crop_config=_from(CropConfig, metadata["preprocessing"]),
+    )
+
+
+def _from(kind: type, values: Mapping[str, Any]):
+    """An instance of the dataclass, from the entries of `values` (JSON) that are its fields."""
+    fields, values = {field.name for field in dataclasses.fields(kind)}, MISSING_FIELDS | dict(values)
+    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in fields})

@@ -1,0 +1,225 @@
+"""Writes the files of a run, except for its checkpoints."""
+
+import importlib.metadata
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from inception_jax.errors import UserError
+from inception_jax.names import check_utf8, text_of
+from inception_jax.runs.renamed import current_config
+from inception_jax.runs.run import metrics_rows
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
+
+
+# Keys and sections that do not change what a run computes, so it may be resumed with other values of them.
+_FREE = ("parallel", "data.dir", "data.max_pixels", "data.threads", "data.processes", "eval", "checkpoint", "log")
+
+
+class Workdir:
+    """Writes the directory of one run, in the first process only. `runs.run.Run` reads it.
+
+    Its files are:
+    - config.json: resolved config, versions, command lines.
+    - metrics.jsonl: one object a line, with step, split and values.
+    - results.json, and predictions.npz of the last evaluation.
+    - parameters.txt, TensorBoard events, report.html.
+    - checkpoints/: see `checkpoints`.
+
+    Attributes:
+      path: absolute path of the directory.
+    """
+
+    def __init__(self, path: str | os.PathLike, config: ConfigDict):
+        """Creates the directory, or opens an existing directory of the same experiment.
+
+        Raises:
+          UserError: it cannot be written, it holds another experiment, or its path is not UTF-8.
+        """
+        self.path = Path(path).absolute()
+        check_utf8(self.path)
+        self._writes = jax.process_index() == 0
+        self._tensorboard = None
+        self._record = record = {"commands": []} | (self._read_json("config.json") or {})
+        new = _with_texts(config.to_dict())
+        begun = any(self.checkpoints.glob("[0-9]*"))  # without a checkpoint there is nothing to lose
+        if begun and (different := differences(current_config(record.get("config", new)), _as_json(new))):
+            listed = "\n".join(f"  {line}" for line in different)
+            raise UserError(
+                f"{self.path} holds another experiment; choose another workdir, or the same config. "
+                f"It differs in:\n{listed}"
+            )
+        record.update(config=new, versions=_versions())
+        record["commands"].append(_with_texts(sys.argv))
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"the workdir {self.path} cannot be written: {error.strerror}") from None
+        self._write_json("config.json", record)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory of the checkpoints."""
+        return self.path / "checkpoints"
+
+    def describe(self, **network: int | str) -> None:
+        """Adds facts about the network and the data to config.json, as 'network'."""
+        self._record["network"] = network
+        self._write_json("config.json", self._record)
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Writes a file completely or not at all; raises UserError if it cannot be written."""
+        if not self._writes:
+            return
+        temporary = self.path / f".{name}.tmp"
+        try:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            temporary.replace(self.path / name)
+        except OSError as error:
+            raise UserError(f"{self.path / name} cannot be written: {error.strerror}") from None
+
+    def _write_json(self, name: str, value: dict) -> None:
+        self.write(name, json.dumps(value, indent=2) + "\n")
+
+    def write_evaluation(self, results: dict, step: int, **arrays: np.ndarray) -> None:
+        """Writes results.json, and the arrays of the last evaluation (after `step`) to predictions.npz."""
+        file = io.BytesIO()
+        np.savez_compressed(file, step=step, **arrays)
+        self.write("predictions.npz", file.getvalue())
+        self._write_json("results.json", results)
+
+    def has_evaluation(self, step: int) -> bool:
+        """Whether `write_evaluation` has written its files for `step`."""
+        return (self.results() or {}).get("last", {}).get("step") == step and (self.path / "predictions.npz").exists()
+
+    def open_metrics(self, step: int, evaluated: bool, tensorboard: bool, warn: Callable[[str], None]) -> None:
+        """Opens metrics.jsonl after `step`; removes the lines of later steps, which an earlier start wrote.
+
+        Args:
+          step: number of finished steps.
+          evaluated: whether `step` was evaluated; if not, a line of its evaluation is removed too.
+          tensorboard: whether to write TensorBoard events too, which needs TensorFlow.
+          warn: function that is called with a line if TensorFlow is missing or metrics.jsonl is damaged.
+        """
+        rows, lines = self.history(), (self._read("metrics.jsonl") or b"").count(b"\n")
+        if self._writes and lines != len(rows):  # the process may have ended within the last line
+            os.replace(self.path / "metrics.jsonl", self.path / "metrics.jsonl.damaged")
+            warn("metrics.jsonl has damaged lines; it is kept as metrics.jsonl.damaged, and continued without them")
+        last = [row for row in rows if row["step"] == step and (evaluated or row["split"] == "train")]
+        kept = [row for row in rows if row["step"] < step] + last
+        self.write("metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in kept))
+        if tensorboard and self._writes:
+            # Otherwise TensorFlow, which computes nothing here, prints two messages about oneDNN on stderr.
+            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+            try:
+                from clu import metric_writers
+            except ImportError as error:
+                missing = f"{error.name} is missing (pip install tensorflow-cpu tensorboard)"
+                warn(f"no TensorBoard events are written: {missing}")
+            else:
+                self._tensorboard = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(self.path)))
+
+    def log(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Writes a line of metrics.jsonl, where values that are not finite become null, and TensorBoard's scalars."""
+        if not self._writes:
+            return
+        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "split": split} | finite) + "\n")
+        if self._tensorboard:
+            self._tensorboard.write_scalars(step, {f"{split}/{key}": value for key, value in values.items()})
+
+    def history(self) -> list[dict]:
+        """Returns the objects of metrics.jsonl, see `metrics_rows`; raises UserError if it cannot be read."""
+        return metrics_rows(self._read("metrics.jsonl") or b"")
+
+    def results(self) -> dict | None:
+        """Returns the object of results.json; None before the first evaluation."""
+        return self._read_json("results.json")
+
+    def close(self) -> None:
+        """Flushes TensorBoard's events."""
+        if self._tensorboard:
+            self._tensorboard.close()
+            self._tensorboard = None
+
+    def _read(self, name: str) -> bytes | None:
+        """Returns the content of a file; None if it is missing."""
+        try:
+            return (self.path / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise UserError(
+                f"{self.path / name} cannot be read: {error.strerror}; move it away, or make it readable"
+            ) from None
+
+    def _read_json(self, name: str) -> dict | None:
+        data = self._read(name)
+        if data is None:
+            return None
+        try:
+            content = json.loads(data)
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise UserError(f"{self.path / name} is damaged; move it away")
+        return content
+
+
+def _with_texts(value):
+    """Returns `value` with the `text_of` of all its strings, because some are paths."""
+    if isinstance(value, dict):
+        return {key: _with_texts(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_with_texts, value))
+    return text_of(value) if isinstance(value, str) else value
+
+
+def _as_json(value):
+    return json.loads(json.dumps(value))
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Returns a line 'key: old -> new' for each key that changes what a run computes."""
+    old, new = _flatten(old), _flatten(new)
+    absent = object()
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        if key in _FREE or key.split(".")[0] in _FREE:
+            continue
+        before, after = old.get(key, absent), new.get(key, absent)
+        if before != after:
+            shown = ("absent" if value is absent else repr(value) for value in (before, after))
+            lines.append(f"config.{key}: {' -> '.join(shown)}")
+    return lines
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,230 @@
+"""Builds data, network and steps from a config."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from inception_jax.data import crops
+from inception_jax.data.augment import Preprocessing
+from inception_jax.data.dataset_stats import blank_stats, training_stats
+from inception_jax.data.sources import Subset, check_same_classes, open_source
+from inception_jax.errors import UserError, section
+from inception_jax.models import create_model, summary
+from inception_jax.parallel import AXIS, FAST_COMPILE, DataParallel
+from inception_jax.training.losses import make_loss
+from inception_jax.training.optimizers import lr_factor, make_optimizer
+from inception_jax.training.schedules import Clock, make_plateau, make_schedule
+from inception_jax.training.state import TrainState, create_state
+from inception_jax.training.step import make_train_step
+from inception_jax.weights.files import path_of
+
+
+class Experiment:
+    """Data, network, schedule and train step of a config; none of it changes during training."""
+
+    def __init__(self, config: ConfigDict, parallel: DataParallel):
+        """Opens the data and builds the network.
+
+        Raises:
+          UserError: the config contradicts itself, the data or the machine.
+        """
+        self.config = config
+        data, train, optimizer = config.data, config.train, config.optimizer
+        devices = parallel.device_count
+        self.accumulate = _parts(train.batch_size, train.microbatch, devices)
+        if data.crop != "central" and data.resize < data.image_size:
+            raise UserError(f"config.data.resize={data.resize} is less than config.data.image_size={data.image_size}")
+        self.train_source = open_source(data.name, data.train_split, data.dir)
+        self.eval_source = open_source(data.name, data.eval_split, data.dir)
+        check_same_classes(self.train_source, self.eval_source)
+        self.class_names = self.train_source.class_names
+        with section("config.data"):
+            self.crop_config = crops.CropConfig(
+                size=data.image_size,
+                resize=data.resize,
+                area=tuple(data.area),
+                aspect=tuple(data.aspect),
+                crop=data.crop,
+                scale=tuple(data.scale),
+                interpolation=data.interpolation,
+                max_pixels=data.max_pixels,
+            )
+        self.preprocessing = Preprocessing(
+            mean=tuple(data.mean),
+            std=tuple(data.std),
+            flip=data.flip,
+            channels=data.channels,
+            randaugment=data.randaugment,
+            randaugment_magnitude=data.randaugment_magnitude,
+            photometric=data.photometric,
+            photometric_strength=data.photometric_strength,
+            pca_noise=data.pca_noise,
+            whitening=data.whitening,
+            shift=data.shift,
+            mixup=data.mixup,
+            cutmix=data.cutmix,
+        )
+        with section("config.train"):
+            self.loss = make_loss(train.loss, train.label_smoothing)
+        if self.preprocessing.mixes and (train.batch_size // devices // self.accumulate) % 2:
+            raise UserError(
+                "config.data.mixup and cutmix mix pairs of images: each device must take an even number at once"
+            )
+        if self.preprocessing.mixes and train.loss == "map":
+            raise UserError("config.train.loss='map' has no mixed labels; set config.data.mixup and cutmix to 0")
+
+        with section("config.model"):
+            model = create_model(num_classes=len(self.class_names), **config.model)
+        self.model = model.clone(
+            batch_norm_axis=AXIS if train.sync_batch_norm else None,
+            batch_statistics=False if train.freeze_batch_norm else None,
+        )
+        # By layer. This is also the first check that the network works with its image size.
+        self.parameters = summary.parameters(self.model, self.image_shape)
+        self.multiply_adds = summary.multiply_adds(self.model, self.image_shape)
+        heads = [head.name for head in self.model.aux_heads]
+        if heads and sorted(heads) != sorted(train.aux_weights):
+            raise UserError(
+                f"config.train.aux_weights has {', '.join(sorted(train.aux_weights)) or 'no heads'}; "
+                f"the network's auxiliary heads are {', '.join(heads)}"
+            )
+        self.aux_weights = {head: train.aux_weights[head] for head in heads}
+
+        self.clock = Clock(train.batch_size, len(self.train_source))
+        with section("config.train"):
+            self.total_steps = self.clock.total_steps(train.steps, train.epochs, train.examples)
+        with section("config.schedule"):
+            self.schedule = make_schedule(self.clock, self.total_steps, **config.schedule)
+            self.plateau = make_plateau(**config.schedule)
+        with section("config.optimizer"):
+            self.optimizer = make_optimizer(**optimizer)
+        params = summary.abstract_variables(self.model, self.image_shape)["params"]
+        names = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        for key, patterns in {
+            "reinit": config.reinit,
+            "optimizer.freeze": optimizer.freeze,
+            "optimizer.lr_multipliers": [pattern for pattern, _ in optimizer.lr_multipliers],
+            "optimizer.weight_decay_on": optimizer.weight_decay_on if optimizer.weight_decay else (),
+        }.items():
+            _check_patterns(patterns, names, key)
+        if not any(lr_factor(name, optimizer.freeze, optimizer.lr_multipliers) for name in names):
+            raise UserError(
+                "nothing would be trained: config.optimizer.freeze, or a factor of 0 in "
+                "config.optimizer.lr_multipliers, holds every parameter; leave some out"
+            )
+        self.eval_batch_size = -(-(config.eval.batch_size or train.batch_size) // devices) * devices
+        self.batch_norm_sample = self._batch_norm_sample(config.eval.batch_norm_check)
+
+    def _batch_norm_sample(self, wanted: int) -> Subset | None:
+        """Chooses training images for the check of batch statistics: whole batches, spread over the split."""
+        if not wanted:
+            return None
+        batches = min(-(-wanted // self.eval_batch_size), len(self.train_source) // self.eval_batch_size)
+        if not batches:
+            raise UserError(
+                f"config.eval.batch_norm_check needs a batch of {self.eval_batch_size} images, and there are "
+                f"{len(self.train_source)} to train on; lower config.eval.batch_size"
+            )
+        places = np.linspace(0, len(self.train_source) - 1, batches * self.eval_batch_size).astype(int)
+        # Shuffled, because the images of a folder are sorted by class.
+        return Subset(self.train_source, np.random.default_rng(0).permutation(places).tolist())
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the network's input."""
+        return (self.crop_config.size, self.crop_config.size, self.preprocessing.channels)
+
+    @property
+    def name(self) -> str:
+        """Title, such as 'googlenet on digits'."""
+        return f"{self.config.model.name} on {self.config.data.name}"
+
+    def create_state(self) -> TrainState:
+        """Initialises the state from the config's seed; its `dataset_stats` are blank, see `fit_dataset_stats`."""
+        # Hundreds of random draws that run only once, so they should compile fast.
+        return jax.jit(self._create_state, compiler_options=FAST_COMPILE)()
+
+    def abstract_state(self) -> TrainState:
+        """Returns the shapes and dtypes of the state."""
+        return jax.eval_shape(self._create_state)
+
+    def _create_state(self) -> TrainState:
+        return create_state(
+            self.model,
+            self.optimizer,
+            jax.random.key(self.config.seed),
+            self.image_shape,
+            ema=bool(self.config.train.ema_decay),
+            dataset_stats=blank_stats(self.crop_config.size, **self._dataset_stats_options()),
+            plateau=self.plateau.start() if self.plateau else {},
+        )
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether the network is evaluated after `step`."""
+        return step == self.total_steps or self.clock.due(step, self.config.eval.every)
+
+    def fit_dataset_stats(self, say: Callable[[str], None]) -> dict[str, np.ndarray]:
+        """Returns the statistics of the training set that preprocessing needs; computes them unless cached."""
+        data = self.config.data
+        return training_stats(
+            self.train_source,
+            name=data.name,
+            split=data.train_split,
+            directory=data.dir,
+            crop_config=self.crop_config,
+            threads=data.threads,
+            say=say,
+            **self._dataset_stats_options(),
+        )
+
+    def _dataset_stats_options(self) -> dict:
+        data = self.config.data
+        return {"channels": data.channels, "pca_noise": data.pca_noise > 0, "whitening": data.whitening}
+
+    def train_step(self):
+        """Returns the training step of one device."""
+        train = self.config.train
+        return make_train_step(
+            self.model,
+            self.optimizer,
+            self.schedule,
+            self.preprocessing,
+            self.loss,
+            aux_weights=self.aux_weights,
+            accumulate=self.accumulate,
+            ema_decay=train.ema_decay,
+            freeze=self.config.optimizer.freeze,
+        )
+
+    def inference_metadata(self) -> dict:
+        """Returns the metadata of a checkpoint with which its arrays can be used without the config."""
+        return {
+            "model": self.config.model.to_dict(),
+            "class_names": list(self.class_names),
+            "preprocessing": dataclasses.asdict(self.preprocessing) | dataclasses.asdict(self.crop_config),
+            "total_steps": self.total_steps,  # tells whether a run is finished
+        }
+
+
+def _parts(batch_size: int, microbatch: int, devices: int) -> int:
+    """Returns the number of microbatches into which each device splits its part of a batch."""
+    unit = devices * (microbatch or 1)
+    if batch_size % unit:
+        what = f"over {devices} devices" + (f" in parts of config.train.microbatch={microbatch}" if microbatch else "")
+        raise UserError(
+            f"config.train.batch_size={batch_size} does not divide {what}; the next that does is "
+            f"{-(-batch_size // unit) * unit}"
+        )
+    return batch_size // unit if microbatch else 1
+
+
+def _check_patterns(patterns: Sequence[str], names: Sequence[str], key: str) -> None:
+    for pattern in patterns:
+        if not any(re.search(pattern, name) for name in names):
+            raise UserError(
+                f"config.{key}: {pattern!r} matches no parameter; they have names such as {', '.join(names[:3])}"
+            )

@@ -1,0 +1,1 @@
+"""Weights outside of a run: files, and loading them into a network."""
