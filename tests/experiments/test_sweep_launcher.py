@@ -783,7 +783,7 @@ def test_a_job_whose_time_is_up_saves_its_state_and_is_put_into_the_queue_again(
         assert task.wait(timeout=30) == 255  # submitit's -1
     finally:
         task.kill()
-    assert (tmp_path / "a/0/saved").exists()
+    until((tmp_path / "a/0/saved").exists)  # its own process may end a moment later
     assert (cluster / "requeued").read_text() == "requeue 100_1\n"
     record = read_launch(tmp_path / "a/0")
     assert (record["state"], record["job"], record["error"]) == ("queued", "100_1", "")
