@@ -63,7 +63,7 @@ lint)
     ;;
 docs)
     install requirements-docs.txt
-    NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+    NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
     echo "site/index.html"
     ;;
 python)
