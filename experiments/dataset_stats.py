@@ -8,7 +8,6 @@ image.
 """
 
 import argparse
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -27,19 +26,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def _measure(arguments: argparse.Namespace) -> None:
     from inception_jax.data import dataset_stats
-    from inception_jax.data.crops import CropConfig
     from inception_jax.data.sources import open_source
     from inception_jax.errors import section
+    from inception_jax.training.experiment import crop_config_of
 
     data = arguments.config.data
-    crop_fields = (field.name for field in dataclasses.fields(CropConfig) if field.name != "size")
     with section("config.data"):
         numbers = dataset_stats.measure(
             open_source(data.name, data.train_split, data.dir),
             name=data.name,
             split=data.train_split,
             directory=data.dir,
-            crop_config=CropConfig(size=data.image_size, **{name: data[name] for name in crop_fields}),
+            crop_config=crop_config_of(data),
             channels=data.channels,
             whitening=data.whitening,
             threads=data.threads,

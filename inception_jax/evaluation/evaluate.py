@@ -1,7 +1,6 @@
 """Evaluates trained networks by the papers' protocols, each and as an ensemble."""
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from inception_jax.names import native_path
 from inception_jax.parallel import DataParallel
 from inception_jax.reference.printed_results import printed_result
 from inception_jax.runs.classifier import Classifier, workdir_of
-from inception_jax.runs.renamed import current_config
+from inception_jax.runs.run import Run, field
 
 _IMAGENET_CLASSES = 1000  # the papers print results for these only
 
@@ -157,11 +156,7 @@ def open_data(
 
 def _data_of(workdir: Path) -> dict[str, Any]:
     """The section 'data' of a run's config; {} if the workdir has none."""
-    try:
-        config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))["config"]
-        data = current_config(config)["data"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+    data = field(Run.read(workdir, metrics_bytes=0).config, "data") or {}
     return {key: native_path(data[key]) for key in ("name", "eval_split", "dir") if key in data}
 
 

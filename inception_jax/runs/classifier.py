@@ -5,7 +5,6 @@ probabilities = classifier.predict(["cat.jpg", "dog.jpg"])
 pooled = classifier.features(["cat.jpg", "dog.jpg"], "pool5")
 """
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -32,6 +31,7 @@ from inception_jax.models.network import Network
 from inception_jax.names import check_utf8, readable, text_of
 from inception_jax.runs.checkpoints import DamagedCheckpoint, best_first, read_metadata, read_weights, steps_in
 from inception_jax.runs.renamed import MISSING_FIELDS, STATE_FIELDS, current_config
+from inception_jax.runs.run import Run
 from inception_jax.weights import files
 
 Picture = np.ndarray | Image.Image | str | os.PathLike | bytes | BinaryIO
@@ -334,17 +334,9 @@ def _steps(workdir: Path, follow: bool) -> Iterator[int]:
         steps = steps_in(workdir)
         yield from (step for step in steps if step not in seen)
         seen.update(steps)
-        if not follow or (steps and steps[-1] >= _total_steps(workdir, steps)):
+        if not follow or (steps and steps[-1] >= (Run.read(workdir, metrics_bytes=0).total_steps or 0)):
             return
         time.sleep(_POLL_SECONDS)
-
-
-def _total_steps(workdir: Path, steps: list[int]) -> int:
-    """Length of the training, from any checkpoint that is not damaged; 0 if all are."""
-    for step in reversed(steps):
-        with contextlib.suppress(DamagedCheckpoint):
-            return read_metadata(workdir / "checkpoints" / str(step))["inference"].get("total_steps", 0)
-    return 0
 
 
 def load_weights(path: str | os.PathLike, warn: Callable[[str], None] = warnings.warn) -> dict[str, np.ndarray]:

@@ -2,14 +2,15 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from inception_jax.data import crops
 from inception_jax.data.augment import Preprocessing
+from inception_jax.data.crops import CropConfig
 from inception_jax.data.dataset_stats import blank_stats, training_stats
 from inception_jax.data.sources import Subset, check_same_classes, open_source
 from inception_jax.errors import UserError, section
@@ -43,31 +44,8 @@ class Experiment:
         check_same_classes(self.train_source, self.eval_source)
         self.class_names = self.train_source.class_names
         with section("config.data"):
-            self.crop_config = crops.CropConfig(
-                size=data.image_size,
-                resize=data.resize,
-                area=tuple(data.area),
-                aspect=tuple(data.aspect),
-                crop=data.crop,
-                scale=tuple(data.scale),
-                interpolation=data.interpolation,
-                max_pixels=data.max_pixels,
-            )
-        self.preprocessing = Preprocessing(
-            mean=tuple(data.mean),
-            std=tuple(data.std),
-            flip=data.flip,
-            channels=data.channels,
-            randaugment=data.randaugment,
-            randaugment_magnitude=data.randaugment_magnitude,
-            photometric=data.photometric,
-            photometric_strength=data.photometric_strength,
-            pca_noise=data.pca_noise,
-            whitening=data.whitening,
-            shift=data.shift,
-            mixup=data.mixup,
-            cutmix=data.cutmix,
-        )
+            self.crop_config = crop_config_of(data)
+            self.preprocessing = Preprocessing(**_fields(Preprocessing, data))
         with section("config.train"):
             self.loss = make_loss(train.loss, train.label_smoothing)
         if self.preprocessing.mixes and (train.batch_size // devices // self.accumulate) % 2:
@@ -208,6 +186,17 @@ class Experiment:
             "preprocessing": dataclasses.asdict(self.preprocessing) | dataclasses.asdict(self.crop_config),
             "total_steps": self.total_steps,  # tells whether a run is finished
         }
+
+
+def crop_config_of(data: Mapping[str, Any]) -> CropConfig:
+    """Returns the crops of a config's section 'data'."""
+    return CropConfig(**_fields(CropConfig, data, size="image_size"))
+
+
+def _fields(kind: type, section: Mapping[str, Any], **keys: str) -> dict[str, Any]:
+    """The fields of a dataclass from a section of the config; `keys` are those that are not called like the field."""
+    values = {field.name: section[keys.get(field.name, field.name)] for field in dataclasses.fields(kind)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _parts(batch_size: int, microbatch: int, devices: int) -> int:

@@ -29,7 +29,7 @@ from inception_jax.errors import UserError
 from inception_jax.runs.listing import find
 from inception_jax.runs.run import is_locked, read_launch
 
-# What the processes share. SAVES: as main.py does, one saves its state at SIGTERM, and goes on with it the next time.
+# What the processes share. SAVES: as main.py does, one saves its state at SIGTERM, and resumes from it the next time.
 HEAD = """
 import json, os, pathlib, signal, sys, time
 here = pathlib.Path({here!r})
