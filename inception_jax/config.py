@@ -111,7 +111,7 @@ def number(
         return value
 
     what = "whole number" if kind is int else "number"
-    upper = "" if most == _ENDLESS else f", {'below' if below else 'at most'} {most:g}"
+    upper = "" if most == _ENDLESS else f", {'below' if below else 'at most'} {most:{',' if kind is int else 'g'}}"
     return Key(default, meaning, f"{what}, at least {least:g}{upper}", rule)
 
 
