@@ -57,8 +57,9 @@ def test_a_signal_saves_and_the_same_command_goes_on(number, arguments, tmp_path
             assert all(part in line for part in ("epoch", "loss", "top-1", "lr", "img/s", "waiting for data", "left"))
             process.send_signal(number)
             break
-    rest = process.stderr.read()
-    assert process.wait() == 128 + number
+    with process:
+        rest = process.stderr.read()
+    assert process.returncode == 128 + number
     assert f"stopped by {number.name} after step" in rest
     assert "which is saved; rerun the same command to resume" in rest
     [step] = [int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()]
@@ -74,8 +75,9 @@ def test_a_signal_saves_and_the_same_command_goes_on(number, arguments, tmp_path
         if line.startswith(f"step {step + 1}/4000"):
             process.send_signal(number)
             break
-    process.stderr.read()
-    assert process.wait() == 128 + number
+    with process:
+        process.stderr.read()
+    assert process.returncode == 128 + number
     assert any(line.startswith(f"resuming after step {step} of 4000") for line in seen)
 
 

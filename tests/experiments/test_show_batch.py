@@ -15,4 +15,5 @@ def test_the_sheet_is_written(tmp_path, capsys, monkeypatch):
     assert not out.exists()
     assert show_batch.main([*arguments, "--count=4"]) == 0
     assert capsys.readouterr().out == f"4 images of lenet5 on digits in {out}, 552 x 158\n"
-    assert Image.open(out).size == (4 * 136 + 8, 158)
+    with Image.open(out) as sheet:
+        assert sheet.size == (4 * 136 + 8, 158)

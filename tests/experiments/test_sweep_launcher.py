@@ -369,6 +369,7 @@ def test_a_run_outlives_a_launcher_that_is_killed(tmp_path, monkeypatch):
     until((tmp_path / "a/0/ready").exists)
     command.kill()
     command.wait()
+    command.stderr.close()
     assert states([run], tmp_path) == {"a/0": "running"}
     shown = []
 
