@@ -67,7 +67,9 @@ def test_a_run_is_resumed(name, old, monkeypatch):
     for which in ("last", "best"):
         assert after[which] == pytest.approx(before[which], rel=1e-5)
     assert bool(state.ema) == (name == "nin")
-    steps = [(row["step"], row["split"]) for row in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())]
+    steps = [
+        (row["step"], row["split"]) for row in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    ]
     assert steps == [(2, "train"), (3, "test"), (4, "train"), (6, "train"), (6, "test")]
 
 
