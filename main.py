@@ -9,8 +9,6 @@ import sys
 import threading
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from experiments import cli
 
 _PATIENCE = 5.0  # seconds that the threads of a stopped run get to end
@@ -46,7 +44,7 @@ def _train(arguments: argparse.Namespace) -> int:
         train_and_evaluate(arguments.config, arguments.workdir, exits=True)
         if jax.process_index() == 0:
             with Preemption(exits=True) as preemption, preemption.at_once():  # everything is saved
-                _show(arguments.config, Path(arguments.workdir))
+                _show(arguments)
     except Interrupted as interruption:
         print(f"{interruption}; rerun the same command to resume", file=sys.stderr)
         # Everything is written. Without the timer Python would wait for threads that read from a hanging file system.
@@ -57,11 +55,12 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(config: ConfigDict, workdir: Path) -> None:
+def _show(arguments: argparse.Namespace) -> None:
     """Writes the report, if the config asks for it, and prints the results."""
     from inception_jax.console import warn
     from inception_jax.report.training import facts, write_report
 
+    config, workdir = arguments.config, Path(arguments.workdir)
     shown = {"Experiment": f"{config.model.name} on {config.data.name}"} | facts(workdir)
     if config.log.report:
         try:

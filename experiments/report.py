@@ -95,6 +95,7 @@ def write(data: dict[str, Any], html: Path) -> None:
       html: file of the page; without Plotly it is not written, which one line says.
     """
     from inception_jax.console import warn
+    from inception_jax.errors import MissingExtraError
     from inception_jax.report.sweep import document, page
 
     markdown = html.with_suffix(".md")
@@ -103,8 +104,8 @@ def write(data: dict[str, Any], html: Path) -> None:
     try:
         page.write(html, data)
         print(f"Report    {html}")
-    except page.PlotlyMissingError as error:
-        warn(str(error))
+    except MissingExtraError as error:
+        warn(f"{html} is not written: {error}")
     print(f"Markdown  {markdown}")
 
 

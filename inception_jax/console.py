@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from inception_jax.errors import needs_extra
+
 
 class Progress:
     """Shows the progress of training or evaluation on standard error; only the first process prints.
@@ -24,10 +26,8 @@ class Progress:
     def start(self, step: int, total_steps: int) -> None:
         """Shows the bar, with `step` of `total_steps` steps done."""
         if self._shown and sys.stderr.isatty():
-            from tqdm import tqdm
-
             form = f"{{percentage:3.0f}}%|{{bar:20}}| {self._unit} {{n_fmt}}/{{total_fmt}}{{postfix}}"
-            self._bar = tqdm(total=total_steps, initial=step, bar_format=form, dynamic_ncols=True)
+            self._bar = bar(total=total_steps, initial=step, bar_format=form, dynamic_ncols=True)
 
     def advance(self, step: int) -> None:
         """Moves the bar to `step`."""
@@ -57,6 +57,14 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def bar(**options):
+    """Returns a bar of tqdm with these options."""
+    with needs_extra("train"):
+        from tqdm import tqdm
+
+    return tqdm(**options)
 
 
 class Stopwatch:

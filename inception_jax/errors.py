@@ -17,6 +17,20 @@ class UserError(ValueError):
     """
 
 
+class MissingExtraError(UserError, ImportError):
+    """An optional package is not installed."""
+
+
+@contextlib.contextmanager
+def needs_extra(name: str) -> Iterator[None]:
+    """Turns a failed import into a MissingExtraError that names the extra of pyproject.toml to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = str(error.name).partition(".")[0]
+        raise MissingExtraError(f"{module} is not installed: pip install 'inception_jax[{name}]'") from error
+
+
 def choose(argument: str, value: str, choices: Mapping[str, T]) -> T:
     """Returns `choices[value]`.
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from inception_jax import console
 from inception_jax.data import crops, loader
 from inception_jax.data.crops import CropConfig
 from inception_jax.data.decoding import DamagedImage
@@ -283,7 +283,7 @@ def cached_stats(
 
     say(f"computing {kind} statistics of {len(source):,} images of {name}/{split}")
     start, damage = time.perf_counter(), DamageReport(source)
-    with tqdm(total=len(source), unit=" images", disable=None) as bar:  # None: on a terminal only
+    with console.bar(total=len(source), unit=" images", disable=None) as bar:  # None: on a terminal only
         if kind == "colour":
             arrays = colour_stats(source, crop_config.resize, crop_config.max_pixels, threads, bar.update, damage)
         else:

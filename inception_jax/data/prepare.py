@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image
-from tqdm import tqdm
 
+from inception_jax import console
 from inception_jax.data.decoding import DamagedImage, decode_image
 from inception_jax.data.sources import Source, check_same_classes, known_names, open_source
 from inception_jax.data.tfds_directory import expanded
@@ -142,7 +142,7 @@ def prepare(
         total = sum(map(len, sources.values()))
         seen = total - sum(shard.end - shard.first for shard in missing)
         job = _Job(sources, short_side, quality, max_pixels, context.Value("q", seen), context.Event())
-        with tqdm(total=total, initial=seen, unit=" images", disable=None) as bar:  # None: on a terminal only
+        with console.bar(total=total, initial=seen, unit=" images", disable=None) as bar:  # None: on a terminal only
             _write_all(missing, job, processes, finish, bar)
 
     summary, lengths = {}, {}
@@ -235,7 +235,7 @@ class _Job:
     stop: Any
 
 
-def _write_all(shards: list[_Shard], job: _Job, processes: int, finish: Callable, bar: tqdm) -> None:
+def _write_all(shards: list[_Shard], job: _Job, processes: int, finish: Callable, bar) -> None:
     """Writes shards in parallel; calls `finish(shard, entry)` in this process for each finished one."""
     start = {"initializer": _start_worker, "initargs": (job,)}
     if processes == 1:

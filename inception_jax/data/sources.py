@@ -12,7 +12,7 @@ import numpy as np
 
 from inception_jax.data.decoding import IMAGE_SUFFIXES, decode_image, read_file
 from inception_jax.data.tfds_directory import default_directory, expanded
-from inception_jax.errors import UserError
+from inception_jax.errors import UserError, needs_extra
 from inception_jax.names import check_utf8, readable, text_of
 
 
@@ -66,12 +66,14 @@ def open_source(name: str, split: str, data_dir: str = "") -> Source:
         return FolderSource(data_dir, split)
     if name == "synthetic":
         return SyntheticSource()
-    return TFDSSource(name, split, data_dir)
+    with needs_extra("tfds"):
+        return TFDSSource(name, split, data_dir)
 
 
 def known_names() -> set[str]:
     """Returns the names of datasets that `open_source` knows without looking at files."""
-    import tensorflow_datasets as tfds
+    with needs_extra("tfds"):
+        import tensorflow_datasets as tfds
 
     return {"folder", "synthetic", "digits", "glyphs", *tfds.list_builders(with_community_datasets=False)}
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from inception_jax import console
 from inception_jax.console import plural
+from inception_jax.errors import needs_extra
 
 _BIG_FACTS = 3  # number of facts shown large, the first ones
 _TABLE_CLASSES = 20  # up to this number of classes the confusion matrix is a table
@@ -323,8 +324,9 @@ def drawing(name: str, description: str, height: int, draw: Callable[[Any], None
       height: of the drawing, in units of 1/400 of its width.
       draw: called with matplotlib's axes; draws in the colours of `LIGHT`.
     """
-    import matplotlib.figure
-    import matplotlib.style
+    with needs_extra("report"):
+        import matplotlib.figure
+        import matplotlib.style
 
     # The default style first, so that the page does not depend on a matplotlibrc.
     with matplotlib.style.context("default"), matplotlib.rc_context(_RC | {"svg.hashsalt": name}):

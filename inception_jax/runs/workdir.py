@@ -14,13 +14,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from inception_jax.errors import UserError
+from inception_jax.errors import MissingExtraError, UserError, needs_extra
 from inception_jax.names import check_utf8, text_of
 from inception_jax.runs.renamed import current_config
 from inception_jax.runs.run import metrics_rows
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
-
 
 # Keys and sections that do not change what a run computes, so it may be resumed with other values of them.
 _FREE = ("parallel", "data.dir", "data.max_pixels", "data.threads", "data.processes", "eval", "checkpoint", "log")
@@ -122,10 +121,10 @@ class Workdir:
             # Otherwise TensorFlow, which computes nothing here, prints two messages about oneDNN on stderr.
             os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
             try:
-                from clu import metric_writers
-            except ImportError as error:
-                missing = f"{error.name} is missing (pip install tensorflow-cpu tensorboard)"
-                warn(f"no TensorBoard events are written: {missing}")
+                with needs_extra("tensorboard"):
+                    from clu import metric_writers
+            except MissingExtraError as error:
+                warn(f"no TensorBoard events are written: {error}")
             else:
                 self._tensorboard = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(self.path)))
 

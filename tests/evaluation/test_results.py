@@ -3,36 +3,15 @@ import csv
 import numpy as np
 import pytest
 
-from inception_jax.evaluation.analysis import analyse, log_loss, ranking, right_probability
-from inception_jax.evaluation.protocols import make_protocol
-from inception_jax.evaluation.results import EvaluationResult, ProtocolResult
-from inception_jax.reference.printed_results import printed_result
-from tests.values import crop_config
+from inception_jax.evaluation.results import EvaluationResult
+from tests.values import BAD, GOOD, LABELS, protocol_result
 
-CROP = crop_config(224, 256)
 CLASSES = ("ant", "b<e>e", "cat")
-LABELS = (0, 1, 2, 2)
-GOOD = np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5], [0.25, 0.25, 0.5]], np.float32)
-BAD = np.array([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25], [0.25, 0.25, 0.5], [0.25, 0.5, 0.25]], np.float32)
-
-
-def row(probabilities, protocol, members, base=None, networks=(), labels=LABELS):
-    best = ranking(probabilities)
-    return ProtocolResult(
-        members=members,
-        protocols=tuple(make_protocol(protocol, CROP) for _ in members),
-        analysis=analyse(probabilities, labels),
-        base=base,
-        printed=printed_result(networks, protocol),
-        classes=best,
-        probabilities=np.take_along_axis(probabilities, best, axis=1),
-        losses=log_loss(right_probability(probabilities, labels)),
-    )
 
 
 def rows():
-    first = row(BAD, "single", ("run/1",), networks=["inception_v3"])
-    return [first, row(GOOD, "144crop", ("run/1", "run/2"), first.analysis, networks=["googlenet"] * 7)]
+    first = protocol_result(BAD, "single", ("run/1",), networks=["inception_v3"])
+    return [first, protocol_result(GOOD, "144crop", ("run/1", "run/2"), first.analysis, networks=["googlenet"] * 7)]
 
 
 def result(rows):
@@ -57,11 +36,11 @@ def test_the_table():
 
 def test_columns_without_a_value_are_left_out():
     [first, _] = rows()
-    head = result([row(GOOD, "dense", ("run/1",))]).table().splitlines()
+    head = result([protocol_result(GOOD, "dense", ("run/1",))]).table().splitlines()
     assert "gain" not in head[0]
     assert "paper" not in head[0]
     assert head[-1] == "passes of the dense protocol see whole images"
-    several = row(GOOD, "single", ("run/1",), labels=[frozenset((label,)) for label in LABELS])
+    several = protocol_result(GOOD, "single", ("run/1",), labels=[frozenset((label,)) for label in LABELS])
     assert "loss" not in result([several]).table()
     assert "loss" in result([first]).table()
 

@@ -2,33 +2,10 @@
 
 import numpy as np
 
-from inception_jax.evaluation.analysis import analyse, log_loss, ranking, right_probability
-from inception_jax.evaluation.protocols import make_protocol
-from inception_jax.evaluation.results import ProtocolResult
-from inception_jax.reference.printed_results import printed_result
 from inception_jax.report import page
 from inception_jax.report.evaluation import evaluation_section
 from inception_jax.report.page import Sample
-from tests.values import crop_config
-
-CROP = crop_config(224, 256)
-LABELS = (0, 1, 2, 2)
-GOOD = np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5], [0.25, 0.25, 0.5]], np.float32)
-BAD = np.array([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25], [0.25, 0.25, 0.5], [0.25, 0.5, 0.25]], np.float32)
-
-
-def row(probabilities, protocol="single", members=("run/1",), base=None, networks=(), labels=LABELS):
-    best = ranking(probabilities)
-    return ProtocolResult(
-        members=members,
-        protocols=tuple(make_protocol(protocol, CROP) for _ in members),
-        analysis=analyse(probabilities, labels),
-        base=base,
-        printed=printed_result(networks, protocol),
-        classes=best,
-        probabilities=np.take_along_axis(probabilities, best, axis=1),
-        losses=log_loss(right_probability(probabilities, labels)),
-    )
+from tests.values import BAD, GOOD, LABELS, protocol_result
 
 
 def section(rows, class_names=("ant", "b<e>e", "cat")):
@@ -37,8 +14,8 @@ def section(rows, class_names=("ant", "b<e>e", "cat")):
 
 
 def test_the_section_shows_the_table_and_the_last_row():
-    first = row(BAD)
-    text = section([first, row(GOOD, "144crop", ("run/1", "run/2"), first.analysis, ["googlenet"] * 7)])
+    first = protocol_result(BAD)
+    text = section([first, protocol_result(GOOD, "144crop", ("run/1", "run/2"), first.analysis, ["googlenet"] * 7)])
     for cell in ("run/1", "144crop at 256, 288, 320, 352", "50.00 %", "+50.00", "93.33 %"):
         assert f"<td>{cell}</td>" in text
     assert "Of &lt;4&gt; images." in text
@@ -49,14 +26,14 @@ def test_the_section_shows_the_table_and_the_last_row():
     assert "<h2>The 1 image of the highest loss</h2>" in text
     assert 'aria-label="Accuracy over confidence: 50% confident 100% right"' in text
     several = [frozenset((label,)) for label in LABELS]
-    assert "Confusion" not in section([row(GOOD, labels=several)])
+    assert "Confusion" not in section([protocol_result(GOOD, labels=several)])
 
 
 def test_of_many_classes_the_lowest_are_listed():
     names = [f"class {k}" for k in range(30)]
     labels = [k for k in range(30) for _ in range(4)]
     guesses = [0 if place % 4 < k % 4 else k for place, k in enumerate(labels)]  # of class k k % 4 are wrong
-    text = section([row(np.eye(30, dtype=np.float32)[guesses], labels=labels)], names)
+    text = section([protocol_result(np.eye(30, dtype=np.float32)[guesses], labels=labels)], names)
     listed = text[text.index("<h2>Accuracy by class</h2>") : text.index("of the highest loss")]
     assert listed.count("<tr><td") == 20
     assert '<td class="name">class 3</td><td>4</td><td>25.0\N{NO-BREAK SPACE}%</td>' in listed

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inception_jax.console import percent
-from inception_jax.errors import UserError
+from inception_jax.errors import needs_extra
 from inception_jax.report.page import write_page
 from inception_jax.report.sweep.analysis import VERDICTS, Analysis, analyse, curves
 from inception_jax.report.sweep.document import Cell, Table, command, facts, heading, paragraphs, reading, tables
@@ -60,20 +60,14 @@ pre code { overflow-wrap: normal; }
 """
 
 
-class PlotlyMissingError(UserError):
-    """Plotly, which draws the curves of the page, is not installed."""
-
-
 def write(path: Path, data: dict) -> None:
     """Writes the page on one sweep's data; the file appears whole or not at all.
 
     Raises:
-      PlotlyMissingError: Plotly, which draws the curves, is not installed.
+      MissingExtraError: Plotly, which draws the curves, is not installed.
     """
-    try:
+    with needs_extra("report"):
         from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise PlotlyMissingError(f"{path} needs Plotly: pip install 'inception_jax[sweeps]'") from None
     analysis = analyse(data)
     sections = [
         f'<section class="about">\n{_paragraphs(paragraphs(data))}\n</section>',
