@@ -751,7 +751,9 @@ def test_without_plotly_one_line_says_so_and_the_markdown_is_written(sweep, caps
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     assert command.main([str(sweep)]) == 0
     told = capsys.readouterr().err
-    assert told == f"warning: {sweep}/report.html needs Plotly: pip install 'inception_jax[sweeps]'\n"
+    assert told == (
+        f"warning: {sweep}/report.html is not written: plotly is not installed: pip install 'inception_jax[report]'\n"
+    )
     assert (sweep / "report.md").exists()
     assert not (sweep / "report.html").exists()
 
