@@ -49,7 +49,7 @@ def _show(arguments: argparse.Namespace) -> None:
         model = options.pop("name")
         shape = (*(shape or (config.data.image_size,) * 2), config.data.channels)
     network = summary(model, shape, **options)
-    check_with_xla(network.convolutions)
+    check_with_xla(network.operations)
     if arguments.json:
         text = json.dumps(network.to_dict(), indent=2, default=float)
         arguments.json.write_text(text + "\n", encoding="utf-8")

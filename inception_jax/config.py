@@ -251,7 +251,7 @@ def _numbers(default: tuple, meaning: str, count: int, least: float, most: float
 
 
 def _typed(key: str, value: Any, kind: type) -> Any:
-    accepted = {float: (int, float), tuple: (tuple, list), dict: Mapping}.get(kind, kind)
+    accepted: Any = {float: (int, float), tuple: (tuple, list), dict: Mapping}.get(kind, kind)
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         name = {ConfigDict: "dict"}.get(kind, kind.__name__)
         raise UserError(f"{key}={value!r} must be of type {name}, not {type(value).__name__}")

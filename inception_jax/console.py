@@ -6,6 +6,7 @@ import itertools
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from inception_jax.errors import needs_extra
 
@@ -152,7 +153,7 @@ def tolerate_encoding() -> None:
         sys.stdout.reconfigure(errors="inception_jax")
 
 
-def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
+def _replace(error: Any) -> tuple[str | bytes, int]:
     # One character at a time, because bytes of a file name may stand among characters that the encoding lacks.
     error = UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, error.reason)
     try:

@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from inception_jax.errors import UserError
 from inception_jax.names import is_utf8, readable, text_of
@@ -184,7 +185,8 @@ def _cpu_kind() -> str:
 
 def _known(flag: str) -> bool:
     """Whether the installed jaxlib knows `flag`: its library contains the names of its flags as strings."""
-    [package] = importlib.util.find_spec("jaxlib").submodule_search_locations
+    spec: Any = importlib.util.find_spec("jaxlib")
+    [package] = spec.submodule_search_locations
     for library in Path(package).glob("*.so*"):
         with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if content.find(flag.encode() + b"\0") >= 0:

@@ -52,10 +52,10 @@ def _products(network: str, mode: str) -> int:
     kernels. The gradient of the images is not needed, so those of the first convolution count twice.
     """
     from inception_jax import create_model
-    from inception_jax.models import summary
+    from inception_jax.models import trace
 
     model = create_model(network)
-    main, heads = summary.layers(model, model.input_shape)
+    main, heads = trace.layers(model, model.input_shape)
     products = sum(layer.multiply_adds for layer in main)
     if mode == "inference":
         return products

@@ -31,10 +31,10 @@ class OpCase:
 def operations() -> list[OpCase]:
     """Returns the operations of the network, each once."""
     from inception_jax import create_model
-    from inception_jax.models import summary
+    from inception_jax.models import trace
 
     model = create_model("googlenet")
-    main, heads = summary.layers(model, model.input_shape)
+    main, heads = trace.layers(model, model.input_shape)
     found: dict[OpCase, None] = {}
     for each in (operation for layer in (*main, *heads) for operation in layer.operations):
         size, channels = each.output[0] * each.stride, each.output[-1]

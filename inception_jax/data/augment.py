@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import dm_pix as pix
 import jax
@@ -79,7 +80,8 @@ class Preprocessing:
 
     def evaluate(self, images: jax.Array, dataset_stats: Mapping[str, jax.Array]) -> jax.Array:
         """Normalises uint8 [N, H, W, 3] to float32 [N, H, W, channels]."""
-        mean, std = self.mean, self.std
+        mean: Any = self.mean
+        std: Any = self.std
         if self.channels == 1:
             images = _luma(*jnp.split(images.astype(jnp.float32), 3, axis=-1))
             mean, std = (_luma(*mean),), (_luma(*std),)
@@ -266,7 +268,7 @@ def distort_colours(
     where = jnp.where
     is_0, is_1, is_2 = (order == number for number in range(3))
     channels = jnp.split(image, 3, axis=-1)
-    if hue is None:
+    if hue is None or contrast is None:
         channels = [pix.adjust_brightness(x, where(is_0, brightness, 0)) for x in channels]
         channels = _adjust_hue_and_saturation(channels, 0.0, saturation, saturates=True)
         channels = [pix.adjust_brightness(x, where(is_0, 0, brightness)) for x in channels]

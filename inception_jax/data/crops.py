@@ -67,7 +67,7 @@ def random_area_crop(
     """
     if out is None:
         out = np.empty((size, size, 3), np.uint8)
-    top, left, height, width = sample_box(*image.shape[:2], rng, area, aspect)
+    top, left, height, width = sample_box(image.shape[0], image.shape[1], rng, area, aspect)
     method = _draw_method(rng) if mixed else Method.BILINEAR
     if isinstance(image, PlainJpeg) and method != Method.BILINEAR:
         image, _ = image.decode(top + height)
@@ -109,8 +109,8 @@ def _smooth_and_interpolate(image: np.ndarray, out: np.ndarray) -> None:
     # is flat.
     down, across = (((old / new) ** 2 - 1) / 12 for old, new in zip(image.shape[:2], out.shape[:2], strict=True))
     if down > 0 or across > 0:
-        kernels = (np.array((a, 1 - 2 * a, a)) for a in (max(0.0, across), max(0.0, down)))
-        image = cv2.sepFilter2D(image, -1, *kernels, borderType=cv2.BORDER_REPLICATE)
+        kernel_x, kernel_y = (np.array((a, 1 - 2 * a, a)) for a in (max(0.0, across), max(0.0, down)))
+        image = cv2.sepFilter2D(image, -1, kernel_x, kernel_y, borderType=cv2.BORDER_REPLICATE)
     cv2.resize(image, out.shape[1::-1], dst=out, interpolation=cv2.INTER_LINEAR)
 
 

@@ -96,8 +96,8 @@ def colour_stats(
             progress(len(indices))
     pixels = (len(source) - len(damage)) * size**2
     # Python's integers do not overflow: only the division is rounded.
-    total, products = total.tolist(), products.tolist()
-    covariance = [[(pixels * products[i][j] - total[i] * total[j]) / pixels**2 for j in range(3)] for i in range(3)]
+    exact, outer = total.tolist(), products.tolist()
+    covariance = [[(pixels * outer[i][j] - exact[i] * exact[j]) / pixels**2 for j in range(3)] for i in range(3)]
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = values[::-1].clip(0), vectors[:, ::-1]
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), range(3)])
@@ -211,7 +211,7 @@ def training_stats(
       UserError: the images are too large to be whitened, or more than 1 % of them are damaged.
     """
     needed = blank_stats(crop_config.size, channels=channels, pca_noise=pca_noise, whitening=whitening)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for kind in dict.fromkeys(key.partition("_")[0] for key in needed):
         found |= cached_stats(kind, source, crop_config=crop_config, channels=channels, **options)[0]
     return {key: found[key] for key in needed}
@@ -219,7 +219,7 @@ def training_stats(
 
 def blank_stats(size: int, *, channels: int, pca_noise: bool, whitening: str) -> dict[str, np.ndarray]:
     """Returns zeros with the keys and shapes of `training_stats`, for size x size images; raises the same UserError."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     if pca_noise:
         shapes |= {"colour_values": (3,), "colour_vectors": (3, 3)}
     if whitening == "gcn_zca":
@@ -358,7 +358,7 @@ def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
         written = Path(directory, path.name)
-        np.savez(written, **arrays)
+        np.savez(written, **arrays)  # type: ignore[arg-type]
         written.replace(path)
 
 

@@ -9,6 +9,8 @@ import re
 import stat
 import struct
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -28,7 +30,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.\w+Plugin$")
 
 # A closed list: Pillow knows formats that do not belong among training images (EPS would start Ghostscript). Its
 # readers are called directly, because `Image.open` has its own limit and warning for large images.
-_READERS = {
+_READERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
     "WEBP": WebPImageFile,
@@ -138,7 +140,7 @@ def to_rgb(image: Image.Image, name: str) -> np.ndarray:
             raise ValueError(_NO_WHITE)
         turn = None
         with contextlib.suppress(Exception):  # broken EXIF data do not matter to the pixels
-            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+            turn = _TURNS.get(image.getexif()[ExifTags.Base.Orientation])
         if turn is not None:
             image = image.transpose(turn)
         pixels = np.empty((image.height, image.width, 3), np.uint8)
@@ -257,8 +259,8 @@ class PlainJpeg:
         if _fill(pixels, data, factor):
             return pixels, factor
         if header.rows_in_order:  # an error after the scan does not concern the pixels, whichever rows are needed
-            end = _MARKER_IN_SCAN.search(data, header.scan_at).start()
-            if _fill(pixels, data[:end] + b"\xff\xd9", factor):
+            end = _MARKER_IN_SCAN.search(data, header.scan_at)
+            if end and _fill(pixels, data[: end.start()] + b"\xff\xd9", factor):
                 return pixels, factor
         # Pillow also reads unusual samplings, or else says what is wrong.
         return _decode_by_pillow(header.without_metadata(self._data), self._name, math.prod(self.shape)), 1
@@ -332,7 +334,8 @@ def _read_header(data: bytes) -> _Header | None:
     """Reads the segments of a JPEG's header; returns None for any other file and for a header it cannot interpret."""
     if data[:2] != b"\xff\xd8":
         return None
-    at, frame, upright, metadata = 2, None, True, []
+    at, upright, metadata = 2, True, []
+    frame: Any = None
     try:
         while True:
             marker, length = struct.unpack_from(">HH", data, at)

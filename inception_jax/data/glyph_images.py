@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
@@ -122,7 +122,7 @@ def image(fonts: str, split: str, index: int, size: int, difficulty: int, classe
 
     canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(0, ranges.blur) * size / 32))
     noise = rng.uniform(0, ranges.noise) * rng.standard_normal((size, size, 3), np.float32)
-    return np.rint(noise + canvas).clip(0, 255).astype(np.uint8)
+    return np.rint(noise + np.asarray(canvas)).clip(0, 255).astype(np.uint8)
 
 
 def _paint(canvas: Image.Image, colour: np.ndarray, shape: Image.Image) -> None:
@@ -212,7 +212,7 @@ def encoded_images(
             pool.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment))
         for index in range(count):
             # A worker waits while its pipe is full, so none is far ahead.
-            pipe = pool[index % workers].stdout
+            pipe: Any = pool[index % workers].stdout
             length = int.from_bytes(pipe.read(4), "little")
             data = pipe.read(length)
             if not data or len(data) < length:

@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import grain
@@ -91,7 +91,7 @@ def train_batches(
     threads: int,
     processes: int = 0,
     to_device: Callable[[Batch], Any] = lambda batch: batch,
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """Yields this process's part of the batches for steps first_step ... last_step - 1.
 
     A batch is {'image': uint8 [n, size, size, 3], 'label': int32 [n], 'index': uint32 [n], 'seed': uint32 [n]}. `index`
@@ -149,7 +149,7 @@ def eval_batches(
     shard: ProcessShard,
     threads: int,
     to_device: Callable[[Batch], Any] = lambda batch: batch,
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """Yields this process's part of the batches that cover `source` once, in order; the last one is padded.
 
     A batch is {'image': uint8 [n, size, size, 3], 'label': int32 [n], 'position': int64 [n], 'mask': bool [n],
@@ -243,7 +243,7 @@ def in_order(
     threads: int,
     processes: int = 0,
     to_device: Callable[[Any], Any] = lambda batch: batch,
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """Yields to_device(batch) for each number of `numbers`, in order, where (batch, damaged images) = load(number).
 
     Damaged images are added to `damage`. The other arguments are those of `train_batches`.
@@ -283,8 +283,10 @@ def _start_worker(index: int, count: int) -> None:  # noqa: ARG001 (Grain's sign
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
+    parent: Any = multiprocessing.parent_process()
+
     def follow():
-        multiprocessing.parent_process().join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()

@@ -227,7 +227,7 @@ def _plan(split: str, images: int, shards: int | None, directory: Path) -> list[
 class _Job:
     """What every worker gets. `seen` counts images over all workers; they stop when `stop` is set."""
 
-    sources: dict[str, Source]
+    sources: dict[str, Any]
     short_side: int
     quality: int
     max_pixels: int
@@ -235,9 +235,13 @@ class _Job:
     stop: Any
 
 
+_job: _Job  # of this worker
+
+
 def _write_all(shards: list[_Shard], job: _Job, processes: int, finish: Callable, bar) -> None:
     """Writes shards in parallel; calls `finish(shard, entry)` in this process for each finished one."""
-    start = {"initializer": _start_worker, "initargs": (job,)}
+    start: dict[str, Any] = {"initializer": _start_worker, "initargs": (job,)}
+    pool: concurrent.futures.Executor
     if processes == 1:
         pool = concurrent.futures.ThreadPoolExecutor(1, **start)
     else:  # not forked, because readers have threads
@@ -265,7 +269,13 @@ def _start_worker(job: _Job) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and sets `stop`
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # leave no orphans
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    """Ends this process when its parent ends."""
+    parent.join()
+    os._exit(1)
 
 
 def _write(shard: _Shard) -> dict:
@@ -276,7 +286,7 @@ def _write(shard: _Shard) -> dict:
     source = _job.sources[shard.split]
     features = _features(source.class_names)
     serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
-    entry = {"images": 0, "unchanged": 0, "bytes_before": 0, "bytes_after": 0, "damaged": {}}
+    entry: dict[str, Any] = {"images": 0, "unchanged": 0, "bytes_before": 0, "bytes_after": 0, "damaged": {}}
     temporary = shard.path.with_name(f"{shard.path.name}.{os.getpid()}.tmp")  # two commands may run at once
     try:
         writer = ArrayRecordWriter(str(temporary), "group_size:1")  # a record is read without its neighbours

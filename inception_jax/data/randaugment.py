@@ -83,7 +83,8 @@ def apply_operations(images: jax.Array, operations: jax.Array, reverse: jax.Arra
     # Under vmap every image would pay for all operations. So all geometric operations are one, with coefficients for
     # each image (the identity's for other images). The arithmetic operations are one pass over the pixels. Only
     # equalize, whose histogram is slow, runs in a loop over just the images that need it.
-    coefficients = jnp.asarray(_coefficients(*images.shape[1:3], magnitude))[reverse.astype(int), operations]
+    _, height, width, _ = images.shape
+    coefficients = jnp.asarray(_coefficients(height, width, magnitude))[reverse.astype(int), operations]
     images = jax.vmap(_warp)(images, coefficients)
     images = _equalize_some(images, operations == OPERATIONS.index("equalize"))
     return jax.vmap(lambda image, operation: _recolour(image, operation, magnitude))(images, operations)

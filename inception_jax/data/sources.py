@@ -118,7 +118,7 @@ class Subset:
     @property
     def fingerprint(self) -> str:
         """Depends on the whole source and the indices."""
-        return f"{self._source.fingerprint} {zlib.crc32(np.array(self._indices, np.int64)):08x}"
+        return f"{self._source.fingerprint} {zlib.crc32(np.array(self._indices, np.int64).data):08x}"
 
 
 class FolderSource:

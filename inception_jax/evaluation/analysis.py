@@ -5,9 +5,12 @@ Of equal probabilities the lower class index comes first, as in `metrics.label_r
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
 
+# The class of each image, or the set of its right classes.
+Labels = np.ndarray | Sequence[int] | Sequence[frozenset[int]]
 _BINS = 15  # of confidence: Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 5
 
 
@@ -43,6 +46,10 @@ class Analysis:
         return {name: getattr(self, name) for name in names}
 
 
+def _are_sets(labels: Labels) -> TypeGuard[Sequence[frozenset[int]]]:
+    return isinstance(labels[0], frozenset)
+
+
 def ranking(probabilities: np.ndarray, count: int = 5) -> np.ndarray:
     """Returns the `count` most probable classes, the best first, int64 [n, min(count, K)].
 
@@ -51,9 +58,9 @@ def ranking(probabilities: np.ndarray, count: int = 5) -> np.ndarray:
     return np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
 
 
-def right_probability(probabilities: np.ndarray, labels: Sequence[int] | Sequence[frozenset[int]]) -> np.ndarray:
+def right_probability(probabilities: np.ndarray, labels: Labels) -> np.ndarray:
     """Returns the probability of each image's label, or the sum over its right classes, float64 [n]; see `analyse`."""
-    if isinstance(labels[0], frozenset):
+    if _are_sets(labels):
         pairs = zip(probabilities.astype(np.float64), labels, strict=True)
         return np.array([row[sorted(right)].sum() for row, right in pairs])
     return probabilities[np.arange(len(labels)), np.asarray(labels)].astype(np.float64)
@@ -64,7 +71,7 @@ def log_loss(probability: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(probability, np.finfo(np.float32).tiny))
 
 
-def analyse(probabilities: np.ndarray, labels: Sequence[int] | Sequence[frozenset[int]]) -> Analysis:
+def analyse(probabilities: np.ndarray, labels: Labels) -> Analysis:
     """Computes the metrics.
 
     Args:
@@ -73,7 +80,7 @@ def analyse(probabilities: np.ndarray, labels: Sequence[int] | Sequence[frozense
         2020, "Are we done with ImageNet?", https://arxiv.org/abs/2006.07159).
     """
     count, classes = probabilities.shape
-    several = isinstance(labels[0], frozenset)
+    several = _are_sets(labels)
     best = ranking(probabilities)
     targets = labels if several else [(label,) for label in labels]
     hits = np.array([[c in target for c in row] for row, target in zip(best.tolist(), targets, strict=True)])
@@ -88,10 +95,9 @@ def analyse(probabilities: np.ndarray, labels: Sequence[int] | Sequence[frozense
 
     loss, confusion, per_class = None, None, np.full(classes, np.nan)
     if not several:
-        labels = np.asarray(labels)
         loss = float(log_loss(right_probability(probabilities, labels)).mean())
         confusion = np.zeros((classes, classes), np.int64)
-        np.add.at(confusion, (labels, best[:, 0]), 1)
+        np.add.at(confusion, (np.asarray(labels), best[:, 0]), 1)
         totals = confusion.sum(axis=1)
         per_class = np.where(totals > 0, confusion.diagonal() / np.maximum(totals, 1), np.nan)
     return Analysis(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -96,7 +97,8 @@ def evaluate(step: Callable, variables, batches: Iterable[tuple[np.ndarray, dict
     Raises:
       RuntimeError: the counted and the damaged images do not add up to `expected`. This is a defect of the program.
     """
-    totals, seen = None, []
+    totals: Any = None
+    seen = []
     for positions, batch in batches:
         sums, predictions = step(variables, batch)
         seen.append((positions, jax.tree.map(_local_rows, predictions)))

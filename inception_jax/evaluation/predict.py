@@ -8,7 +8,7 @@ import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -95,7 +95,7 @@ def _predictions(
         readable = [prediction for prediction in batch if not prediction.error]
         if readable:
             compiled = compiled or (len(readable) if is_last else batch_size)
-            crops = [prediction.crop for prediction in readable]
+            crops: list[Any] = [prediction.crop for prediction in readable]
             end_points = [classifier.end_points[-1], *([features] if features else [])]
             logits, *outputs = classifier.run(np.stack(crops + crops[:1] * (compiled - len(crops))), *end_points)
             probabilities = softmax(logits[: len(crops)])
@@ -130,7 +130,7 @@ def _batches(
     done = False
     try:
         while not done:
-            batch = []
+            batch: list[concurrent.futures.Future] = []
             with contextlib.suppress(queue.Empty):
                 while len(batch) < size and not done:
                     item = coming.get(timeout=_PATIENCE if batch else None)
@@ -169,7 +169,7 @@ def find_images(path: str, pattern: bool = False) -> Sequence[ImageFile]:
         return [ImageFile(path)]
     if not (pattern and any(character in path for character in "*?[")):
         return [ImageFile(path, "no such file or folder")]
-    found = {}  # by path, because ** matches folders and what is in them
+    found: dict[str, ImageFile] = {}  # by path, because ** matches folders and what is in them
     for match in glob.glob(os.path.expanduser(path), recursive=True):
         images = _below(match) if os.path.isdir(match) else map(ImageFile, filter(_is_image, [match]))
         found |= {image.path: image for image in images}
@@ -178,7 +178,7 @@ def find_images(path: str, pattern: bool = False) -> Sequence[ImageFile]:
 
 def _below(folder: str) -> list[ImageFile]:
     unread: list[ImageFile] = []
-    paths = image_files(folder, lambda error: unread.append(ImageFile(error.filename, error.strerror)))
+    paths = image_files(folder, lambda error: unread.append(ImageFile(error.filename, error.strerror or str(error))))
     return sorted([*unread, *map(ImageFile, paths)])
 
 

@@ -193,7 +193,7 @@ def _multicrop(image, protocol: Protocol) -> list[Canvas]:
     canvases = []
     for scale in protocol.scales:
         resized = crops.resize_shorter(image, scale)
-        canvases.append(Canvas(resized, grid(*resized.shape[:2], protocol.size)))
+        canvases.append(Canvas(resized, grid(resized.shape[0], resized.shape[1], protocol.size)))
     return canvases
 
 

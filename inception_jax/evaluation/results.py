@@ -94,7 +94,7 @@ class ProtocolResult:
         ]
         if own.confusion is not None:
             known = ~np.isnan(own.per_class)
-            result["per_class"] = {class_names[k]: float(own.per_class[k]) for k in np.flatnonzero(known)}
+            result["per_class"] = {class_names[k]: float(own.per_class[k]) for k in np.flatnonzero(known).tolist()}
             places = np.argwhere(own.confusion)
             result["confusion"] = [[*place, int(own.confusion[tuple(place)])] for place in places.tolist()]
         return result

@@ -15,6 +15,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,8 @@ def combine(members: Iterable[np.ndarray], aggregate: str) -> np.ndarray:
         (GoogLeNet, section 7); 'logits': the softmax of their mean; 'max': the largest probability of each class,
         divided by their sum.
     """
-    total, count = None, 0
+    total: Any = None
+    count = 0
     for member in members:  # one at a time in memory
         count += 1
         if aggregate == "max":
@@ -115,7 +117,8 @@ class Scorer:
           UserError: the protocol is 'dense', and the network takes images of one size only.
         """
         at_once, count, devices = self.images(protocol), len(images), self._parallel.device_count
-        slots = list(zip(*images, *images[:1] * (at_once - count), strict=True))  # by place among an image's canvases
+        filled = [*images, *[images[0]] * (at_once - count)]
+        slots = list(zip(*filled, strict=True))  # by place among an image's canvases
         forward = self._forward(protocol.is_dense)
         if protocol.is_dense:
             pixels = [np.stack([canvas.pixels for canvas in slot]) for slot in slots]
@@ -182,10 +185,10 @@ def _images_at_once(windows: int, step: int) -> int:
 
 def _in_a_row(windows: list[jax.Array], mirrors: bool) -> jax.Array:
     """Windows [N, n, h, w, 3] of each canvas to [all, h, w, 3]: by image, each followed by its mirror image."""
-    windows = jnp.concatenate(windows, axis=1)
+    joined = jnp.concatenate(windows, axis=1)
     if mirrors:
-        windows = jnp.stack([windows, windows[:, :, :, ::-1]], axis=2)
-    return windows.reshape(-1, *windows.shape[-3:])
+        joined = jnp.stack([joined, joined[:, :, :, ::-1]], axis=2)
+    return joined.reshape(-1, *joined.shape[-3:])
 
 
 def _stack(canvases: Sequence[Canvas]) -> np.ndarray:

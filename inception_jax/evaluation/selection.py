@@ -58,13 +58,15 @@ def read_multilabels(file: Path, names: Sequence[str], classes: int) -> list[fro
         raise UserError(f"{file} is no JSON list (or object) of lists of classes")
     if any(not 0 <= label < classes for right in values for label in right):
         raise UserError(f"{file} has classes outside 0 ... {classes - 1}")
+    labels: dict[int | None, Any]
     if isinstance(content, list):
         numbers = _numbers(names)
         keys = range(len(names)) if numbers is None else [number - 1 for number in numbers]
         labels = dict(enumerate(content))
     else:
         places = _places(names)
-        keys, labels = range(len(names)), {_place(name, places): value for name, value in content.items()}
+        keys = range(len(names))
+        labels = {_place(name, places): value for name, value in content.items()}
     result = []
     for name, key in zip(names, keys, strict=True):
         if key not in labels:

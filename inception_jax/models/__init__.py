@@ -6,6 +6,7 @@ All have one contract: `logits, end_points = model.apply(variables, images, trai
 import difflib
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Literal
 
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ from inception_jax.models.network import Network
 from inception_jax.models.options import Count, Width, check
 from inception_jax.models.width import scale_width
 
-_MODELS = {
+_MODELS: dict[str, Callable[..., Network]] = {
     "lenet5": lenet.lenet5,
     "lenet5_modern": lenet.lenet5_modern,
     "alexnet": alexnet.alexnet,

@@ -155,7 +155,7 @@ def bn_inception(
         conv_padding="SAME",
         pool_padding="SAME",
         kernel_init=_HE,
-        activation={"relu": ops.relu, "sigmoid": nn.sigmoid}[activation],
+        activation=ops.relu if activation == "relu" else nn.sigmoid,
         batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3) if norm == "batch" else None,
         count_include_pad=False,
     )
@@ -187,7 +187,7 @@ def bn_inception_slim(
       batch_norm_decay: decay of the running statistics.
       dtype: dtype of the computation.
     """
-    narrow = {"output": (14, 14, 576), "pool_proj": 96}
+    narrow: dict[str, Any] = {"output": (14, 14, 576), "pool_proj": 96}
     changes = {"inception_4c": narrow, "inception_4d": narrow, "inception_4e": {"output": (7, 7, 1024)}}
     rows = [row._replace(**changes.get(row.name, {})) for row in FIGURE_5]
     init = initializers.truncated_normal(1.0)

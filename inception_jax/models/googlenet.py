@@ -127,8 +127,7 @@ def googlenet(
     stride, has_pool1, min_size = {4: (2, True, 31), 2: (1, True, 16), 1: (1, False, 8)}[early_reduction]
     # A full convolution as Caffe has it, or the one that the numbers of Table 1's first row fit, 2.7K and 34M: 3 x 8
     # depthwise filters of 7x7, then 64 of 1x1, 2,712 weights. The BN paper says that its first layer is of that kind.
-    stems = {"convolution": Conv("conv7x7", 64, 7, stride=stride), "separable": separable_stem(stride)}
-    pools = {"average": AVERAGE, "fc": Dense("fc", 1024)}
+    conv1 = Conv("conv7x7", 64, 7, stride=stride) if stem == "convolution" else separable_stem(stride)
     # At 224 the pool gives 4x4. On a grid under 5x5 its window is the grid.
     heads = googlenet_aux_heads(num_classes, pool=AvgPool(5, 3), dropout=aux_dropout, batch_norm=bn_auxiliary)
     return Network(
@@ -136,10 +135,10 @@ def googlenet(
             [_with_reductions(row, reduction_width) for row in TABLE_1 if has_pool1 or row.name != "pool1"],
             num_classes,
             module={"reduced": reduced_module, "naive": naive_module}[module],
-            stem=stems[stem],
+            stem=conv1,
             norm=LocalResponseNorm() if norm == "lrn" else None,
             dropout=dropout,
-            pool5=pools[top],
+            pool5=AVERAGE if top == "average" else Dense("fc", 1024),
         ),
         aux_heads=heads if aux else (),
         style=Style(

@@ -128,7 +128,7 @@ def inception_resnet_v1(
     """
     a, b, c = _scales(residual_scale)
     count_a, count_b, count_c = (blocks or count for count in (5, 10, 5))
-    layers = (
+    layers: Layers = (
         *STEM,
         ("conv2d_4b_3x3", Conv("conv3x3", 256, 3, stride=2, padding="VALID")),
         *((f"block35_{i}", block35(scale=a, filters=(32, 32))) for i in range(1, count_a + 1)),
@@ -181,6 +181,8 @@ def inception_resnet_v2(
     """
     a, b, c = _scales(residual_scale)
     count_a, count_b, count_c = (blocks or count for count in (10, 20, 10))
+    start: Layers
+    end: Layers
     if variant == "released":
         start = (
             *STEM,
@@ -194,7 +196,7 @@ def inception_resnet_v2(
     else:
         start = inception_v4_stem(kernels=((7, 1), (1, 7)))  # the order of Fig. 3
         end = ((f"block8_{count_c}", block8(scale=c, filters=(224, 256))),)
-    layers = (
+    layers: Layers = (
         *start,
         *((f"block35_{i}", block35(scale=a, filters=(48, 64))) for i in range(1, count_a + 1)),
         ("mixed_6a", reduction_a(k=256, l=256, m=384, n=384)),

@@ -185,7 +185,7 @@ def lenet5_modern(
             conv_padding="VALID",
             pool_padding="VALID",
             kernel_init=initializers.glorot_uniform(),
-            activation={"relu": ops.relu, "tanh": jnp.tanh}[activation],
+            activation=ops.relu if activation == "relu" else jnp.tanh,
         ),
         input_shape=(32, 32, 1),
         min_size=32,

@@ -36,7 +36,7 @@ class Table1Row(NamedTuple):
     type: str
     patch: int = 0
     stride: int = 0
-    output: tuple[int, int, int] = ()
+    output: tuple[int, ...] = ()
     conv1x1: int = 0
     conv3x3_reduce: int = 0
     conv3x3: int = 0

@@ -1,23 +1,18 @@
-"""Describes a network layer by layer, with what it costs and what its paper prints about it.
-
-Everything is read off the traced computation, so it cannot disagree with the network. Nothing is computed or allocated.
-"""
+"""Describes a network as a table: its layers, what they cost, and what its paper prints about them."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from inception_jax import console
 from inception_jax.errors import UserError
 from inception_jax.models import create_model
 from inception_jax.models.network import Network
-from inception_jax.models.trace import PIXEL, Operation, ReceptiveField, count, trace
+from inception_jax.models.trace import Layer, Operation, layers
 from inception_jax.reference import PRINTED, Printed
 
 # The columns of `Summary.rows`; those of text come first, and last.
@@ -25,42 +20,11 @@ COLUMNS = ("layer", "operation", "output", "parameters", "multiply-adds", "memor
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer:
-    """A named layer of a network.
-
-    Attributes:
-      name: name of its end point.
-      operations: its operations in order.
-      output: shape of the end point, without the batch.
-      parameters: number of parameters.
-      weights: number of parameters without biases and batch normalisation.
-      field: receptive field of one cell of the output.
-    """
-
-    name: str
-    operations: tuple[Operation, ...]
-    output: tuple[int, ...]
-    parameters: int
-    weights: int
-    field: ReceptiveField
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds for one image."""
-        return sum(operation.multiply_adds for operation in self.operations)
-
-    @property
-    def activations(self) -> int:
-        """Number of values in the outputs of its operations, for one image."""
-        return sum(math.prod(operation.output) for operation in self.operations)
-
-
-@dataclasses.dataclass(frozen=True)
 class Comparison:
     """A printed number, or shape, beside ours."""
 
     printed: Printed
-    ours: int | tuple[int, ...]
+    ours: Any
 
     @property
     def agrees(self) -> bool:
@@ -92,7 +56,7 @@ class Summary:
     """
 
     name: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     layers: tuple[Layer, ...]
     aux_heads: tuple[Layer, ...]
     comparisons: tuple[Comparison, ...]
@@ -119,10 +83,9 @@ class Summary:
         return sum(head.parameters for head in self.aux_heads)
 
     @property
-    def convolutions(self) -> list[Operation]:
-        """All convolutions, those of auxiliary heads last."""
-        operations = (operation for layer in (*self.layers, *self.aux_heads) for operation in layer.operations)
-        return [operation for operation in operations if operation.convolution]
+    def operations(self) -> list[Operation]:
+        """All operations, those of auxiliary heads last."""
+        return [operation for layer in (*self.layers, *self.aux_heads) for operation in layer.operations]
 
     @property
     def notes(self) -> list[str]:
@@ -148,8 +111,8 @@ class Summary:
     def lines(self) -> list[str]:
         """Returns the totals, what was printed for the whole network, and the notes."""
         aux = self.aux_parameters
-        convolutions = self.convolutions
-        products = sum(operation.convolution.products for operation in convolutions)
+        convolutions = [operation.convolution for operation in self.operations if operation.convolution]
+        products = sum(convolution.products for convolution in convolutions)
         notes = self.notes
         whole = ", ".join(_comparison_text(entry, notes) for entry in self._compared(None))
         name, classes = self.name or "network", self.layers[-1].output[-1]
@@ -229,52 +192,17 @@ def summary(network: str | Network, image_shape: Sequence[int] = (), **options) 
     return Summary(name, shape, tuple(main), tuple(aux_heads), comparisons, as_published)
 
 
-def check_with_xla(convolutions: Iterable[Operation]) -> None:
+def check_with_xla(operations: Iterable[Operation]) -> None:
     """Checks that XLA's cost analysis counts the products of each convolution as this module does.
 
     Raises:
       RuntimeError: the counts of a convolution differ, which is a defect of this package.
     """
-    for convolution, path in {operation.convolution: operation.path for operation in convolutions}.items():
+    paths = {operation.convolution: operation.path for operation in operations if operation.convolution}
+    for convolution, path in paths.items():
         ours, theirs = np.float32(convolution.products), np.float32(convolution.products_by_xla())
         if ours != theirs:
             raise RuntimeError(f"{path}: {ours:.0f} products by our count, {theirs:.0f} by XLA's")
-
-
-def layers(model: Network, image_shape: tuple[int, int, int]) -> tuple[list[Layer], list[Layer]]:
-    """Returns the layers of a network in order, and its auxiliary heads, for images of (height, width, channels).
-
-    All numbers are of inference on one image.
-    """
-    variables = abstract_variables(model, image_shape)
-    main = _layers(model, variables, image_shape)
-    by_name = {layer.name: layer for layer in main}
-    by_name = {layer.name: layer for layer in main}
-    heads = []
-    for head in model.aux_heads:
-        # Inference does not run the heads, so each is traced as a network on the output of its layer.
-        branch = model.clone(layers=((head.name, head.unit),), aux_heads=(), min_size=1)
-        below = by_name[head.after]
-        heads += _layers(branch, variables, below.output, below.field)
-    return main, heads
-
-
-def multiply_adds(model: Network, image_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Returns the multiply-adds of each layer for one image by its name; layers without any are left out."""
-    main = _layers(model, abstract_variables(model, image_shape), image_shape)
-    return {layer.name: layer.multiply_adds for layer in main if layer.multiply_adds}
-
-
-def parameters(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Returns the number of parameters of each layer by its name, auxiliary heads included."""
-    tree = abstract_variables(model, image_shape)["params"]
-    return {name: count(layer) for name, layer in tree.items()}
-
-
-@functools.lru_cache(maxsize=64)
-def abstract_variables(model: nn.Module, image_shape: tuple[int, int, int]):
-    """Returns the shapes and dtypes of all variables of `model` for images of `image_shape`."""
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *image_shape))))
 
 
 def shape_text(sizes: Sequence[int]) -> str:
@@ -287,28 +215,13 @@ def size_text(count: int) -> str:
     return "" if not count else f"{count / 1e6:,.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
-def pair_text(pair: Sequence[float]) -> str:
+def pair_text(pair: Sequence[float | Fraction]) -> str:
     """Returns '3' for (3, 3), '3x5' for (3, 5); fractions have one digit."""
     sizes = [f"{float(size):.1f}".removesuffix(".0") for size in pair]
     return sizes[0] if sizes[0] == sizes[1] else "x".join(sizes)
 
 
-def _layers(model: Network, variables, image_shape, field: ReceptiveField = PIXEL) -> list[Layer]:
-    operations, shapes, fields = trace(model, variables, image_shape, field)
-    return [
-        Layer(
-            name=name,
-            operations=tuple(operation for operation in operations if operation.path.split("/")[0] == name),
-            output=shapes[name],
-            parameters=count(variables["params"].get(name, {})),
-            weights=count(variables["params"].get(name, {}), kernels_only=True),
-            field=fields[name],
-        )
-        for name, _ in model.layers
-    ]
-
-
-def _value(what: str, part: Sequence[Layer], image_shape) -> int | tuple[int, ...]:
+def _value(what: str, part: Sequence[Layer], image_shape) -> Any:
     """Returns our value of the kind `what` (see `Printed`) for one layer, or for all."""
     match what:
         case "output":

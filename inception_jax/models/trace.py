@@ -1,4 +1,7 @@
-"""Operations and receptive fields of a network, read off the traced computation."""
+"""Layers of a network, their operations and receptive fields, read off the traced computation.
+
+So they cannot disagree with the network. Nothing is computed or allocated.
+"""
 
 import dataclasses
 import functools
@@ -6,7 +9,9 @@ import math
 import re
 from collections.abc import Iterable
 from fractions import Fraction
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -24,8 +29,8 @@ class ReceptiveField:
       stride: (vertical, horizontal) distance of the fields of neighbouring cells; after an adaptive pool, the mean.
     """
 
-    size: tuple[int, int] = (1, 1)
-    stride: tuple[int | Fraction, int | Fraction] = (1, 1)
+    size: tuple[int, ...] = (1, 1)
+    stride: tuple[int | Fraction, ...] = (1, 1)
 
     def through(self, window: tuple[int, int], strides=(1, 1)) -> "ReceptiveField":
         """Returns the field of a cell that sees `window` cells of this field."""
@@ -74,7 +79,8 @@ class Convolution:
             )
         )
         arguments = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (self.image, self.kernel))
-        return convolve.lower(*arguments).cost_analysis()["flops"] / 2
+        costs: Any = convolve.lower(*arguments).cost_analysis()
+        return costs["flops"] / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +113,88 @@ class Operation:
     convolution: Convolution | None = None
 
 
-def trace(
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A named layer of a network.
+
+    Attributes:
+      name: name of its end point.
+      operations: its operations in order.
+      output: shape of the end point, without the batch.
+      parameters: number of parameters.
+      weights: number of parameters without biases and batch normalisation.
+      field: receptive field of one cell of the output.
+    """
+
+    name: str
+    operations: tuple[Operation, ...]
+    output: tuple[int, ...]
+    parameters: int
+    weights: int
+    field: ReceptiveField
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one image."""
+        return sum(operation.multiply_adds for operation in self.operations)
+
+    @property
+    def activations(self) -> int:
+        """Number of values in the outputs of its operations, for one image."""
+        return sum(math.prod(operation.output) for operation in self.operations)
+
+
+def layers(model: Network, image_shape: tuple[int, ...]) -> tuple[list[Layer], list[Layer]]:
+    """Returns the layers of a network in order, and its auxiliary heads, for images of (height, width, channels).
+
+    All numbers are of inference on one image.
+    """
+    variables = abstract_variables(model, image_shape)
+    main = _layers(model, variables, image_shape)
+    by_name = {layer.name: layer for layer in main}
+    heads = []
+    for head in model.aux_heads:
+        # Inference does not run the heads, so each is traced as a network on the output of its layer.
+        branch = model.clone(layers=((head.name, head.unit),), aux_heads=(), min_size=1)
+        below = by_name[head.after]
+        heads += _layers(branch, variables, below.output, below.field)
+    return main, heads
+
+
+def multiply_adds(model: Network, image_shape: tuple[int, ...]) -> dict[str, int]:
+    """Returns the multiply-adds of each layer for one image by its name; layers without any are left out."""
+    main = _layers(model, abstract_variables(model, image_shape), image_shape)
+    return {layer.name: layer.multiply_adds for layer in main if layer.multiply_adds}
+
+
+def parameters(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, int]:
+    """Returns the number of parameters of each layer by its name, auxiliary heads included."""
+    tree = abstract_variables(model, image_shape)["params"]
+    return {name: count(layer) for name, layer in tree.items()}
+
+
+@functools.lru_cache(maxsize=64)
+def abstract_variables(model: nn.Module, image_shape: tuple[int, ...]):
+    """Returns the shapes and dtypes of all variables of `model` for images of `image_shape`."""
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *image_shape))))
+
+
+def _layers(model: Network, variables, image_shape, field: ReceptiveField = PIXEL) -> list[Layer]:
+    operations, shapes, fields = _trace(model, variables, image_shape, field)
+    return [
+        Layer(
+            name=name,
+            operations=tuple(operation for operation in operations if operation.path.split("/")[0] == name),
+            output=shapes[name],
+            parameters=count(variables["params"].get(name, {})),
+            weights=count(variables["params"].get(name, {}), kernels_only=True),
+            field=fields[name],
+        )
+        for name, _ in model.layers
+    ]
+
+
+def _trace(
     model: Network,
     variables,
     image_shape,
@@ -157,10 +244,8 @@ class _Walk:
             inputs = [field_of(variable) for variable in equation.invars]
             inside = f"{scope}/{equation.source_info.name_stack}"
             inner = [p for p in map(_jaxpr, equation.params.values()) if p is not None]
-            if (
-                equation.primitive.name == "cond"
-            ):  # chosen by platform: all branches compute the same; the last is the plain one
-                outputs = self.run(_jaxpr(equation.params["branches"][-1]), inputs[1:], inside)
+            if equation.primitive.name == "cond":  # by platform: all branches compute the same, the last one plainly
+                outputs = self.run(equation.params["branches"][-1].jaxpr, inputs[1:], inside)
             elif not any(inputs):
                 outputs = [None] * len(equation.outvars)
             elif equation.params.get("name") == "adaptive_avg_pool":

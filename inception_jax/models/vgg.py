@@ -4,6 +4,7 @@ Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image 
 https://arxiv.org/abs/1409.1556, Table 1.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ TABLE_1 = {
 FILTERS = (64, 128, 256, 512, 512)
 
 # Of convolutions and of dense layers; None: the same.
-_INITS = {
+_INITS: dict[str, tuple[Callable, Callable | None]] = {
     "glorot": (initializers.glorot_uniform(), None),
     "normal": (initializers.normal(0.1), None),
     "torchvision": (initializers.variance_scaling(2.0, "fan_out", "normal"), initializers.normal(0.01)),

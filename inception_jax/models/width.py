@@ -1,6 +1,7 @@
 """Narrower and wider copies of networks, for small experiments."""
 
 import dataclasses
+from typing import Any
 
 from inception_jax.errors import UserError
 from inception_jax.models.initializers import for_width
@@ -16,7 +17,7 @@ def scale_width(network: Network, width: float) -> Network:
     Raises:
       UserError: the paper fixes the form of a unit (LeNet-5's table of connections).
     """
-    layers = [(name, _scale_unit(unit, width)) for name, unit in network.layers]
+    layers: list[tuple[str, Any]] = [(name, _scale_unit(unit, width)) for name, unit in network.layers]
     heads = tuple(dataclasses.replace(head, unit=_scale_unit(head.unit, width)) for head in network.aux_heads)
     style = dataclasses.replace(network.style, kernel_init=for_width(network.style.kernel_init, width))
     # The first convolution sees the channels of the image, whatever the width.

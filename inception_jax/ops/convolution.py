@@ -1,7 +1,7 @@
 """Convolution of NHWC arrays."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from jax import lax
@@ -21,7 +21,7 @@ def convolve(
 
     lax's other options may be given too. The dimensions' numbers must be these; any other option costs the fast path.
     """
-    plain = functools.partial(
+    plain: Callable[..., jax.Array] = functools.partial(
         lax.conv_general_dilated,
         window_strides=strides,
         padding=padding,

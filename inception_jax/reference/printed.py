@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 KINDS = ("output", "parameters", "weights", "multiply-adds", "neurons", "activation bytes")
 
@@ -32,13 +33,13 @@ class Printed:
     reason: str = ""
 
     @property
-    def value(self) -> float | tuple[int, ...]:
+    def value(self) -> Any:
         """The printed number in units of one, or the sizes of a shape."""
         if self.what == "output":
             return tuple(int(size) for size in self.text.split("x"))
         return float(self._digits.replace(",", "")) * self.unit
 
-    def agrees(self, ours: int | tuple[int, ...]) -> bool:
+    def agrees(self, ours: Any) -> bool:
         """Returns whether `ours` is the printed shape, or the printed number after rounding or truncation.
 
         Papers do both. A number printed in full must be equal.

@@ -58,7 +58,7 @@ _DARK = {
 # The heat map is an image and cannot follow the scheme: these two mid tones are visible in both.
 _RIGHT_RGB, _WRONG_RGB = (58, 133, 208), (224, 92, 52)
 
-_RC = {
+_RC: dict[Any, Any] = {
     "font.size": 11,
     "text.color": LIGHT["ink"],
     "text.parse_math": False,
@@ -340,7 +340,7 @@ def drawing(name: str, description: str, height: int, draw: Callable[[Any], None
 
 def _inline_svg(document: str, name: str, description: str) -> str:
     """Turns matplotlib's SVG document into an element of the page, with the page's colours and font and unique ids."""
-    box = re.search('viewBox="[^"]*"', document)[0]
+    [box] = re.findall('viewBox="[^"]*"', document)[:1]
     body = document[document.index(">", document.index(box)) + 1 :]
     body = re.sub("<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)  # the style would apply to the whole page
     body = re.sub(r"[ \n]+", " ", body).replace("> <", "><")

@@ -92,7 +92,7 @@ def _title(run: Run) -> str:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    shown = {}
+    shown: dict[str, str] = {}
     if run.results:
         last, best = run.results["last"], run.results["best"]
         shown |= {

@@ -102,7 +102,7 @@ class Classifier:
         checksum = 0
         for path, leaf in leaves:
             checksum = zlib.crc32(jax.tree_util.keystr(path).encode(), checksum)
-            checksum = zlib.crc32(np.ascontiguousarray(leaf), checksum)
+            checksum = zlib.crc32(np.ascontiguousarray(leaf).data, checksum)
         return f"{checksum:08x}"
 
     @functools.cached_property
@@ -188,8 +188,9 @@ class Classifier:
         resize = resize or math.floor(own.resize * size / own.size)
         if (size, resize) == (own.size, own.resize):
             return self
-        scale = tuple(math.ceil(side * size / own.size) for side in own.scale)
-        return dataclasses.replace(self, crop_config=dataclasses.replace(own, size=size, resize=resize, scale=scale))
+        low, high = (math.ceil(side * size / own.size) for side in own.scale)
+        config = dataclasses.replace(own, size=size, resize=resize, scale=(low, high))
+        return dataclasses.replace(self, crop_config=config)
 
     def save(self, file: str | os.PathLike) -> int:
         """Writes the weights to one .npz file, which `load` and another run can start from.
@@ -210,7 +211,7 @@ class Classifier:
         }
         return files.write(Path(file), self.variables, metadata)
 
-    def _batches(self, images: Picture | Iterable[Picture], batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+    def _batches(self, images: Any, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be 1 or more")
         crops = []
@@ -228,7 +229,7 @@ _PATHS = str | os.PathLike
 _BYTES = bytes | bytearray | memoryview
 
 
-def _is_one(images: Picture | Iterable[Picture]) -> bool:
+def _is_one(images: Any) -> bool:
     """Whether it is a single image: a string is a path and not its letters, a file an image and not its lines."""
     if hasattr(images, "__array__"):
         return np.ndim(images) < 4
@@ -387,26 +388,26 @@ def read_checkpoint(
         choices = ", ".join(map(str, ("best", "last", *steps)))
         raise UserError(f"checkpoint={checkpoint!r} is not in {path}, which has {choices}")
     steps.reverse()
-    damaged = None
+    damaged: list[DamagedCheckpoint] = []
     if checkpoint == "best":
         metrics = {}
         for step in steps:
             try:
                 metrics[step] = read_metadata(path / "checkpoints" / str(step))["metrics"]
             except DamagedCheckpoint as error:
-                damaged = damaged or error
+                damaged.append(error)
         steps = best_first(metrics)
     for step in steps:
         directory = path / "checkpoints" / str(step)
         try:
             found = *read_weights(directory, weights), directory
         except DamagedCheckpoint as error:
-            damaged = damaged or error
+            damaged.append(error)
             continue
         if damaged:
-            warn(f"{damaged}; checkpoint {step} takes its place")
+            warn(f"{damaged[0]}; checkpoint {step} takes its place")
         return found
-    raise damaged
+    raise damaged[0]
 
 
 def workdir_of(path: str | os.PathLike) -> Path:

@@ -25,7 +25,7 @@ STATES = {
 }
 
 # The type of what is used of each file. A value may be missing or null.
-_TYPES = {
+_TYPES: dict[str, dict[str, Any]] = {
     "config.json": {
         "config": dict,
         "config.seed": int,
@@ -91,26 +91,28 @@ class Run:
           path: of the directory.
           metrics_bytes: most bytes that are read of metrics.jsonl, its last ones; None reads all.
         """
-        path = path if hasattr(path, "read_bytes") else Path(path)
+        directory: Any = path if hasattr(path, "read_bytes") else Path(path)
         damage: list[str] = []
-        record = _read_object(path, "config.json", damage) or {}
-        config, rows, broken_lines = record.get("config"), [], 0
+        record = _read_object(directory, "config.json", damage) or {}
+        config = record.get("config")
+        rows: list[dict[str, Any]] = []
+        broken_lines = 0
         if record and config is None and not damage:
             damage.append("config.json is damaged: it has no config")
         try:
-            rows, broken_lines = _read_metrics(path / "metrics.jsonl", metrics_bytes)
-        except OSError as error:
-            damage.append(f"metrics.jsonl cannot be read: {error.strerror}")
+            rows, broken_lines = _read_metrics(directory / "metrics.jsonl", metrics_bytes)
+        except OSError as unreadable:
+            damage.append(f"metrics.jsonl cannot be read: {unreadable.strerror}")
         run = cls(
-            path,
+            directory,
             config=None if config is None else current_config(config),
             network=record.get("network"),
             versions=record.get("versions"),
             commands=record.get("commands"),
             metrics=rows,
-            results=_read_object(path, "results.json", damage),
-            evaluation=_read_object(path, "evaluation.json", damage),
-            launch=_read_object(path, LAUNCH, damage),
+            results=_read_object(directory, "results.json", damage),
+            evaluation=_read_object(directory, "evaluation.json", damage),
+            launch=_read_object(directory, LAUNCH, damage),
         )
         state, error = _state_of(run)
         broken = f"metrics.jsonl has {broken_lines} damaged line{'s' * (broken_lines > 1)}" if broken_lines else ""
@@ -225,7 +227,7 @@ def _check(name: str, content: Any) -> None:
     if not isinstance(content, dict):
         raise ValueError("it is no object")
     for key, kind in _TYPES[name].items():
-        value = content
+        value: Any = content
         for part in key.split("."):
             if not isinstance(value, dict):
                 raise ValueError(f"it has no {key}")

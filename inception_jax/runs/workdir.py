@@ -93,7 +93,7 @@ class Workdir:
     def write_evaluation(self, results: dict, step: int, **arrays: np.ndarray) -> None:
         """Writes results.json, and the arrays of the last evaluation (after `step`) to predictions.npz."""
         file = io.BytesIO()
-        np.savez_compressed(file, step=step, **arrays)
+        np.savez_compressed(file, step=step, **arrays)  # type: ignore[arg-type]
         self.write("predictions.npz", file.getvalue())
         self._write_json("results.json", results)
 
@@ -215,7 +215,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{key}.")

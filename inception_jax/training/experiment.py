@@ -14,7 +14,7 @@ from inception_jax.data.crops import CropConfig
 from inception_jax.data.dataset_stats import blank_stats, training_stats
 from inception_jax.data.sources import Subset, check_same_classes, open_source
 from inception_jax.errors import UserError, section
-from inception_jax.models import create_model, summary
+from inception_jax.models import create_model, trace
 from inception_jax.parallel import AXIS, FAST_COMPILE, DataParallel
 from inception_jax.training.losses import make_loss
 from inception_jax.training.optimizers import lr_factor, make_optimizer
@@ -62,8 +62,8 @@ class Experiment:
             batch_statistics=False if train.freeze_batch_norm else None,
         )
         # By layer. This is also the first check that the network works with its image size.
-        self.parameters = summary.parameters(self.model, self.image_shape)
-        self.multiply_adds = summary.multiply_adds(self.model, self.image_shape)
+        self.parameters = trace.parameters(self.model, self.image_shape)
+        self.multiply_adds = trace.multiply_adds(self.model, self.image_shape)
         heads = [head.name for head in self.model.aux_heads]
         if heads and sorted(heads) != sorted(train.aux_weights):
             raise UserError(
@@ -80,7 +80,7 @@ class Experiment:
             self.plateau = make_plateau(**config.schedule)
         with section("config.optimizer"):
             self.optimizer = make_optimizer(**optimizer)
-        params = summary.abstract_variables(self.model, self.image_shape)["params"]
+        params = trace.abstract_variables(self.model, self.image_shape)["params"]
         names = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         for key, patterns in {
             "reinit": config.reinit,

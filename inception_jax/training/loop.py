@@ -5,7 +5,8 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from inception_jax.console import Progress, Stopwatch, duration, percent, plural
 from inception_jax.data import loader
 from inception_jax.errors import UserError, section
 from inception_jax.evaluation.metrics import Evaluation, evaluate, make_eval_step
-from inception_jax.models import summary
+from inception_jax.models import trace
 from inception_jax.parallel import AXIS, REPLICATED, SPLIT, DataParallel
 from inception_jax.runs.checkpoints import Checkpoints
 from inception_jax.runs.classifier import load_weights
@@ -195,7 +196,7 @@ def _train(run: _Run, state: TrainState, step: int) -> TrainState:
     return state
 
 
-def _train_batches(run: _Run, step: int) -> Iterator[dict[str, jax.Array]]:
+def _train_batches(run: _Run, step: int) -> Generator[dict[str, jax.Array]]:
     experiment, config = run.experiment, run.experiment.config
     return loader.train_batches(
         experiment.train_source,
@@ -217,7 +218,7 @@ def _shard() -> loader.ProcessShard:
 
 
 def _save(run: _Run, state: TrainState, step: int, evaluation: Evaluation | None = None) -> None:
-    metrics = evaluation and evaluation.summary()
+    metrics = evaluation.summary() if evaluation else None
     run.checkpoints.save(step, state, run.experiment.inference_metadata(), metrics)
     run.preemption.step = step
     if evaluation:
@@ -254,15 +255,14 @@ def _evaluate_on(run: _Run, variables: dict, train_sample: bool = False, own_sta
     """Evaluates on the evaluation split, or on the sample of training images.
 
     Args:
-      run: run.
+      run: the run.
       variables: variables of the network, and 'dataset_stats'.
       train_sample: whether the images are `experiment.batch_norm_sample`.
       own_statistics: whether batch normalisation uses the statistics of each batch instead of the running statistics.
     """
     experiment = run.experiment
-    source, damage = experiment.eval_source, run.eval_damage
-    if train_sample:
-        source, damage = experiment.batch_norm_sample, run.train_damage
+    source: Any = experiment.batch_norm_sample if train_sample else experiment.eval_source
+    damage = run.train_damage if train_sample else run.eval_damage
     batches = loader.eval_batches(
         source,
         experiment.crop_config,
@@ -300,12 +300,10 @@ def _check_batch_norm(run: _Run, state: TrainState, step: int) -> None:
 
 
 def _write_evaluation(run: _Run, step: int, evaluation: Evaluation) -> None:
+    last = {"step": step, **evaluation.summary()}
     best = run.checkpoints.best()
-    metrics = run.checkpoints.metrics(best) if best else evaluation.summary()
-    results = {
-        "last": {"step": step} | evaluation.summary(),
-        "best": {"step": best or step} | metrics,
-    }
+    metrics = run.checkpoints.metrics(best) if best else None
+    results = {"last": last, "best": {"step": best, **metrics} if metrics else last}
     arrays = ("labels", "classes", "probabilities", "confusion")
     run.directory.write_evaluation(results, step, **{name: getattr(evaluation, name) for name in arrays})
 
@@ -339,7 +337,7 @@ def _describe(run: _Run, step: int) -> None:
     rows = [(name, parameters[name], multiply_adds.get(name, 0)) for name in names]
     rows.append(("total", sum(parameters.values()), sum(multiply_adds.values())))
     say(table(("layer", "parameters", "multiply-adds"), [(name, f"{a:,}", f"{b:,}") for name, a, b in rows]))
-    variables = summary.abstract_variables(experiment.model, experiment.image_shape)
+    variables = trace.abstract_variables(experiment.model, experiment.image_shape)
     overview = parameter_overview.get_parameter_overview(variables["params"], include_stats=False)
     run.directory.write("parameters.txt", overview + "\n")
     device = f"{run.parallel.device_count} x {jax.devices()[0].device_kind}"

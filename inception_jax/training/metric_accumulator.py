@@ -2,6 +2,7 @@
 
 import collections
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ class MetricAccumulator:
     def __init__(self, step: int):
         """Starts after `step` finished steps."""
         self._step = step
-        self._totals = None
+        self._totals: Any = None
         self._in_flight: collections.deque = collections.deque()
 
     def add(self, metrics: dict[str, jax.Array]) -> None:

@@ -82,7 +82,7 @@ def make_optimizer(
                 return [optax.adamw(learning_rate, weight_decay=weight_decay, mask=decaying)]
             case "lars":
                 return [optax.lars(learning_rate, trust_ratio_mask=decaying, momentum=momentum, nesterov=nesterov)]
-            case "lamb":
+            case _:  # lamb
                 return [optax.lamb(learning_rate, weight_decay=weight_decay, mask=decaying)]
 
     # Where the weight decay is in the chain below; '' if adamw or lamb does it, or there is none.

@@ -1,6 +1,8 @@
 """Converts durations to steps, and builds learning-rate schedules."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import optax
@@ -150,15 +152,14 @@ class Plateau:
     patience: int
     least: float
 
-    def start(self) -> dict[str, np.ndarray]:
+    def start(self) -> dict[str, np.generic]:
         """Returns the state before the first evaluation."""
         return {"scale": np.float32(1), "best": np.float32(-1), "waited": np.int32(0)}
 
-    def after(self, state: dict[str, np.ndarray], top1: float) -> dict[str, np.ndarray]:
+    def after(self, state: Mapping[str, Any], top1: float) -> dict[str, np.generic]:
         """Returns the state after an evaluation with the result `top1`."""
-        top1 = np.float32(top1)
-        if top1 > state["best"]:
-            return {"scale": np.float32(state["scale"]), "best": top1, "waited": np.int32(0)}
+        if np.float32(top1) > state["best"]:
+            return {"scale": np.float32(state["scale"]), "best": np.float32(top1), "waited": np.int32(0)}
         waited, scale = int(state["waited"]) + 1, float(state["scale"])
         if waited >= self.patience:
             waited, scale = 0, max(scale * self.rate, self.least)

@@ -45,7 +45,7 @@ def create_state(
     *,
     ema: bool,
     dataset_stats: dict[str, np.ndarray],
-    plateau: dict[str, np.ndarray],
+    plateau: dict[str, Any],
 ) -> TrainState:
     """Initialises the state from scratch.
 

@@ -1,7 +1,7 @@
 """Files of weights: an .npz with one array for each parameter, and the metadata of the network as JSON."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from inception_jax.errors import UserError
 _METADATA, _OLD_METADATA = "metadata", "facts"  # name of the JSON text beside the arrays, and in version 0.1
 
 
-def path_of(path: Sequence[Any]) -> str:
+def path_of(path: tuple[Any, ...]) -> str:
     """Returns the name of a leaf of a tree: 'inception_4a/conv1x1/kernel'; `path` is a key path of `jax.tree_util`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
@@ -41,7 +41,7 @@ def write(file: Path, variables: Mapping[str, Any], metadata: Mapping[str, Any])
     arrays = flatten(variables)
     try:
         with open(file, "wb") as target:
-            np.savez(target, **arrays, **{_METADATA: np.array(json.dumps(metadata))})
+            np.savez(target, **arrays, **{_METADATA: np.array(json.dumps(metadata))})  # type: ignore[arg-type]
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
     return len(arrays)

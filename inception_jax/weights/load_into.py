@@ -46,7 +46,7 @@ def load_into(
             return given.astype(own.dtype)
         return own
 
-    variables = jax.tree_util.tree_map_with_path(pick, variables)
+    picked = jax.tree_util.tree_map_with_path(pick, dict(variables))
     if wrong:
         total = len(wrong) + len(loaded) + len(initial)
         raise UserError(
@@ -54,7 +54,7 @@ def load_into(
             "add patterns for those to re-initialise:\n" + "\n".join(f"  {line}" for line in wrong)
         )
     unused = sorted(weights.keys() - set(loaded))
-    return variables, [
+    return picked, [
         f"{plural(len(loaded), 'array')} loaded, {len(initial)} re-initialised" + _listed(initial),
         *([f"{plural(len(unused), 'array')} of the weights not used{_listed(unused)}"] if unused else []),
     ]

@@ -13,7 +13,7 @@ from experiments import sweeps
 from experiments.sweep import plan
 from experiments.sweep.plan import ROOT
 from inception_jax.errors import UserError
-from inception_jax.models import create_model, summary
+from inception_jax.models import create_model, trace
 
 # What each ablation is about: the keys that its variants change, on the embedded images.
 KEYS = {
@@ -102,7 +102,7 @@ def network(name, data, variant):
 def layers(name, data, variant):
     """Those of inference."""
     model, shape = network(name, data, variant)
-    return summary.layers(model.clone(aux_heads=()), shape)[0]
+    return trace.layers(model.clone(aux_heads=()), shape)[0]
 
 
 def multiply_adds(name, data, *variants):
@@ -110,7 +110,7 @@ def multiply_adds(name, data, *variants):
 
 
 def parameters(name, data, variant):
-    return summary.parameters(*network(name, data, variant))
+    return trace.parameters(*network(name, data, variant))
 
 
 def changed(old, new):
@@ -320,7 +320,7 @@ def test_the_top():
 def test_the_width_of_reductions():
     """Inception 3b reduces to 128 and 32 channels, a quarter of them here."""
     for variant, factor in {"0.25": 0.25, "0.5": 0.5, "1": 1, "2": 2}.items():
-        tree = summary.abstract_variables(*network("googlenet_reduction", "embedded", variant))["params"]
+        tree = trace.abstract_variables(*network("googlenet_reduction", "embedded", variant))["params"]
         filters = [tree["inception_3b"][f"conv{size}_reduce"]["kernel"].shape[-1] for size in ("3x3", "5x5")]
         assert filters == [32 * factor, 8 * factor]
 
@@ -441,7 +441,7 @@ def test_residuals():
     for name in ("inception_resnet_v1", "inception_resnet_v2"):
         options = digits.NETWORKS[name].options | {"residual_scale": None}
         both = [create_model(name, 10, **options | {"residual": residual}) for residual in (True, False)]
-        trees = [summary.parameters(model, (75, 75, 3)) for model in both]
+        trees = [trace.parameters(model, (75, 75, 3)) for model in both]
         assert trees[0] == trees[1]
 
 
@@ -452,7 +452,7 @@ def test_vgg():
     """Weight layers as in Table 1; 1x1 convolutions in C alone."""
     found = {}
     for variant in sweep_of("vgg", "embedded").variants:
-        tree = summary.abstract_variables(*network("vgg", "embedded", variant))["params"]
+        tree = trace.abstract_variables(*network("vgg", "embedded", variant))["params"]
         kernels = [leaf.shape for leaf in jax.tree.leaves(tree) if leaf.ndim > 1]
         found[variant] = (len(kernels), sum(shape[:2] == (1, 1) for shape in kernels if len(shape) == 4))
     assert {variant: count for variant, (count, _) in found.items()} == {

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from inception_jax.models import summary
+from inception_jax.models import trace
 
 
 @pytest.fixture(scope="session")
@@ -25,4 +25,4 @@ def drawn():
         spread = (2 / np.prod(leaf.shape[:-1])) ** 0.5 if leaf.ndim > 1 else 0.1
         return rng.normal(0, spread, leaf.shape).astype(np.float32)
 
-    return lambda model, shape: jax.tree_util.tree_map_with_path(draw, summary.abstract_variables(model, shape))
+    return lambda model, shape: jax.tree_util.tree_map_with_path(draw, trace.abstract_variables(model, shape))

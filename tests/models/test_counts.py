@@ -6,7 +6,7 @@ A count without a source beside it is arithmetic over the paper's table, done by
 import jax
 
 import inception_jax
-from inception_jax.models import bn_inception, googlenet, summary
+from inception_jax.models import bn_inception, googlenet, trace
 
 NAMES = inception_jax.list_models()
 
@@ -122,14 +122,14 @@ def test_counts(golden):
 def test_counts_with_options():
     for name, options, expected in VARIANTS:
         model = inception_jax.create_model(name, **options)
-        assert sum(summary.parameters(model, model.input_shape).values()) == expected, f"{name} {options}"
+        assert sum(trace.parameters(model, model.input_shape).values()) == expected, f"{name} {options}"
 
 
 def test_inception_v3_without_gamma():
     """tf-slim's checkpoint, of 1001 classes; Keras's numbers, of 1000 without the head, 2048 + 1 a class."""
     model = inception_jax.create_model("inception_v3", num_classes=1001, batch_norm_scale=False)
-    variables = summary.abstract_variables(model, model.input_shape)
-    sizes = {name: summary.count(tree) for name, tree in variables["params"].items()}
+    variables = trace.abstract_variables(model, model.input_shape)
+    sizes = {name: trace.count(tree) for name, tree in variables["params"].items()}
     assert sum(sizes.values()) == 27_145_970
     trained = sum(sizes.values()) - sizes["aux"] - 2049
     assert trained == 23_817_352  # Keras's trained parameters
@@ -139,8 +139,8 @@ def test_inception_v3_without_gamma():
 
 def test_multiply_adds_of_resnet50_with_the_stride_in_its_3x3():
     model = inception_jax.create_model("resnet50", downsample="conv3x3")
-    assert sum(summary.multiply_adds(model, model.input_shape).values()) == 4_089_184_256  # torchvision's _ops: 4.089
-    assert sum(summary.parameters(model, model.input_shape).values()) == 25_557_032
+    assert sum(trace.multiply_adds(model, model.input_shape).values()) == 4_089_184_256  # torchvision's _ops: 4.089
+    assert sum(trace.parameters(model, model.input_shape).values()) == 25_557_032
 
 
 def test_weights_of_googlenets_blocks(golden):

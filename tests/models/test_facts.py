@@ -14,7 +14,7 @@ import pytest
 
 import inception_jax
 from inception_jax import models
-from inception_jax.models import lenet, shared, summary, vgg
+from inception_jax.models import lenet, shared, trace, vgg
 from inception_jax.models.network import Block
 from inception_jax.models.units import (
     AvgPool,
@@ -229,7 +229,7 @@ def test_blocks_without_shortcuts():
     images = jnp.ones((1, 75, 75, 3))
     variables = jax.jit(with_.init)(jax.random.key(0), images)
     shapes = jax.tree.map(jnp.shape, variables)
-    assert shapes == jax.tree.map(jnp.shape, summary.abstract_variables(without, (75, 75, 3)))
+    assert shapes == jax.tree.map(jnp.shape, trace.abstract_variables(without, (75, 75, 3)))
     variables["params"]["block17_1"]["conv1x1_expand"] = jax.tree.map(
         jnp.zeros_like, variables["params"]["block17_1"]["conv1x1_expand"]
     )
@@ -301,7 +301,7 @@ def test_tf_slims_first_layer_has_a_bias_and_no_batch_normalisation():
         assert isinstance(depthwise, DepthwiseConv)
         assert depthwise.multiplier == 8
         assert pointwise.batch_norm is normalised
-    tree = summary.abstract_variables(build("bn_inception_slim"), (224, 224, 3))["params"]
+    tree = trace.abstract_variables(build("bn_inception_slim"), (224, 224, 3))["params"]
     assert set(tree["conv1"]) == {"conv7x7_depthwise", "conv7x7_pointwise"}
     assert set(tree["conv2"]["conv3x3_bn"]) == {"bias"}
 
@@ -400,7 +400,7 @@ def test_bfloat16_is_computed_in_and_float32_kept():
         model = build(name, dtype="bfloat16", **options)
         size = max(model.min_size, 32)
         shape = (size, size, model.input_shape[2])
-        variables = summary.abstract_variables(model, shape)
+        variables = trace.abstract_variables(model, shape)
         assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype("float32")}, name
         rngs = {"dropout": jax.random.key(0)}
         apply = lambda v, x, m=model, r=rngs: m.apply(v, x, train=True, rngs=r, mutable=["batch_stats"])  # noqa: E731

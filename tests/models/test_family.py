@@ -9,7 +9,7 @@ import pytest
 
 import inception_jax
 from inception_jax import models
-from inception_jax.models import summary
+from inception_jax.models import trace
 
 NAMES = inception_jax.list_models()
 
@@ -52,7 +52,7 @@ def test_a_training_step_of_every_network_can_be_traced_at_its_smallest_image():
         model = shallow(name)
         assert bool(model.aux_heads) == ("aux" in models.options_of(name)), name
         size, channels = model.min_size, model.input_shape[2]
-        variables = summary.abstract_variables(model, (size, size, channels))
+        variables = trace.abstract_variables(model, (size, size, channels))
         assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype("float32")}, name
         images = jax.ShapeDtypeStruct((2, size, size, channels), jnp.float32)
         step = jax.eval_shape(training_step(model), variables, images, jax.random.key(0))
@@ -69,7 +69,7 @@ def test_a_training_step_of_every_network_can_be_traced_at_its_smallest_image():
         if size > 1:
             message = f"{size - 1}x{size} are too small for this network: {size} at least"
             with pytest.raises(inception_jax.UserError, match=message):
-                summary.abstract_variables(model, (size - 1, size, channels))
+                trace.abstract_variables(model, (size - 1, size, channels))
             assert not works(model.clone(min_size=0), size - 1), name
 
 
@@ -88,7 +88,7 @@ def test_every_network_has_all_derivatives_in_inference():
         model = shallow(name)
         size = max(model.min_size, 8)
         shape = (size, size, model.input_shape[2])
-        variables = summary.abstract_variables(model, shape)
+        variables = trace.abstract_variables(model, shape)
         images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
 
         def tangent(variables, x, model=model):
@@ -160,17 +160,17 @@ def test_caffes_bn_inception_takes_some_sizes_only():
     """Its strided convolutions and its pools are padded by different rules, which agree on even grids."""
     model = inception_jax.create_model("bn_inception_caffe")
     for size in (224, 256):
-        summary.abstract_variables(model, (size, size, 3))
+        trace.abstract_variables(model, (size, size, 3))
     with pytest.raises(
         inception_jax.UserError, match="this size of images does not work: the branches of inception_3c"
     ):
-        summary.abstract_variables(model, (299, 299, 3))
+        trace.abstract_variables(model, (299, 299, 3))
 
 
 def test_half_the_width_is_about_a_quarter_of_the_parameters(golden):
     for name in ("alexnet", "vgg_a", "nin_cifar10", "all_cnn_c", "googlenet", "bn_inception", "resnet50"):
         model = inception_jax.create_model(name, width=0.5)
-        half = summary.parameters(model, model.input_shape)
+        half = trace.parameters(model, model.input_shape)
         whole = golden[name]["layers"] | golden[name]["heads"]
         assert 0.24 < sum(half.values()) / sum(layer["parameters"] for layer in whole.values()) < 0.34, name
 

@@ -8,13 +8,13 @@ import pathlib
 
 import inception_jax
 from inception_jax import models
-from inception_jax.models import summary
+from inception_jax.models import trace
 from inception_jax.models.summary import check_with_xla
 
 NAMES = inception_jax.list_models()
 
 
-def figures(layer: summary.Layer) -> dict:
+def figures(layer: trace.Layer) -> dict:
     """Figures of one layer for one image of the paper's size."""
     return {
         "output": "x".join(map(str, layer.output)),
@@ -48,7 +48,7 @@ def test_xlas_cost_analysis_counts_each_convolution_as_we_do():
                  "inception_resnet_v2", "resnet50"):  # fmt: skip
         options = {"blocks": 1} if "blocks" in models.options_of(name) else {}
         model = inception_jax.create_model(name, **options)
-        main, _ = summary.layers(model, model.input_shape)
+        main, _ = trace.layers(model, model.input_shape)
         rows += [row for layer in main for row in layer.operations if row.convolution]
     assert len({row.convolution for row in rows}) > 150
     check_with_xla(rows)
@@ -58,7 +58,7 @@ def test_the_field_through_an_adaptive_pool_that_changes_the_grid():
     """alexnet_tv's fc6 sees the whole grid of pool5: 195 pixels and 32 more for each further cell."""
     model = inception_jax.create_model("alexnet_tv")
     for size, field in ((224, 355), (448, 579), (63, 195)):
-        layers = {layer.name: layer for layer in summary.layers(model, (size, size, 3))[0]}
+        layers = {layer.name: layer for layer in trace.layers(model, (size, size, 3))[0]}
         assert layers["fc6"].field.size == (field, field), size
         pool = layers["avgpool"]
         assert (pool.activations, pool.operations[0].kind) == (6 * 6 * 256, "adaptive average"), size
@@ -70,7 +70,7 @@ def write() -> None:
     for name in NAMES:
         model = inception_jax.create_model(name)
         groups = []
-        for key, layers in zip(("layers", "heads"), summary.layers(model, model.input_shape), strict=True):
+        for key, layers in zip(("layers", "heads"), trace.layers(model, model.input_shape), strict=True):
             lines = ",\n".join(f"      {json.dumps(k)}: {json.dumps(v)}" for k, v in figures_of(layers).items())
             groups.append(f'    "{key}": {{\n{lines}\n    }}' if lines else f'    "{key}": {{}}')
         networks.append(f"  {json.dumps(name)}: {{\n" + ",\n".join(groups) + "\n  }")

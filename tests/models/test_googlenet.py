@@ -7,7 +7,7 @@ import pytest
 
 import inception_jax
 from inception_jax import UserError
-from inception_jax.models import googlenet, shared, summary
+from inception_jax.models import googlenet, shared, trace
 from inception_jax.models.network import Block
 
 SHAPE = (224, 224, 3)
@@ -23,8 +23,8 @@ def test_smaller_images_cost_the_same_with_less_early_reduction():
     for reduction, size, smallest in ((4, 224, 31), (2, 112, 16), (1, 56, 8)):
         model = build(early_reduction=reduction, aux=False)
         images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-        variables = summary.abstract_variables(model, images.shape[1:])
-        assert summary.count(variables["params"]) == 6_998_552
+        variables = trace.abstract_variables(model, images.shape[1:])
+        assert trace.count(variables["params"]) == 6_998_552
         _, end_points = jax.eval_shape(lambda v, x, model=model: model.apply(v, x), variables, images)
         assert ("pool1" in end_points) == (reduction > 1)
         names = [name for name, _ in model.layers]
@@ -32,9 +32,9 @@ def test_smaller_images_cost_the_same_with_less_early_reduction():
         shapes.append({name: x.shape for name, x in end_points.items() if name not in ("conv1", "pool1")})
         # The smallest image is where the arithmetic ends.
         narrow = model.clone(layers=build(early_reduction=reduction, aux=False, width=0.05).layers)
-        assert summary.abstract_variables(narrow, (smallest, smallest, 3))
+        assert trace.abstract_variables(narrow, (smallest, smallest, 3))
         with pytest.raises(UserError, match=f": {smallest} at least"):
-            summary.abstract_variables(narrow, (smallest - 1, smallest - 1, 3))
+            trace.abstract_variables(narrow, (smallest - 1, smallest - 1, 3))
     assert shapes[0] == shapes[1] == shapes[2]
     assert shapes[0]["norm1"] == (2, 56, 56, 64)
 
@@ -42,7 +42,7 @@ def test_smaller_images_cost_the_same_with_less_early_reduction():
 def test_naive_modules_pass_the_pool_through():
     model = build(module="naive", aux=False)
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    variables = summary.abstract_variables(model, (64, 64, 3))
+    variables = trace.abstract_variables(model, (64, 64, 3))
     _, end_points = jax.eval_shape(lambda v, x: model.apply(v, x), variables, images)
     blocks = [row for row in googlenet.TABLE_1 if row.type == "inception"]
     channels = 192
@@ -140,7 +140,7 @@ def test_lrn_can_be_left_out():
 
 
 def test_width_scales_every_filter():
-    params = summary.abstract_variables(build(width=0.5), SHAPE)["params"]
+    params = trace.abstract_variables(build(width=0.5), SHAPE)["params"]
     assert params["inception_4a"]["conv5x5_reduce"]["kernel"].shape == (1, 1, 240, 8)
     assert params["aux2"]["fc"]["kernel"].shape == (4 * 4 * 64, 512)
     assert params["linear"]["classifier"]["kernel"].shape == (512, 1000)
@@ -148,10 +148,10 @@ def test_width_scales_every_filter():
 
 def test_any_size_from_31_up():
     for size in (31, 32, 65, 79, 97):
-        shapes = summary.abstract_variables(build(), (size, size + 3, 3))
+        shapes = trace.abstract_variables(build(), (size, size + 3, 3))
         assert shapes["params"]["linear"]["classifier"]["kernel"].shape == (1024, 1000), size
     with pytest.raises(UserError, match="30x80 are too small for this network: 31 at least"):
-        summary.abstract_variables(build(), (30, 80, 3))
+        trace.abstract_variables(build(), (30, 80, 3))
 
 
 def test_models_are_plain_data():

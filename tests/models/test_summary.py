@@ -92,7 +92,7 @@ def test_a_network_may_be_given_instead_of_a_name(summary_of):
 
 
 def test_a_wrong_count_is_noticed(summary_of):
-    [conv1] = [each for each in summary_of("alexnet").convolutions if each.path.startswith("conv1/")]
+    [conv1] = [each for each in summary_of("alexnet").operations if each.path.startswith("conv1/")]
     check_with_xla([conv1])
     with pytest.raises(RuntimeError, match=r"conv1/conv11x11: \d+ products by our count, \d+ by XLA's"):
         check_with_xla([dataclasses.replace(conv1, convolution=_Miscounted(**vars(conv1.convolution)))])

@@ -12,7 +12,7 @@ import pytest
 
 import inception_jax
 from inception_jax import models
-from inception_jax.models import initializers, summary
+from inception_jax.models import initializers, trace
 from inception_jax.models.network import Network
 from inception_jax.models.units import Conv, GlobalAvgPool, Logits, MaxPool, Style
 
@@ -85,7 +85,7 @@ def data(name):
         spread = (2 / np.prod(leaf.shape[:-1])) ** 0.5 if leaf.ndim > 1 else 0.1
         return rng.normal(0, spread, leaf.shape).astype(np.float32)
 
-    variables = jax.tree_util.tree_map_with_path(draw, summary.abstract_variables(model, shape))
+    variables = jax.tree_util.tree_map_with_path(draw, trace.abstract_variables(model, shape))
     # So large that local response normalisation has an effect.
     return 100 * rng.standard_normal((8, *shape), np.float32), variables
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import inception_jax
-from inception_jax.models import summary
+from inception_jax.models import trace
 
 CLASSES = 10
 TOLERANCE = 1e-5  # largest difference relative to the largest value
@@ -199,7 +199,7 @@ def our_variables(model, image_shape, layers, values):
         assert value.shape == leaf.shape, path
         return value
 
-    variables = jax.tree_util.tree_map_with_path(fill, summary.abstract_variables(model, image_shape))
+    variables = jax.tree_util.tree_map_with_path(fill, trace.abstract_variables(model, image_shape))
     assert not values, f"not used: {sorted(values)}"
     return variables
 

@@ -195,7 +195,7 @@ def curves(data: dict) -> dict[str, dict]:
 
 
 def _curve(runs: list[dict]) -> dict[str, list]:
-    curve = {name: [] for name in ("step", "multiply_adds", "seconds", "seeds")}
+    curve: dict[str, list] = {name: [] for name in ("step", "multiply_adds", "seconds", "seeds")}
     curve |= {f"{name}{end}": [] for name in ("top1", "loss") for end in ("", "_low", "_high")}
     by_step = [{step: rest for step, *rest in run["evaluations"]} for run in runs]
     for step in sorted(set.intersection(*map(set, by_step)) if by_step else ()):

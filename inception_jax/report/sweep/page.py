@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from inception_jax.console import percent
 from inception_jax.errors import needs_extra
@@ -172,7 +173,7 @@ def _plots(data: dict, analysis: Analysis) -> str:
     drawn = curves(data)
     if not any(one["mean"]["step"] or one["alone"] for one in drawn.values()):
         return ""
-    costs = [
+    costs: list[dict[str, Any]] = [
         {
             "name": row.name,
             "top1": sum(row.top1.values()) / len(row.top1),
