@@ -274,14 +274,14 @@ def test_bn_baseline_is_inception_with_batch_normalisation():
 
 def test_the_demo_stays_what_it_was():
     assert differences(common.get_config().to_dict(), get_config("digits").to_dict()) == [
-        "config.data.area: [0.08, 1.0] -> [0.6, 1.0]",
+        "config.data.area: (0.08, 1.0) -> (0.6, 1.0)",
         "config.data.eval_split: 'validation' -> 'test'",
         "config.data.flip: True -> False",
         "config.data.image_size: 224 -> 64",
-        "config.data.mean: [123.0, 117.0, 104.0] -> [127.5, 127.5, 127.5]",
+        "config.data.mean: (123.0, 117.0, 104.0) -> (127.5, 127.5, 127.5)",
         "config.data.name: 'synthetic' -> 'digits'",
         "config.data.resize: 256 -> 64",
-        "config.data.std: [1.0, 1.0, 1.0] -> [127.5, 127.5, 127.5]",
+        "config.data.std: (1.0, 1.0, 1.0) -> (127.5, 127.5, 127.5)",
         "config.model.aux: absent -> True",
         "config.model.aux_dropout: absent -> 0.7",
         "config.model.batch_norm_decay: absent -> 0.9",

@@ -16,7 +16,7 @@ from typing import Any
 from inception_jax.console import percent
 from inception_jax.console import table as text_table
 from inception_jax.errors import UserError
-from inception_jax.runs.run import LAUNCH, Run, field
+from inception_jax.runs.run import LAUNCH, Run, field, flat, is_free
 
 
 def _of_training(run: Run, key: str) -> list[float]:
@@ -47,8 +47,7 @@ COLUMNS: dict[str, Callable[[Run], Any]] = {
 }
 _DEFAULT = ("path", "state", "step", "top1", "loss")
 _MOST_KEYS = 6  # of the config, among the default columns
-# Keys that say where and how a run computes rather than what; and the seed, with which sweeps repeat each variant.
-_NOISE = ("seed", "parallel", "fast_compile", "data.dir", "data.threads", "data.processes", "eval", "checkpoint", "log")
+_NOISE = ("seed", "fast_compile")  # sweeps repeat each variant with several seeds
 
 
 def find(directory: str | os.PathLike) -> dict[str, Run]:
@@ -126,7 +125,7 @@ _ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator
 class _Table:
     def __init__(self, runs: Mapping[str, Run]):
         self._runs = runs
-        self._configs = {path: _flat(run.config or {}) for path, run in runs.items()}
+        self._configs = {path: flat(run.config or {}) for path, run in runs.items()}
         self._keys = sorted(set().union(*self._configs.values()))
 
     def column(self, key: str, argument: str) -> tuple[str, dict[str, Any]]:
@@ -181,18 +180,10 @@ class _Table:
         partitions: dict[tuple, str] = {}  # of keys that part the runs alike, such as all options of a network, one
         for key in sorted(self._keys, key=lambda key: (not key.endswith(".name"), key)):
             values = [_text(self._configs[path].get(key)) for path in known]
-            is_noise = key in _NOISE or key.partition(".")[0] in _NOISE
-            if len(set(values)) > 1 and not is_noise:
+            if len(set(values)) > 1 and key not in _NOISE and not is_free(key):
                 partitions.setdefault(tuple(map(values.index, values)), key)
         has_error = any(self._runs[path].error for path in paths)
         return [*_DEFAULT, *list(partitions.values())[:_MOST_KEYS], *["error"] * has_error]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _literal(text: str) -> Any:

@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     "evaluation.json": {"rows": list},
     LAUNCH: {"state": str, "error": str, "seconds": float, "command": list, "job": str},
 }
+_FREE = ("parallel", "data.dir", "data.max_pixels", "data.threads", "data.processes", "eval", "checkpoint", "log")
 _FRACTIONS = ("top1", "top5")
 _WORDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number"}
 
@@ -144,6 +146,19 @@ def field(tree: Any, key: str) -> Any:
             return None
         tree = tree.get(part)
     return tree
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested dicts by keys such as 'train.batch_size'."""
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return values
+
+
+def is_free(key: str) -> bool:
+    """Whether a key of the config says where and how a run computes, not what; a run may resume with other values."""
+    return key in _FREE or key.partition(".")[0] in _FREE
 
 
 def metrics_rows(content: bytes) -> list[dict[str, Any]]:

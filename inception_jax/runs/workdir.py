@@ -17,12 +17,9 @@ from ml_collections import ConfigDict
 from inception_jax.errors import MissingExtraError, UserError, needs_extra
 from inception_jax.names import check_utf8, text_of
 from inception_jax.runs.renamed import current_config
-from inception_jax.runs.run import metrics_rows
+from inception_jax.runs.run import flat, is_free, metrics_rows
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
-
-# Keys and sections that do not change what a run computes, so it may be resumed with other values of them.
-_FREE = ("parallel", "data.dir", "data.max_pixels", "data.threads", "data.processes", "eval", "checkpoint", "log")
 
 
 class Workdir:
@@ -50,9 +47,9 @@ class Workdir:
         self._writes = jax.process_index() == 0
         self._tensorboard = None
         self._record = record = {"commands": []} | (self._read_json("config.json") or {})
-        new = _with_texts(config.to_dict())
+        new = json.loads(json.dumps(_with_texts(config.to_dict())))  # lists in place of tuples, as in the file
         begun = any(self.checkpoints.glob("[0-9]*"))  # without a checkpoint there is nothing to lose
-        if begun and (different := differences(current_config(record.get("config", new)), _as_json(new))):
+        if begun and (different := differences(current_config(record.get("config", new)), new)):
             listed = "\n".join(f"  {line}" for line in different)
             raise UserError(
                 f"{self.path} holds another experiment; choose another workdir, or the same config. "
@@ -185,10 +182,6 @@ def _with_texts(value):
     return text_of(value) if isinstance(value, str) else value
 
 
-def _as_json(value):
-    return json.loads(json.dumps(value))
-
-
 def _versions() -> dict[str, str]:
     versions = {"python": sys.version.split()[0]}
     for package in _PACKAGES:
@@ -201,24 +194,12 @@ def _versions() -> dict[str, str]:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Returns a line 'key: old -> new' for each key that changes what a run computes."""
-    old, new = _flatten(old), _flatten(new)
+    old, new = flat(old), flat(new)
     absent = object()
     lines = []
     for key in sorted(old.keys() | new.keys()):
-        if key in _FREE or key.split(".")[0] in _FREE:
-            continue
         before, after = old.get(key, absent), new.get(key, absent)
-        if before != after:
+        if before != after and not is_free(key):
             shown = ("absent" if value is absent else repr(value) for value in (before, after))
             lines.append(f"config.{key}: {' -> '.join(shown)}")
     return lines
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return flat
