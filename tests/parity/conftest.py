@@ -27,3 +27,10 @@ def keras():
     """Keras with the backend TensorFlow."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     return _required("keras")
+
+
+def pytest_collection_modifyitems(items):
+    """Warnings of the peers' own code are no errors."""
+    for item in items:
+        if item.path.is_relative_to(os.path.dirname(__file__)):  # the hook gets the tests of all folders
+            item.add_marker(pytest.mark.filterwarnings("default"))
