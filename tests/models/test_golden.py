@@ -1,6 +1,7 @@
-"""The figures of every layer of every network: computed from the traced network, and compared with golden.json.
+"""The figures of all networks, which are traced once here: beside golden.json, and beside what the papers print.
 
-After an intended change write the file again: `python -m tests.models.test_golden`. Read its difference.
+golden.json holds those of every layer. After an intended change write it again: `python -m tests.models.test_golden`.
+Read its difference.
 """
 
 import json
@@ -10,8 +11,23 @@ import inception_jax
 from inception_jax import models
 from inception_jax.models import trace
 from inception_jax.models.summary import check_with_xla
+from inception_jax.report.fidelity import fidelity_page
 
+ROOT = pathlib.Path(__file__).parent.parent.parent
 NAMES = inception_jax.list_models()
+
+# Some known differences of these networks, as layers or printed texts; '' if they have none.
+DIFFERENT = {
+    "googlenet": "conv1 4a 4b 4c 4d 4e 5a 5b",
+    "bn_inception": "3c 4c 4d 4e 13.6M",
+    "inception_resnet_v2": "block35_10 block17_20 block8_10",
+    "vgg_d": "96MB",
+    "base_cnn_c": "1.3",
+    "strided_cnn_c": "1.3",
+    "alexnet": "253,440",
+    "all_cnn_c": "",
+    "vgg_e": "",
+}
 
 
 def figures(layer: trace.Layer) -> dict:
@@ -39,6 +55,28 @@ def test_figures_of_all_networks_are_golden(golden, summary_of):
             assert list(ours) == list(theirs), name
             for layer, values in ours.items():
                 assert values == theirs[layer], f"{name}, {layer}"
+
+
+def test_docs_fidelity_is_fresh(summary_of):
+    page = fidelity_page(map(summary_of, NAMES))
+    assert (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8") == page, (
+        "run: python -m experiments.summary --fidelity > docs/fidelity.md"
+    )
+
+
+def test_what_differs_has_a_reason_and_what_agrees_has_none(summary_of):
+    for name in NAMES:
+        for entry in summary_of(name).comparisons:
+            assert bool(entry.printed.reason) != entry.agrees, (name, entry)
+
+
+def test_known_differences(summary_of):
+    for name, parts in DIFFERENT.items():
+        different = [entry.printed for entry in summary_of(name).comparisons if not entry.agrees]
+        assert bool(different) == bool(parts), name
+        for part in parts.split():
+            named = [entry for entry in different if part in (entry.layer, *entry.text.split())]
+            assert named or any(entry.layer.endswith(f"_{part}") for entry in different), (name, part)
 
 
 def test_xlas_cost_analysis_counts_each_convolution_as_we_do():
