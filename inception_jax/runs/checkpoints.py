@@ -313,7 +313,7 @@ def _checksum(tree) -> int:
     for leaf in jax.tree.leaves(tree):
         # Replicated, so every device holds the whole array.
         local = leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf
-        checksum = zlib.crc32(np.ascontiguousarray(local).data, checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(local), checksum)  # type: ignore[arg-type]  # an array is a buffer
     return checksum
 
 

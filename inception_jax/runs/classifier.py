@@ -102,7 +102,7 @@ class Classifier:
         checksum = 0
         for path, leaf in leaves:
             checksum = zlib.crc32(jax.tree_util.keystr(path).encode(), checksum)
-            checksum = zlib.crc32(np.ascontiguousarray(leaf).data, checksum)
+            checksum = zlib.crc32(np.ascontiguousarray(leaf), checksum)  # type: ignore[arg-type]  # an array is a buffer
         return f"{checksum:08x}"
 
     @functools.cached_property
