@@ -90,7 +90,7 @@ class Workdir:
     def write_evaluation(self, results: dict, step: int, **arrays: np.ndarray) -> None:
         """Writes results.json, and the arrays of the last evaluation (after `step`) to predictions.npz."""
         file = io.BytesIO()
-        np.savez_compressed(file, step=step, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, step=step, **arrays)  # type: ignore[arg-type]  # the stubs match ** with allow_pickle too
         self.write("predictions.npz", file.getvalue())
         self._write_json("results.json", results)
 

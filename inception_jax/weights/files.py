@@ -38,10 +38,10 @@ def write(file: Path, variables: Mapping[str, Any], metadata: Mapping[str, Any])
     Raises:
       UserError: the file cannot be written.
     """
-    arrays = flatten(variables)
+    arrays, text = flatten(variables), np.array(json.dumps(metadata))
     try:
         with open(file, "wb") as target:
-            np.savez(target, **arrays, **{_METADATA: np.array(json.dumps(metadata))})  # type: ignore[arg-type]
+            np.savez(target, **arrays, **{_METADATA: text})  # type: ignore[arg-type]  # the stubs match ** with allow_pickle too
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
     return len(arrays)
