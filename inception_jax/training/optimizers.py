@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +11,14 @@ import optax
 from inception_jax.errors import check_choice
 from inception_jax.weights.files import path_of
 
-OPTIMIZERS = ("sgd", "rmsprop", "adamw", "lars", "lamb")
+Optimizer = Literal["sgd", "rmsprop", "adamw", "lars", "lamb"]
+OPTIMIZERS = get_args(Optimizer)
 WEIGHT_DECAY_STYLES = ("caffe", "tf", "decoupled")
 
 
 def make_optimizer(
     *,
-    name: str,
+    name: Optimizer,
     momentum: float,
     nesterov: bool,
     caffe_momentum: bool,
@@ -82,7 +84,7 @@ def make_optimizer(
                 return [optax.adamw(learning_rate, weight_decay=weight_decay, mask=decaying)]
             case "lars":
                 return [optax.lars(learning_rate, trust_ratio_mask=decaying, momentum=momentum, nesterov=nesterov)]
-            case _:  # lamb
+            case "lamb":
                 return [optax.lamb(learning_rate, weight_decay=weight_decay, mask=decaying)]
 
     # Where the weight decay is in the chain below; '' if adamw or lamb does it, or there is none.
