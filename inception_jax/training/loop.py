@@ -6,7 +6,6 @@ import functools
 import math
 import time
 from collections.abc import Callable, Generator
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +15,7 @@ from ml_collections import ConfigDict
 
 from inception_jax.console import Progress, Stopwatch, duration, percent, plural, table
 from inception_jax.data import loader
+from inception_jax.data.sources import Source, Subset
 from inception_jax.errors import UserError, section
 from inception_jax.evaluation.metrics import Evaluation, evaluate, make_eval_step
 from inception_jax.models import trace
@@ -244,29 +244,28 @@ def _evaluate(run: _Run, state: TrainState, step: int) -> tuple[TrainState, Eval
         f"loss {evaluation.loss:.4f} on {plural(evaluation.count, 'image')}"
     )
     if experiment.batch_norm_sample is not None:
-        _check_batch_norm(run, state, step)
+        _check_batch_norm(run, experiment.batch_norm_sample, state, step)
     if experiment.plateau is not None:
         plateau = experiment.plateau.after(jax.device_get(state.plateau), evaluation.top1)
         state = state.replace(plateau=run.parallel.replicate(plateau))
     return state, evaluation
 
 
-def _evaluate_on(run: _Run, variables: dict, train_sample: bool = False, own_statistics: bool = False) -> Evaluation:
-    """Evaluates on the evaluation split, or on the sample of training images.
+def _evaluate_on(run: _Run, variables: dict, sample: Subset | None = None, own_statistics: bool = False) -> Evaluation:
+    """Evaluates on the evaluation split, or on a sample of training images.
 
     Args:
       run: the run.
       variables: variables of the network, and 'dataset_stats'.
-      train_sample: whether the images are `experiment.batch_norm_sample`.
+      sample: training images; None: the evaluation split.
       own_statistics: whether batch normalisation uses the statistics of each batch instead of the running statistics.
     """
     experiment = run.experiment
-    source: Any = experiment.batch_norm_sample if train_sample else experiment.eval_source
-    damage = run.train_damage if train_sample else run.eval_damage
+    source: Source = experiment.eval_source if sample is None else sample
     batches = loader.eval_batches(
         source,
         experiment.crop_config,
-        damage,
+        run.eval_damage if sample is None else run.train_damage,
         batch_size=experiment.eval_batch_size,
         shard=_shard(),
         threads=experiment.config.data.threads,
@@ -283,12 +282,12 @@ def _eval_step(experiment: Experiment, parallel: DataParallel, own_statistics: b
     return parallel.map(step, (REPLICATED, SPLIT), (REPLICATED, SPLIT))
 
 
-def _check_batch_norm(run: _Run, state: TrainState, step: int) -> None:
-    """Evaluates training images with running and with batch statistics; warns if the results differ."""
+def _check_batch_norm(run: _Run, sample: Subset, state: TrainState, step: int) -> None:
+    """Evaluates a sample of training images with running and with batch statistics; warns if the results differ."""
     # Uses the latest weights, because the running statistics are not those of the EMA.
     variables = state.replace(ema={}).inference_variables
-    running = _evaluate_on(run, variables, train_sample=True)
-    own = _evaluate_on(run, variables, train_sample=True, own_statistics=True)
+    running = _evaluate_on(run, variables, sample)
+    own = _evaluate_on(run, variables, sample, own_statistics=True)
     run.directory.log(step, "train (running statistics)", running.summary())
     run.directory.log(step, "train (batch statistics)", own.summary())
     if abs(running.top1 - own.top1) > 0.05:
