@@ -29,13 +29,14 @@ class ReceptiveField:
       stride: (vertical, horizontal) distance of the fields of neighbouring cells; after an adaptive pool, the mean.
     """
 
-    size: tuple[int, ...] = (1, 1)
-    stride: tuple[int | Fraction, ...] = (1, 1)
+    size: tuple[int, int] = (1, 1)
+    stride: tuple[int | Fraction, int | Fraction] = (1, 1)
 
     def through(self, window: tuple[int, int], strides=(1, 1)) -> "ReceptiveField":
         """Returns the field of a cell that sees `window` cells of this field."""
-        size = tuple(math.ceil(f + (w - 1) * s) for f, w, s in zip(self.size, window, self.stride, strict=True))
-        return ReceptiveField(size, tuple(a * b for a, b in zip(self.stride, strides, strict=True)))
+        height, width = (math.ceil(f + (w - 1) * s) for f, w, s in zip(self.size, window, self.stride, strict=True))
+        vertical, horizontal = (a * b for a, b in zip(self.stride, strides, strict=True))
+        return ReceptiveField((height, width), (vertical, horizontal))
 
 
 PIXEL = ReceptiveField()
@@ -326,8 +327,9 @@ class _Walk:
 def _merge(fields: Iterable[ReceptiveField | None]) -> ReceptiveField:
     """Returns the field of an operation that sees the same cell of several arrays."""
     known = [field for field in fields if field is not None]
-    size = tuple(max(field.size[i] for field in known) for i in (0, 1))
-    return ReceptiveField(size, tuple(max(field.stride[i] for field in known) for i in (0, 1)))
+    height, width = (max(field.size[i] for field in known) for i in (0, 1))
+    vertical, horizontal = (max(field.stride[i] for field in known) for i in (0, 1))
+    return ReceptiveField((height, width), (vertical, horizontal))
 
 
 def _jaxpr(parameter) -> core.Jaxpr | None:
