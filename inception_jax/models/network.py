@@ -136,7 +136,7 @@ class Block(nn.Module):
         return SlidingDense(features, unit.window, **options)(x)
 
     def _normalize(self, x, name: str, train: bool):
-        constants: Any = self.style.batch_norm
+        constants: Any = self.style.batch_norm  # no unit is normalised where it is None
         return nn.BatchNorm(
             use_running_average=not (train if self.batch_statistics is None else self.batch_statistics),
             momentum=constants.decay,

@@ -21,7 +21,7 @@ COLUMNS = ("layer", "operation", "output", "parameters", "multiply-adds", "memor
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A printed number, or shape, beside ours."""
+    """A printed number, or shape, beside `ours`, an int or a tuple."""
 
     printed: Printed
     ours: Any

@@ -34,7 +34,7 @@ class Printed:
 
     @property
     def value(self) -> Any:
-        """The printed number in units of one, or the sizes of a shape."""
+        """The printed number in units of one, a float; of `output` the sizes of the shape, a tuple."""
         if self.what == "output":
             return tuple(int(size) for size in self.text.split("x"))
         return float(self._digits.replace(",", "")) * self.unit

@@ -19,7 +19,7 @@ class MetricAccumulator:
     def __init__(self, step: int):
         """Starts after `step` finished steps."""
         self._step = step
-        self._totals: Any = None
+        self._totals: Any = None  # see `_sum`; None: no step yet
         self._in_flight: collections.deque = collections.deque()
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
