@@ -140,7 +140,7 @@ def to_rgb(image: Image.Image, name: str) -> np.ndarray:
             raise ValueError(_NO_WHITE)
         turn = None
         with contextlib.suppress(Exception):  # broken EXIF data do not matter to the pixels
-            turn = _TURNS.get(image.getexif()[ExifTags.Base.Orientation])
+            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
         if turn is not None:
             image = image.transpose(turn)
         pixels = np.empty((image.height, image.width, 3), np.uint8)
