@@ -358,7 +358,7 @@ def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
         written = Path(directory, path.name)
-        np.savez(written, **arrays)  # type: ignore[arg-type]
+        np.savez(written, **arrays)  # type: ignore[arg-type]  # the stubs match ** with allow_pickle too
         written.replace(path)
 
 
