@@ -340,7 +340,7 @@ def drawing(name: str, description: str, height: int, draw: Callable[[Any], None
 
 def _inline_svg(document: str, name: str, description: str) -> str:
     """Turns matplotlib's SVG document into an element of the page, with the page's colours and font and unique ids."""
-    [box] = re.findall('viewBox="[^"]*"', document)[:1]
+    box = re.search('viewBox="[^"]*"', document)[0]
     body = document[document.index(">", document.index(box)) + 1 :]
     body = re.sub("<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)  # the style would apply to the whole page
     body = re.sub(r"[ \n]+", " ", body).replace("> <", "><")
