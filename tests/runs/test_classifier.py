@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import flax
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -336,4 +337,24 @@ def test_the_fingerprint_is_of_every_weight(classifier, trained):
         changed.flat[-1] += 1e-3
         variables = jax.tree.unflatten(tree, [*leaves[:i], changed, *leaves[i + 1 :]])
         seen.add(dataclasses.replace(classifier, variables=variables).fingerprint)
-    assert len(seen) == 1 + len(leaves)
+    half = jax.tree.map(lambda leaf: leaf.astype(jax.numpy.bfloat16), classifier.variables)
+    seen.add(dataclasses.replace(classifier, variables=half).fingerprint)
+    assert len(seen) == 2 + len(leaves)
+
+
+def test_a_checkpoint_holds_bfloat16(tmp_path):
+    parallel = DataParallel()
+    state = parallel.replicate(State(np.arange(3, dtype=jax.numpy.bfloat16)))
+    checkpoints = Checkpoints(tmp_path, 1)
+    checkpoints.save(1, state, {})
+    checkpoints.wait()
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=parallel.replicated), state)
+    restored = checkpoints.restore(abstract, pytest.fail)
+    checkpoints.close()
+    assert restored.momentum.dtype == jax.numpy.bfloat16
+    assert restored.momentum.tolist() == [0, 1, 2]
+
+
+@flax.struct.dataclass
+class State:
+    momentum: jax.Array
