@@ -25,11 +25,11 @@ sys.meta_path.insert(0, Missing())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def without_extras(program):
+def without_extras(program, returncode=0):
     """Runs a program in a process in which the packages of the extras are missing; returns what it prints."""
     done = subprocess.run([sys.executable, "-c", MISSING + program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == returncode, done.stderr
+    return done.stdout + done.stderr
 
 
 def test_public_names_need_no_extra():
@@ -73,6 +73,11 @@ for use in (
     for module, extra in lines:
         distributions = [re.match(r"[\w-]+", line)[0] for line in PROJECT["optional-dependencies"][extra]]
         assert module in [name.replace("-", "_") for name in distributions]
+
+
+def test_a_command_without_its_packages_ends_in_one_line():
+    printed = without_extras("import main", returncode=1)
+    assert printed == "error: the commands need more packages: pip install -r requirements.txt\n"
 
 
 def test_hard_dependencies_are_few():

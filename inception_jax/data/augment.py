@@ -252,7 +252,7 @@ def distort_colours(
       brightness: added to each channel.
       saturation: factor, in HSV.
       hue: added in HSV, where 1 is the whole circle; None: fast mode, neither hue nor contrast.
-      contrast: factor on each channel's difference from its mean over the image; None in fast mode.
+      contrast: factor on each channel's difference from its mean over the image; None: fast mode, too.
 
     Returns:
       float32 [H, W, 3], clipped to [0, 1].

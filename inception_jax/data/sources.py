@@ -66,16 +66,20 @@ def open_source(name: str, split: str, data_dir: str = "") -> Source:
         return FolderSource(data_dir, split)
     if name == "synthetic":
         return SyntheticSource()
-    with needs_extra("tfds"):
-        return TFDSSource(name, split, data_dir)
+    return TFDSSource(name, split, data_dir)
 
 
 def known_names() -> set[str]:
     """Returns the names of datasets that `open_source` knows without looking at files."""
-    with needs_extra("tfds"):
-        import tensorflow_datasets as tfds
+    return {"folder", "synthetic", "digits", "glyphs", *_tfds().list_builders(with_community_datasets=False)}
 
-    return {"folder", "synthetic", "digits", "glyphs", *tfds.list_builders(with_community_datasets=False)}
+
+def _tfds():
+    """Imports TFDS: not at the top, because it is an extra, and slow."""
+    with needs_extra("tfds"):
+        import tensorflow_datasets
+
+    return tensorflow_datasets
 
 
 def check_same_classes(train: Source, evaluation: Source) -> None:
@@ -223,9 +227,8 @@ class TFDSSource:
     """Reads a split of a TFDS dataset that is prepared as ArrayRecord, without TensorFlow."""
 
     def __init__(self, name: str, split: str, data_dir: str = ""):
+        tfds = _tfds()
         builder = _tfds_builder(name, data_dir)
-        import tensorflow_datasets as tfds
-
         features = dict(builder.info.features.items())
         image, label = features.get("image"), features.get("label")
         if not (isinstance(image, tfds.features.Image) and image.np_dtype in (np.uint8, np.uint16)):
@@ -290,8 +293,7 @@ def _tfds_builder(name: str, data_dir: str):
         return prepared_glyphs(glyphs[1], data_dir)
     root = expanded(data_dir or default_directory()).rstrip("/")
     check_utf8(root)
-    import tensorflow_datasets as tfds
-
+    tfds = _tfds()
     try:
         # Only NAME[/CONFIG][:VERSION]: TFDS looks up community namespaces (kubric:movi_a) on the network.
         if not re.fullmatch(r"\w+(/[^:]+)?(:[\d.*]+)?", name):

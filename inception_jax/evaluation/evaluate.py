@@ -85,8 +85,8 @@ def evaluate(
         source = open_source(*source)
     outputs = [output_of_classes(network.class_names, source.class_names, label_map) for network in networks]
     stores = [
-        _scores(network, source, own, protocols, batch_size=batch_size, threads=threads, cache=cache, progress=progress)
-        for network, own, protocols in zip(networks, outputs, looks, strict=True)
+        _scores(network, source, own, look, batch_size=batch_size, threads=threads, cache=cache, progress=progress)
+        for network, own, look in zip(networks, outputs, looks, strict=True)
     ]
 
     labels, damaged = _labels(stores[0][0], len(source))
