@@ -1,4 +1,4 @@
-"""Operations with exact semantics: convolution, padding, pooling, normalisation. `cpu` has the fast paths of a CPU."""
+"""Operations with exact semantics: convolution, padding, pooling, normalisation. `cpu` and `gpu` have fast paths."""
 
 from inception_jax.ops.activation import relu
 from inception_jax.ops.convolution import convolve, convolve_in_training

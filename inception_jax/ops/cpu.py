@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from inception_jax.ops.padding import cut, pad
+
 _MAX_ROW = 84  # the input of LeNet-5's C3; the 96 values of a row of CIFAR are too many
 _MAX_SPLITS = 4
 
@@ -25,11 +27,8 @@ def fast_convolution(
 ) -> Callable | None:
     """Returns a faster function of (x, kernel) than `lax.conv_general_dilated`; None: there is none.
 
-    `image` and `kernel` are shapes, `options` are lax's other options: the fast paths know none but the dimensions'
-    numbers.
+    `image` and `kernel` are shapes, `options` are lax's other options, of which only the dimensions' numbers are set.
     """
-    if any(value not in (None, (1, 1)) for name, value in options.items() if name != "dimension_numbers"):
-        return None
     if 1 < groups <= _MAX_SPLITS:
         return functools.partial(_convolve_by_groups, groups=groups, strides=strides, padding=padding, options=options)
     if groups > 1 or tuple(strides) != (1, 1):
@@ -106,9 +105,9 @@ def reduce_windows(x: jax.Array, start: float, combine: Callable, window: int, s
     2 x window operations take less time than window^2, though the result for the rows is written and read once more.
     """
     if window <= stride:
-        padded = _pad(x, start, pads)
+        padded = pad(x, start, pads)
         counts = [(n - window) // stride + 1 for n in padded.shape[1:3]]
-        cells = (_cut(padded, at, counts, stride) for at in np.ndindex(window, window))
+        cells = (cut(padded, at, counts, stride) for at in np.ndindex(window, window))
         return functools.reduce(_first_max if combine is lax.max else combine, cells)
     for axis in (2, 1):
         windows, strides, all_pads = [1] * 4, [1] * 4, [(0, 0)] * 4
@@ -120,56 +119,3 @@ def reduce_windows(x: jax.Array, start: float, combine: Callable, window: int, s
 def _first_max(a, b):
     """`lax.max`, whose gradient goes to `a` alone where both are equal."""
     return jnp.where((b > a) | (b != b), b, a)
-
-
-def max_pool_gradient(x: jax.Array, gradient: jax.Array, window: int, stride: int, pads: Pads) -> jax.Array:
-    """The gradient of a max-pool with respect to its input `x`, given that of its output.
-
-    Each input cell sums, over the windows that contain it, the gradients of those whose first maximum it is. XLA's
-    select-and-scatter runs one element at a time on a CPU, ten times slower than these loops.
-    """
-    (batch, *size, channels), counts = x.shape, gradient.shape[1:3]
-    padded = _pad(x, -jnp.inf, pads)
-
-    # Which cell of each window is its first maximum.
-    best, which = None, jnp.zeros(gradient.shape, jnp.int8)
-    for i, j in np.ndindex(window, window):
-        cell = _cut(padded, (i, j), counts, stride)
-        if best is None:
-            best = cell
-            continue
-        better = cell > best
-        best, which = jnp.where(better, cell, best), jnp.where(better, jnp.int8(i * window + j), which)
-
-    # Input cell (stride u + p) of an axis, padding included, is cell (p + stride m) of the window number u - m.
-    reach = -(-window // stride)
-    grid = [-(-(n + lo) // stride) for n, (lo, _) in zip(size, pads, strict=True)]
-    borders = [(0, 0, 0), *((reach - 1, u - n, 0) for u, n in zip(grid, counts, strict=True)), (0, 0, 0)]
-    # The barrier keeps XLA from padding again for each shift.
-    gradient, which = lax.optimization_barrier(
-        (lax.pad(gradient, jnp.zeros((), gradient.dtype), borders), lax.pad(which, jnp.int8(-1), borders))
-    )
-
-    def phase(p, q):
-        total = jnp.zeros((batch, *grid, channels), x.dtype)
-        for m, n in np.ndindex(reach, reach):
-            i, j = p + stride * m, q + stride * n
-            if i < window and j < window:
-                shift = (reach - 1 - m, reach - 1 - n)
-                hit = _cut(which, shift, grid) == i * window + j
-                total += jnp.where(hit, _cut(gradient, shift, grid), 0)
-        return total
-
-    total = jnp.stack([jnp.stack([phase(p, q) for q in range(stride)], 3) for p in range(stride)], 2)
-    total = total.reshape(batch, grid[0] * stride, grid[1] * stride, channels)
-    return _cut(total, [lo for lo, _ in pads], size)
-
-
-def _pad(x, value, pads):
-    return lax.pad(x, jnp.array(value, x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in pads), (0, 0, 0)])
-
-
-def _cut(x, start, size, stride=1):
-    """Returns `size` cells of height and width from `start` on, `stride` apart."""
-    stop = [a + (n - 1) * stride + 1 for a, n in zip(start, size, strict=True)]
-    return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, stride, stride, 1))

@@ -1,4 +1,10 @@
-"""The padding rules of the frameworks from which the networks come, as explicit pairs."""
+"""The padding rules of the frameworks from which the networks come, as explicit pairs; padding and cutting arrays."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
 
 RULES = ("SAME", "VALID", "SYMMETRIC", "CEIL")
 
@@ -32,3 +38,14 @@ def explicit_padding(
     if rule == "CEIL":
         return [(0, max(-(-(n - k) // stride) * stride + k - n, 0)) for n, k in zip(size, window, strict=True)]
     raise ValueError(f"padding {rule!r} is not one of {', '.join(RULES)}")
+
+
+def pad(x: jax.Array, value: float, pads: Sequence[tuple[int, int]]) -> jax.Array:
+    """Pads height and width of `x` [N, H, W, C] with `value`; a negative number of cells removes them."""
+    return lax.pad(x, jnp.array(value, x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in pads), (0, 0, 0)])
+
+
+def cut(x: jax.Array, start: Sequence[int], size: Sequence[int], stride: int = 1) -> jax.Array:
+    """Returns `size` cells of height and width from `start` on, `stride` apart."""
+    stop = [a + (n - 1) * stride + 1 for a, n in zip(start, size, strict=True)]
+    return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, stride, stride, 1))

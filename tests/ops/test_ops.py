@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from inception_jax import ops
+from inception_jax.ops import gpu
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 
@@ -180,16 +181,42 @@ def test_what_is_for_training_in_forward_mode_is_a_clear_error():
             jax.jvp(f, (x,), (x,))
 
 
-def test_an_accelerators_pool_is_one_operation():
-    """On a GPU or TPU nothing of the CPU's detour may be left: one window's maximum, and XLA's own gradient."""
+def test_each_platform_has_its_own_pool():
+    """Forward, one operation on a GPU or TPU; backward, XLA's own gradient on a TPU alone."""
     x = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
     step = jax.jit(jax.grad(lambda x: ops.max_pool_in_training(x, 3, 2, "SAME").sum()))
     forward = jax.jit(lambda x: ops.max_pool(x, 3, 2, "SAME"))
     for platform, windows, scatters in (("cuda", 1, 0), ("tpu", 1, 0), ("cpu", 2, 0)):
         text = forward.trace(x).lower(lowering_platforms=(platform,)).as_text()
         assert (text.count("reduce_window"), text.count("select_and_scatter")) == (windows, scatters), platform
-    assert "select_and_scatter" in step.trace(x).lower(lowering_platforms=("cuda",)).as_text()
-    assert "select_and_scatter" not in step.trace(x).lower(lowering_platforms=("cpu",)).as_text()
+    for platform, scatters in (("cuda", 0), ("tpu", 1), ("cpu", 0)):
+        text = step.trace(x).lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("select_and_scatter") == scatters, platform
+
+
+def test_a_gpus_convolution_of_an_image():
+    """Space to depth gives the value and the derivatives of the plain convolution, and is what a GPU runs."""
+    for size, window, stride, rule in (((16, 17), 7, 2, "SAME"), ((13, 16), 3, 2, "VALID"), ((24, 23), 11, 4, 2)):
+        x, kernel = (
+            jax.random.normal(jax.random.key(i), shape)
+            for i, shape in enumerate(((2, *size, 3), (window, window, 3, 5)))
+        )
+        pads = ops.explicit_padding(size, (window, window), stride, rule)
+        options = {"dimension_numbers": NUMBERS}
+
+        def plain(x, kernel, stride=stride, pads=pads):
+            return jax.lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=NUMBERS)
+
+        fast = gpu.fast_convolution(x.shape, (stride, stride), pads, 1, options)
+        expected, pull = jax.vjp(plain, x, kernel)
+        found, pull_fast = jax.vjp(fast, x, kernel)
+        for a, b in zip((found, *pull_fast(found)), (expected, *pull(expected)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+        convolve = jax.jit(lambda x, k, s=stride, p=pads: ops.convolve(x, k, (s, s), p, dimension_numbers=NUMBERS))
+        for platform, is_plain in (("cuda", False), ("tpu", True), ("cpu", True)):
+            text = convolve.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+            assert (f"stride = [{stride}, {stride}]" in text) == is_plain, platform
 
 
 def test_local_response_norm_equals_the_formula():
@@ -271,8 +298,7 @@ def test_fast_convolutions_equal_laxs():
 
 def test_other_convolutions_are_laxs():
     for channels, groups, strides, padding in (
-        (3, 1, (2, 2), [(0, 0), (0, 0)]),
-        (1, 1, (2, 2), [(0, 0), (0, 0)]),
+        (8, 1, (2, 2), [(0, 0), (0, 0)]),
         (3, 1, (1, 1), [(1, 0), (0, 0)]),
         (8, 8, (1, 1), [(0, 0), (0, 0)]),  # too many groups to take them one by one
     ):
