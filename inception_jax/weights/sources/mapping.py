@@ -156,7 +156,7 @@ def to_theirs(weights: WeightMap, variables: Mapping[str, Any]) -> dict[str, np.
         raise UserError(f"the variables are not those of {weights.network} as the file has it: {', '.join(different)}")
     found = {}
     for entry in entries(weights):
-        array = np.zeros(entry.shape, np.float32) if entry.ours is None else ours[entry.ours]
+        array = ours[entry.ours] if entry.ours else np.zeros_like(ours[str(entry.fold)])
         found[entry.theirs] = np.ascontiguousarray(entry.write(array))
     return found
 
@@ -329,7 +329,7 @@ def _traced(model: Network) -> tuple[dict, dict[str, tuple[int, ...]]]:
     return variables, grids
 
 
-def _units(unit: units.Unit) -> Iterator[units.Unit]:
+def _units(unit: units.Unit) -> Iterator[Any]:
     yield unit
     match unit:
         case units.Chain(parts) | units.Concat(parts):
@@ -343,7 +343,8 @@ def _units(unit: units.Unit) -> Iterator[units.Unit]:
 
 def _scopes_of(model: Network, *kinds: type) -> Iterator[str]:
     for name, unit in (*model.layers, *((head.name, head.unit) for head in model.aux_heads)):
-        yield from (f"{name}/{each.name}" for each in _units(unit) if isinstance(each, kinds))
+        found: Iterator[Any] = (each for each in _units(unit) if isinstance(each, kinds))
+        yield from (f"{name}/{each.name}" for each in found)
 
 
 def _classifiers(model: Network) -> set[str]:

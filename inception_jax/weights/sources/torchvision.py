@@ -164,7 +164,7 @@ def vgg(depth: int, batch_norm: bool, dense: Mapping[str, str] = VGG_DENSE, **op
         network=name,
         options={},
         framework=TORCH,
-        scopes=dict(_vgg_features(name, batch_norm)) | dense,
+        scopes=dict(_vgg_features(name, batch_norm)) | dict(dense),
         ignored=COUNTERS if batch_norm else {},
         **options,
     )
