@@ -20,7 +20,7 @@ cv2.setNumThreads(0)  # the loader's threads are parallel enough
 
 Method = Image.Resampling
 CROPS = ("area", "scale", "square", "central")
-INTERPOLATIONS = ("bilinear", "mixed")
+INTERPOLATIONS = ("bilinear", "mixed", "bicubic")
 # "Random interpolation methods (bilinear, area, nearest neighbor and cubic, with equal probability)" (Going deeper with
 # convolutions, section 6). Area is Pillow's BOX: the mean of the source pixels that a pixel covers.
 METHODS = (Method.BILINEAR, Method.BOX, Method.NEAREST, Method.BICUBIC)
@@ -33,7 +33,7 @@ def random_area_crop(
     area: tuple[float, float],
     aspect: tuple[float, float],
     out: np.ndarray | None = None,
-    mixed: bool = False,
+    interpolation: str = "bilinear",
 ) -> np.ndarray:
     """Cuts GoogLeNet's training crop: a box of random area, aspect ratio and position, resized to a square.
 
@@ -57,7 +57,7 @@ def random_area_crop(
       area: range of the box's area, as a fraction of the image's.
       aspect: range of the box's width / height.
       out: uint8 [size, size, 3] to write the result to; default: a new array.
-      mixed: draw one of `METHODS` for this image, instead of bilinear. The other three are exact for a JPEG too.
+      interpolation: one of `INTERPOLATIONS`; 'mixed' draws one of `METHODS`. All but bilinear are exact for a JPEG too.
 
     Returns:
       uint8 [size, size, 3].
@@ -68,7 +68,7 @@ def random_area_crop(
     if out is None:
         out = np.empty((size, size, 3), np.uint8)
     top, left, height, width = sample_box(image.shape[0], image.shape[1], rng, area, aspect)
-    method = _draw_method(rng) if mixed else Method.BILINEAR
+    method = _method(interpolation, rng)
     if isinstance(image, PlainJpeg) and method != Method.BILINEAR:
         image, _ = image.decode(top + height)
     if not isinstance(image, PlainJpeg):
@@ -88,8 +88,10 @@ def random_area_crop(
     return out
 
 
-def _draw_method(rng: random.Random) -> Method:
-    return METHODS[int(rng.random() * len(METHODS))]
+def _method(interpolation: str, rng: random.Random) -> Method:
+    if interpolation == "mixed":
+        return METHODS[int(rng.random() * len(METHODS))]
+    return Method.BICUBIC if interpolation == "bicubic" else Method.BILINEAR
 
 
 def _resize(
@@ -142,7 +144,7 @@ def random_window(
     size: int,
     scale: tuple[int, int],
     out: np.ndarray | None = None,
-    mixed: bool = False,
+    interpolation: str = "bilinear",
     square: bool = False,
 ) -> np.ndarray:
     """Cuts VGG's or AlexNet's training crop: a random window of the resized image.
@@ -160,7 +162,7 @@ def random_window(
       size: height and width of the result in pixels.
       scale: range of S, (least, most); `least` must be at least `size`.
       out: uint8 [size, size, 3] to write the result to; default: a new array.
-      mixed: draw one of `METHODS` for this image, instead of bilinear.
+      interpolation: one of `INTERPOLATIONS`; 'mixed' draws one of `METHODS`.
       square: cut from the central square.
 
     Returns:
@@ -178,12 +180,16 @@ def random_window(
         _central(whole, part) + int(rng.random() * (part - size + 1))
         for whole, part in zip(resized, within, strict=True)
     )
-    _resize_and_cut(image, resized, top, left, out, _draw_method(rng) if mixed else Method.BILINEAR)
+    _resize_and_cut(image, resized, top, left, out, _method(interpolation, rng))
     return out
 
 
 def resize_and_central_crop(
-    image: np.ndarray | PlainJpeg, size: int, resize: int, out: np.ndarray | None = None
+    image: np.ndarray | PlainJpeg,
+    size: int,
+    resize: int,
+    out: np.ndarray | None = None,
+    method: Method = Method.BILINEAR,
 ) -> np.ndarray:
     """Cuts the evaluation crop: resizes the shorter side to `resize`, then takes the central square.
 
@@ -197,6 +203,7 @@ def resize_and_central_crop(
       size: height and width of the result in pixels.
       resize: length of the shorter side after resizing, in pixels.
       out: uint8 [size, size, 3] to write the result to; default: a new array.
+      method: Pillow's filter.
 
     Returns:
       uint8 [size, size, 3].
@@ -212,7 +219,7 @@ def resize_and_central_crop(
     above, before = (size - height) // 2, (size - width) // 2
     if (height, width) != (size, size):
         out[...] = 0
-    _resize_and_cut(image, resized, top, left, out[above : above + height, before : before + width])
+    _resize_and_cut(image, resized, top, left, out[above : above + height, before : before + width], method)
     return out
 
 
@@ -277,7 +284,8 @@ class CropConfig:
       crop: training crop, one of `CROPS`. 'area': `random_area_crop` (Inception); 'scale': `random_window` (VGG);
         'square': the same within the central square (AlexNet); 'central': the evaluation crop.
       scale: for the crops 'scale' and 'square': length of the shorter side, (least, most).
-      interpolation: for random training crops, one of `INTERPOLATIONS`; 'mixed' draws one of `METHODS` for each image.
+      interpolation: one of `INTERPOLATIONS`. 'mixed' draws one of `METHODS` for each random training crop, and is
+        bilinear in evaluation.
       max_pixels: an image of more pixels counts as damaged.
 
     Raises:
@@ -304,15 +312,15 @@ class CropConfig:
 
     def train_crop(self, image: np.ndarray | PlainJpeg, rng: random.Random, out: np.ndarray) -> None:
         """Writes a training crop, drawn from `rng`, to `out`, uint8 [size, size, 3]; may raise DamagedImage."""
-        mixed = self.interpolation == "mixed"
         match self.crop:
             case "area":
-                random_area_crop(image, rng, self.size, self.area, self.aspect, out, mixed)
+                random_area_crop(image, rng, self.size, self.area, self.aspect, out, self.interpolation)
             case "scale" | "square":
-                random_window(image, rng, self.size, self.scale, out, mixed, square=self.crop == "square")
+                random_window(image, rng, self.size, self.scale, out, self.interpolation, square=self.crop == "square")
             case "central":
                 self.eval_crop(image, out)
 
     def eval_crop(self, image: np.ndarray | PlainJpeg, out: np.ndarray) -> None:
         """Writes the evaluation crop to `out`, uint8 [size, size, 3]; may raise DamagedImage."""
-        resize_and_central_crop(image, self.size, self.resize, out)
+        method = Method.BICUBIC if self.interpolation == "bicubic" else Method.BILINEAR
+        resize_and_central_crop(image, self.size, self.resize, out, method)

@@ -9,7 +9,14 @@ from PIL import Image
 from scipy import stats
 
 from inception_jax.data import crops
-from inception_jax.data.crops import METHODS, random_area_crop, random_window, resize_and_central_crop, sample_box
+from inception_jax.data.crops import (
+    METHODS,
+    CropConfig,
+    random_area_crop,
+    random_window,
+    resize_and_central_crop,
+    sample_box,
+)
 from inception_jax.data.decoding import PlainJpeg, decode_image, open_image
 from inception_jax.errors import UserError
 from tests.values import crop_config
@@ -130,7 +137,7 @@ def test_mixed_interpolation_is_each_of_pillows_methods_equally_often():
     assert len(set(METHODS)) == 4
     counts, rng = np.zeros(4, int), random.Random(0)
     for _ in range(1000):
-        crop = random_area_crop(image, rng, 8, area=(1, 1), aspect=(1, 1), mixed=True)
+        crop = random_area_crop(image, rng, 8, area=(1, 1), aspect=(1, 1), interpolation="mixed")
         counts += [np.array_equal(crop, one) for one in expected]
     assert counts.sum() == 1000
     assert stats.chisquare(counts).pvalue > 0.01
@@ -144,8 +151,8 @@ def test_a_mixed_crop_resizes_the_sampled_box(monkeypatch):
             top, left, height, width = sample_box(*shape, random.Random(seed), AREA, ASPECT)
             box = Image.fromarray(pixels[top : top + height, left : left + width])
             expected = np.asarray(box.resize((24, 24), method))
-            np.testing.assert_array_equal(area_crop(pixels, random.Random(seed), 24, mixed=True), expected)
-            fast = area_crop(encoded, random.Random(seed), 24, mixed=True)
+            np.testing.assert_array_equal(area_crop(pixels, random.Random(seed), 24, interpolation="mixed"), expected)
+            fast = area_crop(encoded, random.Random(seed), 24, interpolation="mixed")
             bilinear = method == Image.Resampling.BILINEAR
             np.testing.assert_array_equal(
                 fast, area_crop(encoded, random.Random(seed), 24) if bilinear else expected, err_msg=f"{shape} {method}"
@@ -193,7 +200,7 @@ def test_a_mixed_window_is_cut_from_what_that_method_resizes(monkeypatch):
         for shape in ((37, 50), (53, 31), (5, 7)):
             image = picture(*shape)
             for seed in range(4):
-                crop = random_window(image, random.Random(seed), 12, (17, 17), mixed=True)
+                crop = random_window(image, random.Random(seed), 12, (17, 17), interpolation="mixed")
                 places, _ = windows_like(crop, image, 17, method)
                 assert places, (method, shape)  # several in an enlarged image
 
@@ -206,7 +213,7 @@ def test_the_window_of_a_jpeg_is_that_of_its_pixels(monkeypatch):
                 monkeypatch.setattr(crops, "METHODS", (method,))
                 for square in (False, True):
                     one, other = (
-                        random_window(image, random.Random(seed), 20, (20, 34), mixed=True, square=square)
+                        random_window(image, random.Random(seed), 20, (20, 34), interpolation="mixed", square=square)
                         for image in (encoded, pixels)
                     )
                     np.testing.assert_array_equal(one, other, err_msg=f"{options} {shape} {method} {square}")
@@ -267,6 +274,18 @@ def test_resize_and_central_crop_is_the_two_steps():
         top, left = offset
         expected = triangle_resize(image, *resized)[top : top + size, left : left + size]
         assert_close(resize_and_central_crop(image, size, resize), expected, (shape, size, resize))
+
+
+def test_the_evaluation_crop_can_be_bicubic():
+    """As timm's for TensorFlow's weights; the border of what is resampled differs by rounding from the whole image."""
+    image = picture(37, 50)
+    config = CropConfig(22, 26, (0.1, 1), (0.8, 1.2), "central", (26, 26), "bicubic", 2**20)
+    found = np.empty((22, 22, 3), np.uint8)
+    config.eval_crop(image, found)
+    whole = np.asarray(Image.fromarray(image).resize((35, 26), Image.Resampling.BICUBIC))[2:24, 6:28].astype(int)
+    assert np.abs(found - whole).max() <= 1
+    bilinear = resize_and_central_crop(image, 22, 26).astype(int)
+    assert np.abs(found - bilinear).max() > 3
 
 
 def test_resize_and_central_crop_without_resizing_is_exact():
@@ -383,7 +402,7 @@ def test_crops_are_written_where_they_belong():
         for crop, *arguments in (
             (area_crop, 32),
             (area_crop, 200),
-            (functools.partial(area_crop, mixed=True), 32),
+            (functools.partial(area_crop, interpolation="mixed"), 32),
             (random_window, 32, (40, 50)),
             (lambda image, _, size, **out: resize_and_central_crop(image, size, 40, **out), 32),
         ):

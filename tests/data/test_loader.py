@@ -93,9 +93,9 @@ def test_each_epoch_shows_every_image_once_in_an_order_of_its_own():
 def test_crops_are_those_of_the_crop_config():
     """Drawn from a generator seeded by the index in the stream: a function of seed and index alone."""
     expected = {
-        "area": lambda image, rng: crops.random_area_crop(image, rng, 8, (0.3, 1.0), (0.75, 1.33), mixed=True),
-        "scale": lambda image, rng: crops.random_window(image, rng, 8, (9, 14), mixed=True),
-        "square": lambda image, rng: crops.random_window(image, rng, 8, (9, 14), mixed=True, square=True),
+        "area": lambda image, rng: crops.random_area_crop(image, rng, 8, (0.3, 1.0), (0.75, 1.33), None, "mixed"),
+        "scale": lambda image, rng: crops.random_window(image, rng, 8, (9, 14), interpolation="mixed"),
+        "square": lambda image, rng: crops.random_window(image, rng, 8, (9, 14), interpolation="mixed", square=True),
         "central": lambda image, rng: crops.resize_and_central_crop(image, 8, 6),
     }
     assert tuple(expected) == crops.CROPS

@@ -1,0 +1,250 @@
+"""Files of Caffe, TensorFlow (GraphDef) and ONNX: messages of protocol buffers, read without their libraries.
+
+Wire format: https://protobuf.dev/programming-guides/encoding. Numbers of fields: src/caffe/proto/caffe.proto;
+tensorflow/core/framework/{graph,node_def,attr_value,tensor,tensor_shape}.proto; onnx/onnx.proto.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inception_jax.weights.formats.content import DTYPES, Content, Malformed, array, check_size
+
+VARINT, I64, LEN, I32 = 0, 1, 2, 5
+Field = tuple[int, int, Any]  # number, wire type, value: an integer, or the bytes
+
+
+def fields(message: memoryview) -> Iterator[Field]:
+    """Yields the fields of a message in their order.
+
+    Raises:
+      Malformed: the message is cut off, or holds what is no field.
+    """
+    place = 0
+    while place < len(message):
+        tag, place = _varint(message, place)
+        number, wire = tag >> 3, tag & 7
+        value: Any
+        if wire == VARINT:
+            value, place = _varint(message, place)
+        elif wire in (I64, I32, LEN):
+            length = {I64: 8, I32: 4}.get(wire)
+            if length is None:
+                length, place = _varint(message, place)
+            value, place = message[place : place + length], place + length
+        if wire not in (VARINT, I64, I32, LEN) or place > len(message) or not number:
+            raise Malformed("its protocol buffer is damaged")
+        yield number, wire, value
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if place >= len(message):
+            raise Malformed("its protocol buffer is cut off")
+        byte = message[place]
+        value |= (byte & 127) << shift
+        place += 1
+        if byte < 128:
+            return value & (2**64 - 1), place
+    raise Malformed("its protocol buffer is damaged")
+
+
+def _all(message: memoryview, number: int) -> list[Any]:
+    return [value for n, _, value in fields(message) if n == number]
+
+
+def _first(message: memoryview, number: int, default: Any = b"") -> Any:
+    return next((value for n, _, value in fields(message) if n == number), default)
+
+
+def _text(value: Any) -> str:
+    return bytes(value).decode()
+
+
+def _integers(message: memoryview, number: int) -> list[int]:
+    """Returns a repeated field of integers, packed or not."""
+    found = []
+    for n, wire, value in fields(message):
+        if n == number and wire == VARINT:
+            found.append(value)
+        elif n == number:
+            place = 0
+            while place < len(value):
+                one, place = _varint(value, place)
+                found.append(one)
+    return [one - 2**64 if one >= 2**63 else one for one in found]
+
+
+def _numbers(message: memoryview, number: int) -> bytes:
+    """Returns a repeated field of floats or doubles, packed or not, as bytes."""
+    return b"".join(bytes(value) for n, wire, value in fields(message) if n == number and wire != VARINT)
+
+
+def read_protobuf(file: Path) -> Content:
+    """Reads a .caffemodel, a GraphDef .pb or an .onnx file, whichever it is.
+
+    Raises:
+      Malformed: it is none of them, or damaged.
+    """
+    message = memoryview(np.memmap(file, np.uint8, mode="r"))  # type: ignore[arg-type]  # an array is a buffer
+    kinds: dict[int, int] = {}
+    for number, wire, _ in fields(message):
+        kinds[number] = wire
+    if kinds.get(1) == VARINT and kinds.get(7) == LEN:
+        return _onnx(message, file)
+    if kinds.get(100) == LEN or (kinds.get(2) == LEN and kinds.get(1) in (LEN, None) and 4 not in kinds):
+        return _caffe(message)
+    if kinds.get(1) == LEN and not kinds.keys() - {1, 2, 3, 4, 5}:
+        return _graphdef(message)
+    raise Malformed("it is no file of weights that is known")
+
+
+# ------------------------------------------- Caffe
+
+
+def _caffe(message: memoryview) -> Content:
+    arrays, types = {}, {}
+    for number, name_field, blob_field in ((100, 1, 7), (2, 4, 6)):  # LayerParameter, V1LayerParameter
+        for layer in _all(message, number):
+            name = _text(_first(layer, name_field))
+            kind = _first(layer, 2 if number == 100 else 5, 0)
+            types[name] = kind if isinstance(kind, int) else _text(kind)
+            for place, blob in enumerate(_all(layer, blob_field)):
+                arrays[f"{name}/{place}"] = _blob(blob)
+    return Content("caffe" if _all(message, 100) else "caffe v1", arrays, {"layers": types})
+
+
+def _blob(message: memoryview) -> np.ndarray:
+    shape = [n for each in _all(message, 7) for n in _integers(each, 1)]
+    if not _all(message, 7):  # num, channels, height, width; a vector and a matrix are [1, 1, ...]
+        shape = [_first(message, number, 1) for number in (1, 2, 3, 4)]
+        while len(shape) > 1 and shape[0] == 1:
+            shape = shape[1:]
+    data, dtype = _numbers(message, 5), DTYPES["float32"]
+    if not data:
+        data, dtype = _numbers(message, 8), DTYPES["float64"]
+    return array(data, dtype, shape)
+
+
+# ------------------------------------------- GraphDef
+
+_TENSORFLOW = {
+    1: "float32",
+    2: "float64",
+    3: "int32",
+    4: "uint8",
+    6: "int8",
+    9: "int64",
+    10: "bool",
+    14: "bfloat16",
+    19: "float16",
+}
+
+
+def _graphdef(message: memoryview) -> Content:
+    arrays, operations = {}, {}
+    for node in _all(message, 1):
+        name, operation = _text(_first(node, 1)), _text(_first(node, 2))
+        operations[name] = operation
+        if operation != "Const":
+            continue
+        for entry in _all(node, 5):
+            if _first(entry, 1) == b"value" and (tensor := _first(_first(entry, 2), 8)) and _is_numeric(tensor):
+                arrays[name] = _tensor_proto(tensor)
+    if not any(operations.values()):
+        raise Malformed("it is no file of weights that is known")
+    return Content("graphdef", arrays, {"operations": operations})
+
+
+def _is_numeric(tensor: memoryview) -> bool:
+    return _first(tensor, 1, 0) in _TENSORFLOW
+
+
+def _tensor_proto(tensor: memoryview) -> np.ndarray:
+    dtype = DTYPES[_TENSORFLOW[_first(tensor, 1)]]
+    shape = [_signed(_first(dimension, 1, 0)) for dimension in _all(_first(tensor, 2), 2)]
+    if content := _first(tensor, 4):
+        return array(content, dtype, shape)
+    lists = {"float32": 5, "float64": 6, "int64": 10, "bool": 11}
+    if dtype.kind == "f" and dtype.name in lists:
+        values = np.frombuffer(_numbers(tensor, lists[dtype.name]), dtype)
+    elif dtype.name in ("float16", "bfloat16"):  # their bits, as integers
+        values = np.array(_integers(tensor, 13), np.uint16).view(dtype)
+    else:
+        values = np.array(_integers(tensor, lists.get(dtype.name, 7)), dtype)
+    count = math.prod(check_size(shape, dtype, 2**26 + 8 * len(tensor)))
+    if len(values) == count:
+        return values.reshape(shape)
+    if len(values) > count or (not len(values) and count):
+        raise Malformed(f"a constant has {len(values)} values in place of {count}")
+    return np.concatenate([values, np.repeat(values[-1:], count - len(values))]).reshape(shape)  # the last one repeats
+
+
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
+
+
+# ------------------------------------------- ONNX
+
+_ONNX = {
+    **{1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool"},
+    **{10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16"},
+}
+
+
+def _onnx(message: memoryview, file: Path) -> Content:
+    graph = _first(message, 7)
+    arrays, nodes = {}, []
+    for tensor in _all(graph, 5):
+        arrays[_text(_first(tensor, 8))] = _onnx_tensor(tensor, file)
+    for node in _all(graph, 1):
+        outputs = [_text(value) for value in _all(node, 2)]
+        operation = _text(_first(node, 4))
+        nodes.append({"type": operation, "inputs": [_text(value) for value in _all(node, 1)], "outputs": outputs})
+        for attribute in _all(node, 5) if operation in ("Constant", "ConstantOfShape") else ():
+            if tensor := _first(attribute, 5):
+                value = _onnx_tensor(tensor, file)
+                if operation == "Constant":
+                    arrays[outputs[0]] = value
+                elif nodes[-1]["inputs"][0] in arrays:
+                    shape = arrays[nodes[-1]["inputs"][0]].tolist()
+                    arrays[outputs[0]] = np.broadcast_to(
+                        value.reshape(-1)[:1].reshape(()), check_size(shape, value.dtype, 2**31)
+                    )
+    return Content("onnx", arrays, {"nodes": nodes, "producer": _text(_first(message, 2))})
+
+
+def _onnx_tensor(tensor: memoryview, file: Path) -> np.ndarray:
+    code = _first(tensor, 2, 0)
+    if code not in _ONNX:
+        raise Malformed(f"a tensor has the unknown type {code}")
+    dtype, shape = DTYPES[_ONNX[code]], _integers(tensor, 1)
+    if _first(tensor, 14, 0):
+        return _beside(tensor, file, dtype, shape)
+    if raw := _first(tensor, 9):
+        return array(raw, dtype, shape)
+    if dtype.name in ("float32", "float64"):
+        return array(_numbers(tensor, 4 if dtype.name == "float32" else 10), dtype, shape)
+    number = {"int64": 7, "uint32": 11, "uint64": 11}.get(dtype.name, 5)
+    values = np.array(_integers(tensor, number))
+    values = values.astype(np.uint16).view(dtype) if dtype.itemsize == 2 and dtype.kind != "i" else values.astype(dtype)
+    return array(values.tobytes(), dtype, shape)
+
+
+def _beside(tensor: memoryview, file: Path, dtype: np.dtype, shape: Iterable[int]) -> np.ndarray:
+    """Reads a tensor that stands in a file beside the model."""
+    entries = {_text(_first(entry, 1)): _text(_first(entry, 2)) for entry in _all(tensor, 13)}
+    name = entries.get("location", "")
+    other = file.parent / name
+    if not name or os.path.basename(name) != name or other.is_symlink() or not other.is_file():
+        raise Malformed(f"its weights are in {name or 'another file'}, which is not beside it")
+    start = int(entries.get("offset", 0))
+    length = int(entries.get("length", other.stat().st_size - start))
+    with open(other, "rb") as stream:
+        stream.seek(start)
+        return array(stream.read(min(length, other.stat().st_size)), dtype, shape)
