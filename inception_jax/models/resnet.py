@@ -2,7 +2,7 @@
 
 He et al., "Deep Residual Learning for Image Recognition", 2015, https://arxiv.org/abs/1512.03385, Table 1.
 Initialisation is He's (section 3.4); padding and the constants of batch normalisation, which the paper leaves open, are
-those of torchvision/models/resnet.py. Keras has an epsilon of 1.001e-5 and biases in its convolutions.
+those of torchvision/models/resnet.py. Keras has biases in its convolutions.
 """
 
 from typing import Any, Literal
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from inception_jax.models import initializers
 from inception_jax.models.network import Network
-from inception_jax.models.options import Rate
+from inception_jax.models.options import Factor, Rate
 from inception_jax.models.units import (
     BatchNorm,
     Chain,
@@ -51,6 +51,7 @@ def resnet50(
     *,
     downsample: Literal["conv1x1", "conv3x3"] = "conv1x1",
     batch_norm_decay: Rate = 0.9,
+    batch_norm_epsilon: Factor = 1e-5,
     dtype: Any = jnp.float32,
 ) -> Network:
     """Builds ResNet-50, for images of 224x224: 25,557,032 parameters.
@@ -60,6 +61,7 @@ def resnet50(
       downsample: the convolution with the stride of 2: 'conv1x1' (the paper, Keras; 3.86 billion multiply-adds) or
         'conv3x3' (torchvision, timm, Flax's example: "v1.5"; 4.09 billion).
       batch_norm_decay: decay of the running statistics.
+      batch_norm_epsilon: number added to the variance (1.001e-5 in Keras, keras/src/applications/resnet.py).
       dtype: dtype of the computation.
     """
     strides = (2, 1) if downsample == "conv1x1" else (1, 2)
@@ -79,7 +81,7 @@ def resnet50(
             conv_padding="SYMMETRIC",
             pool_padding="SYMMETRIC",
             kernel_init=initializers.he_normal(),
-            batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-5),
+            batch_norm=BatchNorm(batch_norm_decay, epsilon=batch_norm_epsilon),
         ),
         input_shape=(224, 224, 3),
         min_size=1,
