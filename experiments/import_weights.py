@@ -48,6 +48,9 @@ def _import(arguments: argparse.Namespace) -> None:
         check_free(arguments.workdir)
     source = catalogue.find(arguments.name) if arguments.name else None
     file = arguments.file or source.fetch()
+    if not (arguments.name or arguments.workdir) and importing.different(found := importing.identify_file(file)):
+        print(f"{file} may be {importing.explain(found)}")
+        return
     weights = importing.read(file, source)
     _describe(weights, file)
     if arguments.workdir:

@@ -9,7 +9,7 @@ from typing import Any
 
 from inception_jax.errors import UserError
 from inception_jax.weights.fetch import fetch
-from inception_jax.weights.sources import cadene, timm, torchvision
+from inception_jax.weights.sources import cadene, keras, slim, timm, torchvision
 from inception_jax.weights.sources.mapping import WeightMap
 
 # 255 times (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225); the range [-1, 1].
@@ -78,20 +78,19 @@ class Source:
 
             repository, _, file = self.hub.partition(":")
             return fetch_from_hub(repository, file)
-        checksums = {"sha256_prefix": self.sha256, "sha1": self.sha1, "md5": self.md5}
-        return fetch(self.url, name=self.file, **{key: value for key, value in checksums.items() if value})
+        digests = {"sha256_prefix": self.sha256 or None, "sha1": self.sha1 or None, "md5": self.md5 or None}
+        return fetch(self.url, name=self.file, **digests)  # type: ignore[arg-type]  # they are all of these
 
 
 # ------------------------------------------- torchvision: torchvision/models/*.py, `*_Weights`
 
+_CODE_ALONE = "BSD-3-Clause for the code, none stated for the weights"
 _TORCH = "https://download.pytorch.org/models"
 
 
 def _torchvision(name: str, file: str, weights: WeightMap, top1: float, top5: float, **more) -> Source:
     """A file of torchvision, whose name ends in the first eight digits of its SHA-256."""
-    fields = (
-        {"image_size": 224, "resize": 256, "license": "BSD-3-Clause code; of the weights none stated"} | IMAGENET | more
-    )
+    fields: dict[str, Any] = {"image_size": 224, "resize": 256, "license": _CODE_ALONE} | IMAGENET | more
     return Source(
         f"torchvision/{name}",
         weights,
@@ -154,7 +153,7 @@ TORCHVISION = (
 
 
 def _timm(tag: str, weights: WeightMap, top1: float, top5: float, size: int, resize: int, **fields) -> Source:
-    defaults = {"interpolation": "bicubic", "license": "Apache-2.0"}
+    fields = {"interpolation": "bicubic", "license": "Apache-2.0"} | fields
     return Source(
         f"timm/{tag}",
         weights,
@@ -163,7 +162,7 @@ def _timm(tag: str, weights: WeightMap, top1: float, top5: float, size: int, res
         hub=f"timm/{tag}:model.safetensors",
         top1=top1,
         top5=top5,
-        **defaults | fields,
+        **fields,
     )
 
 
@@ -200,7 +199,7 @@ CADENE = (
         sha256="52deb4733",
         top1=73.524,
         top5=91.562,
-        license="BSD-3-Clause code; of the weights none stated",
+        license=_CODE_ALONE,
         remarks="takes blue, green, red of 0 to 255, which the import turns round; the host is often down",
     ),
     Source(
@@ -213,7 +212,7 @@ CADENE = (
         sha256="8e4777a0",
         top1=80.062,
         top5=94.926,
-        license="BSD-3-Clause code; of the weights none stated",
+        license=_CODE_ALONE,
         remarks=_BACKGROUND,
     ),
     Source(
@@ -226,16 +225,109 @@ CADENE = (
         sha256="520b38e4",
         top1=80.170,
         top5=95.234,
-        license="BSD-3-Clause code; of the weights none stated",
+        license=_CODE_ALONE,
         remarks=_BACKGROUND,
     ),
+)
+
+# ------------------------------------------- Keras: keras/src/applications/*.py; accuracies: keras.io/api/applications
+
+_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
+# Mode 'caffe' subtracts 103.939, 116.779, 123.68 from blue, green, red.
+_CAFFE: dict[str, Any] = {"mean": (123.68, 116.779, 103.939), "std": (1.0, 1.0, 1.0)}
+_BGR = "takes blue, green, red, which the import turns round"
+_NOTOP = "without the classifier: for features and fine-tuning"
+
+
+def _keras(
+    file: str, weights: tuple[WeightMap, WeightMap], md5: tuple[str, str], top: tuple[float, float], size: int, **more
+) -> tuple[Source, Source]:
+    """Returns the file with the classifier and that without, '_notop'."""
+    name = file.rpartition("/")[2]
+    fields: dict[str, Any] = {"image_size": size, "resize": size} | more
+    address = f"{_KERAS}/{file}_weights_tf_dim_ordering_tf_kernels"
+    whole = Source(f"keras/{name}", weights[0], url=f"{address}.h5", md5=md5[0], top1=top[0], top5=top[1], **fields)
+    fields["remarks"] = "; ".join(filter(None, (_NOTOP, fields.get("remarks", ""))))
+    return whole, Source(f"keras/{name}_notop", weights[1], url=f"{address}_notop.h5", md5=md5[1], **fields)
+
+
+KERAS = (
+    *_keras(
+        "inception_v3/inception_v3",
+        (keras.INCEPTION_V3, keras.INCEPTION_V3_NOTOP),
+        ("9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63"),
+        (77.9, 93.7),
+        299,
+        license="MIT",
+        **HALF,
+    ),
+    *_keras(
+        "inception_resnet_v2/inception_resnet_v2",
+        (keras.INCEPTION_RESNET_V2, keras.INCEPTION_RESNET_V2_NOTOP),
+        ("e693bd0210a403b3192acc6073ad2e96", "d19885ff4a710c122648d3b5c3b684e4"),
+        (80.3, 95.3),
+        299,
+        license="Apache-2.0",
+        **HALF,
+    ),
+    *_keras(
+        "vgg16/vgg16",
+        (keras.VGG16, keras.VGG16_NOTOP),
+        ("64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc"),
+        (71.3, 90.1),
+        224,
+        license="CC-BY-4.0",
+        remarks=_BGR,
+        **_CAFFE,
+    ),
+    *_keras(
+        "vgg19/vgg19",
+        (keras.VGG19, keras.VGG19_NOTOP),
+        ("cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6"),
+        (71.3, 90.0),
+        224,
+        license="CC-BY-4.0",
+        remarks=_BGR,
+        **_CAFFE,
+    ),
+    *_keras(
+        "resnet/resnet50",
+        (keras.RESNET50, keras.RESNET50_NOTOP),
+        ("2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"),
+        (74.9, 92.1),
+        224,
+        license="MIT",
+        remarks=f"{_BGR}; biases of convolutions are folded into the running means",
+        **_CAFFE,
+    ),
+)
+
+# ------------------------------------------- TensorFlow-Slim: research/slim/README.md
+
+_SLIM = "http://download.tensorflow.org/models"
+_SQUEEZED = "measured on the central 87.5 % of both sides, resized to a square (protocol anisotropic)"
+
+
+def _slim(name: str, date: str, weights: WeightMap, top1: float, top5: float, size: int, **more) -> Source:
+    fields: dict[str, Any] = HALF | {"license": "Apache-2.0", "remarks": _SQUEEZED, "resize": size} | more
+    return Source(f"slim/{name}", weights, size, url=f"{_SLIM}/{name}_{date}.tar.gz", top1=top1, top5=top5, **fields)
+
+
+SLIM = (
+    _slim("inception_v1", "2016_08_28", slim.INCEPTION_V1, 69.8, 89.6, 224),
+    _slim("inception_v2", "2016_08_28", slim.INCEPTION_V2, 73.9, 91.8, 224),
+    _slim("inception_v3", "2016_08_28", slim.INCEPTION_V3, 78.0, 93.9, 299),
+    _slim("inception_v4", "2016_09_09", slim.INCEPTION_V4, 80.2, 95.2, 299),
+    _slim("inception_resnet_v2", "2016_08_30", slim.INCEPTION_RESNET_V2, 80.4, 95.3, 299),
+    _slim("vgg_16", "2016_08_28", slim.VGG16, 71.5, 89.8, 224, resize=256, remarks="", **_CAFFE),
+    _slim("vgg_19", "2016_08_28", slim.VGG19, 71.1, 89.8, 224, resize=256, remarks="", **_CAFFE),
 )
 
 
 @functools.cache
 def sources() -> Mapping[str, Source]:
     """Returns all known files by name."""
-    return {source.name: source for source in (*TORCHVISION, *TIMM, *CADENE)}
+    return {source.name: source for source in (*TORCHVISION, *TIMM, *CADENE, *KERAS, *SLIM)}
 
 
 def find(name: str) -> Source:

@@ -42,7 +42,7 @@ def read(file: Path, source: Source | None = None) -> Imported:
     Raises:
       UserError: it cannot be read, or its arrays are not those of `source`, or of several, or of no known source.
     """
-    content = formats.read(file)
+    content = _content(file)
     if source is None:
         found = identify(content.arrays)
         if len({id(each.weights) for each in found}) != 1 or different(found):
@@ -57,6 +57,18 @@ def read(file: Path, source: Source | None = None) -> Imported:
     return Imported(source, variables, options, class_names(classes))
 
 
+def identify_file(file: Path) -> list[Source]:
+    """Returns what a file may be, see `identify`; raises UserError if it cannot be read."""
+    return identify(_content(file).arrays)
+
+
+def _content(file: Path) -> formats.Content:
+    content = formats.read(file)
+    if content.metadata.get("positional"):
+        raise UserError(f"{file} numbers its arrays and names no layers; save the whole model (.keras or .h5)")
+    return content
+
+
 def class_names(classes: int) -> tuple[str, ...]:
     """Returns ImageNet's class names, 'n01440764 tench', in the order of the WordNet numbers; for others numbers.
 
@@ -69,8 +81,12 @@ def class_names(classes: int) -> tuple[str, ...]:
 
 
 def identify(arrays: Mapping[str, np.ndarray]) -> list[Source]:
-    """Returns the known files that have arrays of these names and shapes, whatever the number of classes."""
-    found = []
+    """Returns the known files that have arrays of these names and shapes.
+
+    The number of classes may be any. But where maps differ in the classes that they drop, the one that leaves the 1000
+    of ImageNet is right, or else the one that drops none.
+    """
+    found: list[tuple[tuple[bool, bool], list[Source]]] = []
     for weights, sources in catalogue.maps():
         if not all(_has(arrays, prefix) for prefix in weights.scopes.values()):
             continue  # names alone decide here, which takes no time
@@ -78,8 +94,10 @@ def identify(arrays: Mapping[str, np.ndarray]) -> list[Source]:
             mapping.check(weights, arrays)
         except UserError:
             continue
-        found += sources
-    return found
+        classes = mapping.number_of_classes(weights, arrays)
+        found.append(((classes == 1000, not weights.background), sources))
+    best = max((rank for rank, _ in found), default=None)
+    return [source for rank, sources in found if rank == best for source in sources]
 
 
 def _has(arrays: Mapping[str, np.ndarray], prefix: str) -> bool:

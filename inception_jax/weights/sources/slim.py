@@ -1,7 +1,7 @@
 """Maps of TensorFlow-Slim's checkpoints (tensorflow/models research/slim/nets/*.py, README: Pre-trained Models).
 
-Scopes are as in the code, with its irregular names. Checkpoints have 1001 classes, of which the first is the background;
-those of VGG have 1000.
+Scopes are as in the code, with its irregular names. Checkpoints have 1001 classes, the first of which is the
+background; those of VGG have 1000.
 """
 
 from collections.abc import Mapping
