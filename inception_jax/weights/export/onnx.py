@@ -33,7 +33,7 @@ class Input:
     Attributes:
       size: height and width.
       channels: number of channels that the network sees.
-      mean: subtracted from uint8 [N, size, size, 3], red, green, blue. None: the graph takes the network's input itself,
+      mean: subtracted from uint8 [N, size, size, 3], red, green, blue. None: the graph takes the network's own input,
         float32 [N, channels, size, size].
       std: divisor of each channel.
     """
