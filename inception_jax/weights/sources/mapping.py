@@ -119,7 +119,21 @@ def to_ours(weights: WeightMap, arrays: Mapping[str, np.ndarray]) -> dict[str, A
     Raises:
       UserError: arrays are missing, left over or of other shapes; lists all of them.
     """
-    problems, found, used = [], {}, set()
+    check(weights, arrays)
+    flat = {
+        entry.ours: entry.read(np.asarray(arrays[entry.theirs])).astype(np.float32)
+        for entry in entries(weights)
+        if entry.ours
+    }
+    for entry in entries(weights):
+        if entry.fold:
+            flat[entry.fold] = flat[entry.fold] - arrays[entry.theirs]
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def check(weights: WeightMap, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises a UserError that lists the arrays that are missing, left over or of other shapes than the map's."""
+    problems, used = [], set()
     classes = number_of_classes(weights, arrays)
     for entry in entries(weights):
         used.add(entry.theirs)
@@ -128,18 +142,11 @@ def to_ours(weights: WeightMap, arrays: Mapping[str, np.ndarray]) -> dict[str, A
             problems.append(f"{entry.theirs}: missing ({_shape(expected)})")
         elif arrays[entry.theirs].shape != expected:
             problems.append(f"{entry.theirs}: {_shape(arrays[entry.theirs].shape)} in place of {_shape(expected)}")
-        else:
-            found[entry] = entry.read(np.asarray(arrays[entry.theirs]))
     left = [name for name in arrays if name not in used and not _ignored(weights, name)]
     problems += [f"{name}: not known ({_shape(arrays[name].shape)})" for name in left]
     if problems:
         lines = "\n".join(f"  {line}" for line in problems)
         raise UserError(f"the weights are not those of {weights.network}; {len(problems)} arrays differ:\n{lines}")
-    flat = {entry.ours: array.astype(np.float32) for entry, array in found.items() if entry.ours}
-    for entry, array in found.items():
-        if entry.fold:
-            flat[entry.fold] = flat[entry.fold] - array
-    return flax.traverse_util.unflatten_dict(flat, sep="/")
 
 
 def to_theirs(weights: WeightMap, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
