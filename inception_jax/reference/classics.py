@@ -242,7 +242,8 @@ NOTES: dict[str, tuple[str, ...]] = {
     ),
     "zfnet512": (
         "The network of the only public ZFNet weights, Caffe2's in the ONNX model zoo. Unlike the paper it pads "
-        "nothing, normalises before the pools with alpha 5e-4, and has 512 filters in conv3 to conv5 and 1024 units in fc7.",
+        "nothing, normalises before the pools with alpha 5e-4, and has 512 filters in conv3 to conv5 and 1024 "
+        "units in fc7.",
     ),
     "zfnet": (
         "Of Fig. 3's grids the caption confirms 55 and 6; 110, 26 and 13 are from memory, unverified. They need a "

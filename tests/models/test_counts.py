@@ -87,7 +87,8 @@ COUNTS = {
     "bn_inception_slim": (11_178_336, 1_934_857_216),
     "bn_inception_caffe": (11_295_240, 2_032_600_064),  # Cadene/pretrained-models.pytorch, bninception
     # As Caffe's, without its 10,016 biases of convolutions and with 96 filters in place of 128 in two projections:
-    # these have 1x1x576x32 weights and 2 x 32 numbers of batch normalisation fewer, and what follows reads 32 channels less.
+    # these have 1x1x576x32 weights and 2 x 32 numbers of batch normalisation fewer, and what follows
+    # reads 32 channels less.
     "bn_inception_onnx": (
         11_295_240 - 10_016 - (18_432 + 64) - (32 * (96 + 128 + 160) + 22_528 + 64) - 32 * (320 + 832),
         2_032_600_064 - 196 * (18_432 + 32 * 384 + 22_528 + 32 * 320) - 49 * 32 * 832,
