@@ -78,6 +78,9 @@ class WeightMap:
         the batch normalisation that follows, which is the same function.
       background: number of first classes of the file that are dropped: 1 where class 0 means 'none of these'.
       bgr: whether the file's network takes the channels of an image as blue, green, red.
+      absent: our scopes that the file lacks, such as the classifier; they are 0 after the import.
+      names: the file's names of single arrays of ours ('params/...') that the framework's rule does not give.
+      prepare: what is done to the names of a file's arrays beforehand.
     """
 
     network: str
@@ -89,6 +92,9 @@ class WeightMap:
     folded: bool = False
     background: int = 0
     bgr: bool = False
+    absent: Collection[str] = ()
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    prepare: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,12 +125,12 @@ def to_ours(weights: WeightMap, arrays: Mapping[str, np.ndarray]) -> dict[str, A
     Raises:
       UserError: arrays are missing, left over or of other shapes; lists all of them.
     """
+    arrays = weights.prepare(arrays) if weights.prepare else arrays
     check(weights, arrays)
-    flat = {
-        entry.ours: entry.read(np.asarray(arrays[entry.theirs])).astype(np.float32)
-        for entry in entries(weights)
-        if entry.ours
-    }
+    flat = {name: np.zeros(shape, np.float32) for name, shape in _absent(_Identity(weights)).items()}
+    for entry in entries(weights):
+        if entry.ours:
+            flat[entry.ours] = entry.read(np.asarray(arrays[entry.theirs])).astype(np.float32)
     for entry in entries(weights):
         if entry.fold:
             flat[entry.fold] = flat[entry.fold] - arrays[entry.theirs]
@@ -133,6 +139,7 @@ def to_ours(weights: WeightMap, arrays: Mapping[str, np.ndarray]) -> dict[str, A
 
 def check(weights: WeightMap, arrays: Mapping[str, np.ndarray]) -> None:
     """Raises a UserError that lists the arrays that are missing, left over or of other shapes than the map's."""
+    arrays = weights.prepare(arrays) if weights.prepare else arrays
     problems, used = [], set()
     classes = number_of_classes(weights, arrays)
     for entry in entries(weights):
@@ -158,6 +165,7 @@ def to_theirs(weights: WeightMap, variables: Mapping[str, Any]) -> dict[str, np.
       UserError: the variables are not those of the network.
     """
     ours = flatten({part: variables[part] for part in ("params", "batch_stats") if part in variables})
+    ours = {name: array for name, array in ours.items() if name not in _absent(_Identity(weights))}
     named = {entry.ours for entry in entries(weights) if entry.ours}
     if different := sorted(named ^ ours.keys()):
         raise UserError(f"the variables are not those of {weights.network} as the file has it: {', '.join(different)}")
@@ -169,14 +177,17 @@ def to_theirs(weights: WeightMap, variables: Mapping[str, Any]) -> dict[str, np.
 
 
 def number_of_classes(weights: WeightMap, arrays: Mapping[str, np.ndarray]) -> int:
-    """Returns the number of classes of a file, without those that are dropped.
+    """Returns the number of classes of a file without those that are dropped; without a classifier the network's own.
 
     Raises:
-      UserError: the file has no classifier.
+      UserError: the classifier is missing.
     """
+    arrays = weights.prepare(arrays) if weights.prepare else arrays
     classifier = next((entry for entry in entries(weights) if None in entry.shape), None)
-    if classifier is None or classifier.theirs not in arrays:
-        raise UserError(f"the weights have no {classifier.theirs if classifier else 'classifier'}")
+    if classifier is None:
+        return next(shape[0] for name, shape in _absent(_Identity(weights)).items() if name.endswith("classifier/bias"))
+    if classifier.theirs not in arrays:
+        raise UserError(f"the weights of {weights.network} have {classifier.theirs}, which is missing")
     shape = arrays[classifier.theirs].shape
     if len(shape) != len(classifier.shape):
         raise UserError(f"{classifier.theirs}: {_shape(shape)} has another number of dimensions than the classifier")
@@ -217,14 +228,17 @@ def _entries(key: _Identity) -> tuple[Entry, ...]:
     framework, model = weights.framework, build(weights)
     variables, grids = _traced(model)
     leaves = {name: leaf.shape for name, leaf in flax.traverse_util.flatten_dict(variables, sep="/").items()}
-    scopes = {name.split("/", 1)[1].rpartition("/")[0] for name in leaves}
-    if scopes != weights.scopes.keys():
-        raise KeyError(f"{weights.network}: the map differs in the scopes {sorted(scopes ^ weights.scopes.keys())}")
+    scopes = {_scope(name) for name in leaves}
+    if scopes != {*weights.scopes, *weights.absent}:
+        different = sorted(scopes ^ {*weights.scopes, *weights.absent})
+        raise KeyError(f"{weights.network}: the map differs in the scopes {different}")
     first = next(_scopes_of(model, units.Conv, units.DepthwiseConv))
     classifiers, depthwise = _classifiers(model), set(_scopes_of(model, units.DepthwiseConv))
     found = []
     for name, shape in leaves.items():
-        scope, _, leaf = name.split("/", 1)[1].rpartition("/")
+        scope, leaf = _scope(name), name.rpartition("/")[2]
+        if scope in weights.absent:
+            continue
         is_norm = f"batch_stats/{scope}/mean" in leaves
         is_depthwise = scope in depthwise
         kinds = framework.norm if is_norm else framework.layer
@@ -238,12 +252,27 @@ def _entries(key: _Identity) -> tuple[Entry, ...]:
             depthwise=model.input_shape[2] if is_depthwise else 0,
             bgr=weights.bgr and scope == first and leaf == "kernel",
         )
-        theirs = prefix + kinds["depthwise" if is_depthwise else leaf]
+        theirs = weights.names.get(name, prefix + kinds["depthwise" if is_depthwise else leaf])
         found.append(Entry(name, theirs, layout.file_shape, layout.read, layout.write))
         if weights.folded and leaf == "mean":
             bias = weights.scopes[scope.removesuffix("_bn")] + framework.separator + framework.layer["bias"]
             found.append(Entry(None, bias, shape, _same, _same, fold=name))
     return tuple(found)
+
+
+@functools.cache
+def _absent(key: _Identity) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the arrays that a file lacks."""
+    weights: WeightMap = key.value
+    if not weights.absent:
+        return {}
+    leaves = flax.traverse_util.flatten_dict(_traced(build(weights))[0], sep="/")
+    return {name: leaf.shape for name, leaf in leaves.items() if _scope(name) in weights.absent}
+
+
+def _scope(name: str) -> str:
+    """Returns 'conv1/conv7x7' of 'params/conv1/conv7x7/kernel'."""
+    return name.partition("/")[2].rpartition("/")[0]
 
 
 def _same(array: np.ndarray) -> np.ndarray:
