@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 # Modules of the extras in pyproject.toml; scipy and array_record come with hard dependencies too.
-EXTRAS = ["clu", "matplotlib", "ml_collections", "plotly", "sklearn", "submitit"]
+EXTRAS = ["clu", "huggingface_hub", "matplotlib", "ml_collections", "plotly", "sklearn", "submitit"]
 EXTRAS += ["tensorboard", "tensorflow", "tensorflow_datasets", "torch", "tqdm"]
 
 
@@ -47,6 +47,7 @@ from inception_jax import console, errors
 from inception_jax.data import sources
 from inception_jax.report import page
 from inception_jax.report.sweep import page as sweep_page
+from inception_jax.weights import hub
 
 for use in (
     lambda: __import__("inception_jax.training"),
@@ -55,6 +56,7 @@ for use in (
     lambda: sources.open_source("digits", "train"),
     lambda: page.drawing("", "", 1, print),
     lambda: sweep_page.write(Path(), {}),
+    lambda: hub.fetch_from_hub("timm/net", "model.safetensors"),
 ):
     try:
         use()
@@ -69,6 +71,7 @@ for use in (
         "tensorflow_datasets",
         "matplotlib",
         "plotly",
+        "huggingface_hub",
     ]
     for module, extra in lines:
         distributions = [re.match(r"[\w-]+", line)[0] for line in PROJECT["optional-dependencies"][extra]]

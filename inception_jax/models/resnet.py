@@ -2,8 +2,8 @@
 
 He et al., "Deep Residual Learning for Image Recognition", 2015, https://arxiv.org/abs/1512.03385, Table 1.
 Initialisation is He's (section 3.4); padding and the constants of batch normalisation, which the paper leaves open, are
-those of torchvision/models/resnet.py. Keras has an epsilon of 1.001e-5 and biases in its convolutions. tf-slim's
-network is that of tf_slim/nets/resnet_v1.py.
+those of torchvision/models/resnet.py. Keras has biases in its convolutions. tf-slim's network is
+that of tf_slim/nets/resnet_v1.py.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ def resnet50(
       downsample: the convolution with the stride of 2: 'conv1x1' (the paper, Keras; 3.86 billion multiply-adds) or
         'conv3x3' (torchvision, timm, Flax's example: "v1.5"; 4.09 billion).
       batch_norm_decay: decay of the running statistics.
-      batch_norm_epsilon: number added to the variance; Keras's is 1.001e-5.
+      batch_norm_epsilon: number added to the variance (1.001e-5 in Keras, keras/src/applications/resnet.py).
       dtype: dtype of the computation.
     """
     strides = (2, 1) if downsample == "conv1x1" else (1, 2)
@@ -83,7 +83,7 @@ def resnet50(
             conv_padding="SYMMETRIC",
             pool_padding="SYMMETRIC",
             kernel_init=initializers.he_normal(),
-            batch_norm=BatchNorm(batch_norm_decay, batch_norm_epsilon),
+            batch_norm=BatchNorm(batch_norm_decay, epsilon=batch_norm_epsilon),
         ),
         input_shape=(224, 224, 3),
         min_size=1,

@@ -33,6 +33,7 @@ from inception_jax.runs.checkpoints import DamagedCheckpoint, best_first, read_m
 from inception_jax.runs.renamed import MISSING_FIELDS, STATE_FIELDS, current_config
 from inception_jax.runs.run import Run
 from inception_jax.weights import files
+from inception_jax.weights.sources import catalogue, importing
 
 Picture = np.ndarray | Image.Image | str | os.PathLike | bytes | BinaryIO
 _POLL_SECONDS = 10.0
@@ -69,6 +70,15 @@ class Classifier:
     def title(self) -> str:
         """Run and checkpoint for a table: 'googlenet_0/120000'."""
         return readable(text_of(f"{self.workdir.name}/{self.source.name}"))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is needed to use the weights: network, preprocessing and class names, as JSON."""
+        return {
+            "model": dict(self.options),
+            "class_names": list(self.class_names),
+            "preprocessing": dataclasses.asdict(self.preprocessing) | dataclasses.asdict(self.crop_config),
+        }
 
     @functools.cached_property
     def model(self) -> Network:
@@ -204,12 +214,7 @@ class Classifier:
         Raises:
           UserError: the file cannot be written.
         """
-        metadata = {
-            "model": dict(self.options),
-            "class_names": self.class_names,
-            "preprocessing": dataclasses.asdict(self.preprocessing) | dataclasses.asdict(self.crop_config),
-        }
-        return files.write(Path(file), self.variables, metadata)
+        return files.write(Path(file), self.variables, self.metadata)
 
     def _batches(self, images: Any, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
         if batch_size < 1:
@@ -273,7 +278,8 @@ def load(
     """Loads a trained network.
 
     Args:
-      path: a workdir of training, one of its checkpoints, or a file of weights (`Classifier.save`).
+      path: a workdir of training, one of its checkpoints, a file of weights (`Classifier.save`), a file of a known
+        publisher, or its name: 'timm/inception_v3.tf_in1k' (`weights.sources.catalogue`), which is fetched once.
       checkpoint: of a workdir: 'best' (highest top-1), 'last' or a step; see `read_checkpoint`.
       weights: 'ema', the moving averages, or 'raw', the latest weights; '': the averages if the run kept them.
       warn: called with one line if a checkpoint is damaged and another one is taken.
@@ -281,16 +287,37 @@ def load(
     Raises:
       UserError: nothing is found there, or it is damaged.
     """
-    place = _existing(path)
+    source = _published(path)
+    place = source.fetch() if source else _existing(path)
     if place.is_dir():
         variables, metadata, place = read_checkpoint(place, checkpoint, weights, warn)
         return _classifier(variables, metadata["inference"], place)
     if weights:
         raise UserError(f"weights={weights!r} is for workdirs; {place} holds one kind of weights")
+    if source or not files.is_ours(place):
+        return imported(importing.read(place, source), place)
     variables, metadata = files.read(place)
     if not metadata:
         raise UserError(f"{place} does not say which network its weights belong to; export it again")
     return _classifier(variables, metadata, place)
+
+
+def imported(weights: importing.Imported, file: Path) -> Classifier:
+    """Returns a classifier of published weights, with their publisher's preprocessing."""
+    data = weights.source.data | {"size": weights.source.image_size, "flip": True, "area": (0.08, 1.0)}
+    metadata = {
+        "model": weights.options,
+        "class_names": weights.class_names,
+        "preprocessing": data | {"aspect": (3 / 4, 4 / 3), "scale": (weights.source.resize,) * 2},
+    }
+    return _classifier(weights.variables, metadata, file)
+
+
+def _published(path: str | os.PathLike) -> catalogue.Source | None:
+    """Returns the published file of this name, unless a file or directory has it."""
+    if Path(os.path.expanduser(path)).exists():
+        return None
+    return catalogue.sources().get(os.fspath(path))
 
 
 def load_each(
@@ -344,15 +371,21 @@ def load_weights(path: str | os.PathLike, warn: Callable[[str], None] = warnings
     """Reads weights by names such as 'params/inception_4a/conv1x1/kernel' and 'batch_stats/...'.
 
     Args:
-      path: a workdir (its best checkpoint), a checkpoint (WORKDIR/checkpoints/STEP), or a file of weights. Moving
-        averages are taken if the run kept them.
+      path: a workdir (its best checkpoint), a checkpoint (WORKDIR/checkpoints/STEP), or a file of weights, also a
+        published one or its name, see `load`. Moving averages are taken if the run kept them.
       warn: see `load`.
 
     Raises:
       UserError: it is none of these, or damaged.
     """
-    place = _existing(path)
-    variables = read_checkpoint(place, warn=warn)[0] if place.is_dir() else files.read(place)[0]
+    source = _published(path)
+    place = source.fetch() if source else _existing(path)
+    if place.is_dir():
+        variables = read_checkpoint(place, warn=warn)[0]
+    elif source or not files.is_ours(place):
+        variables = importing.read(place, source).variables
+    else:
+        variables = files.read(place)[0]
     return files.flatten({part: variables.get(part, {}) for part in ("params", "batch_stats")})
 
 

@@ -40,7 +40,7 @@ _OFFLINE = ("INCEPTION_JAX_OFFLINE", "HF_HUB_OFFLINE")
 _TEMPORARY = {408, 425, 429, 500, 502, 503, 504}  # status codes after which the same request may succeed
 # How a web page begins. No file of weights does: the formats begin with other bytes or with a length.
 _PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body|script|!--|\?xml)", re.IGNORECASE)
-_WAY_OUT = "a local copy of the file can be given instead"
+WAY_OUT = "a local copy of the file can be given instead"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +73,7 @@ class _Wanted:
 
     def error(self, reason: str) -> UserError:
         """Returns the error of a transfer that failed for this reason."""
-        line = f"{self.name} cannot be fetched from {self.url}: {reason}; {_WAY_OUT}"
-        # A server's words may hold anything, also what a terminal obeys.
-        return UserError("".join(letter if letter.isprintable() else "?" for letter in line))
+        return UserError(one_line(f"{self.name} cannot be fetched from {self.url}: {reason}; {WAY_OUT}"))
 
 
 class _BrokenTransferError(Exception):
@@ -126,7 +124,7 @@ def fetch(
         if not wrong:
             return file
         if offline:
-            raise UserError(f"{file} is damaged: {wrong}; {offline} forbids to fetch it again; {_WAY_OUT}")
+            raise UserError(f"{file} is damaged: {wrong}; {offline} forbids to fetch it again; {WAY_OUT}")
         console.warn(f"{file} is damaged: {wrong}; it is fetched again")
     if offline:
         raise UserError(
@@ -175,6 +173,11 @@ def offline_variable() -> str | None:
         if os.environ.get(variable, "").lower() in ("1", "on", "yes", "true"):
             return variable
     return None
+
+
+def one_line(text: str) -> str:
+    """Returns a text with a server's words as one line, and without the characters that a terminal obeys."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 def _fetch_into(wanted: _Wanted, part: Path, *, progress: bool, timeout: float, attempts: int, wait: float) -> None:
@@ -228,7 +231,7 @@ def _request(wanted: _Wanted, part: Path, *, progress: bool, timeout: float) -> 
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             _remove(part)
             raise _BrokenTransferError("the server does not resume the transfer") from None
-        reason = f"the server answers {error.code} {' '.join(str(error.reason).split())}"
+        reason = f"the server answers {error.code} {error.reason}"
         if error.code in _TEMPORARY:
             raise _BrokenTransferError(reason) from None
         raise wanted.error(reason) from None
@@ -436,8 +439,7 @@ def _reason(cause: Any) -> str:
         return "the server does not answer in time"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"the server's certificate is not accepted ({cause.verify_message}); SSL_CERT_FILE names another list"
-    text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause) or type(cause).__name__
-    return " ".join(text.split())
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(cause) or type(cause).__name__
 
 
 def _through(url: str) -> str:

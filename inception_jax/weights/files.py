@@ -1,6 +1,7 @@
 """Files of weights: an .npz with one array for each parameter, and the metadata of the network as JSON."""
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,15 @@ def write(file: Path, variables: Mapping[str, Any], metadata: Mapping[str, Any])
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
     return len(arrays)
+
+
+def is_ours(file: Path) -> bool:
+    """Whether a file is one of `write`, by its first array's name."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.startswith(("params/", "metadata.")) for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return file.suffix == ".npz"  # so that the error says that it is damaged
 
 
 def read(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
