@@ -36,10 +36,16 @@ _MODELS: dict[str, Callable[..., Network]] = {
     "lenet5_modern": lenet.lenet5_modern,
     "alexnet": alexnet.alexnet,
     "alexnet_tv": alexnet.alexnet_tv,
+    "alexnet_caffe": alexnet.alexnet_caffe,
+    "alexnet_onnx": functools.partial(alexnet.alexnet_caffe, geometry="onnx"),
+    "caffenet": functools.partial(alexnet.alexnet_caffe, pool_first=True),
+    "caffenet_onnx": functools.partial(alexnet.alexnet_caffe, pool_first=True, geometry="onnx"),
     **{name: functools.partial(zfnet.zfnet, filters) for name, filters in zfnet.FILTERS.items()},
+    "zfnet512": zfnet.zfnet512,
     **{f"vgg_{letter}": functools.partial(vgg.vgg, letter, "none") for letter in vgg.TABLE_1},
     **{f"vgg_{letter}_bn": functools.partial(vgg.vgg, letter, "batch", init="torchvision") for letter in "abde"},
     "vgg_a_lrn": functools.partial(vgg.vgg, "a", "lrn"),
+    "vgg_d_gap": vgg.vgg_d_gap,
     "nin_cifar10": nin.nin_cifar10,
     "nin_imagenet": nin.nin_imagenet,
     **{
@@ -51,9 +57,12 @@ _MODELS: dict[str, Callable[..., Network]] = {
     "googlenet_tv": googlenet_flavours.googlenet_tv,
     "googlenet_slim": googlenet_flavours.googlenet_slim,
     "inception5h": googlenet_flavours.inception5h,
+    "inception_v1_onnx": googlenet_flavours.inception_v1_onnx,
+    "googlenet_gap": googlenet_flavours.googlenet_gap,
     "bn_inception": bn_inception.bn_inception,
     "bn_inception_slim": bn_inception.bn_inception_slim,
     "bn_inception_caffe": bn_inception.bn_inception_caffe,
+    "bn_inception_onnx": bn_inception.bn_inception_onnx,
     "inception_v2": functools.partial(inception_v3.inception_v3, factorized_7x7=False, bn_auxiliary=False),
     "inception_v3": inception_v3.inception_v3,
     "inception_v3_fid": inception_v3.inception_v3_fid,
@@ -61,6 +70,7 @@ _MODELS: dict[str, Callable[..., Network]] = {
     "inception_resnet_v1": inception_resnet.inception_resnet_v1,
     "inception_resnet_v2": inception_resnet.inception_resnet_v2,
     "resnet50": resnet.resnet50,
+    "resnet50_slim": resnet.resnet50_slim,
 }
 
 

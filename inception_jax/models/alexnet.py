@@ -3,7 +3,9 @@
 Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012, section 3.5
 and Fig. 2. The original code is published at github.com/computerhistory/AlexNet-Source-Code. torchvision's network is
 the one tower of Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014,
-https://arxiv.org/abs/1404.5997 (torchvision/models/alexnet.py).
+https://arxiv.org/abs/1404.5997 (torchvision/models/alexnet.py). Caffe's two networks are bvlc_alexnet and
+bvlc_reference_caffenet (BVLC/caffe, models/*/train_val.prototxt); the ONNX model zoo has their weights on another grid
+(onnx/models, alexnet and caffenet).
 """
 
 from typing import Any, Literal
@@ -119,5 +121,55 @@ def alexnet_tv(num_classes: int = 1000, *, dropout: Rate = 0.5, dtype: Any = jnp
         ),
         input_shape=(224, 224, 3),
         min_size=63,
+        dtype=dtype,
+    )
+
+
+def alexnet_caffe(
+    num_classes: int = 1000,
+    *,
+    pool_first: Flag = False,
+    geometry: Literal["caffe", "onnx"] = "caffe",
+    dropout: Rate = 0.5,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Builds Caffe's bvlc_alexnet, for images of 227x227: 60,965,224 parameters.
+
+    Caffe pads nothing at conv1; 227 pixels give 55, 27, 13 and 6 cells. LRN has k = 1, not the paper's 2. Biases that
+    begin at 1 in the paper begin at 0.1, in CaffeNet at 1. fc6 and fc7 begin with a standard deviation of 0.005.
+
+    Args:
+      num_classes: number of classes.
+      pool_first: whether pools stand before LRN: CaffeNet.
+      geometry: 'caffe', or 'onnx': the ONNX model zoo's, for images of 224x224. Its pools round down, except the last:
+        54, 26, 12 and 6 cells.
+      dropout: rate of dropout after fc6 and after fc7.
+      dtype: dtype of the computation.
+    """
+    bias = _ONES if pool_first else initializers.constant(0.1)
+    norm, small = LocalResponseNorm(), initializers.normal(0.005)
+    down = "CEIL" if geometry == "caffe" else "VALID"
+    pools = [(name, unit) for i in (1, 2) for name, unit in ((f"norm{i}", norm), (f"pool{i}", MaxPool(3, 2, down)))]
+    first, second = (tuple(reversed(pair)) if pool_first else tuple(pair) for pair in (pools[:2], pools[2:]))
+    size, min_size = (227, 39) if geometry == "caffe" else (224, 51)
+    return Network(
+        layers=(
+            ("conv1", Conv("conv11x11", 96, 11, stride=4, padding="VALID")),
+            *first,
+            ("conv2", Conv("conv5x5", 256, 5, groups=2, bias_init=bias)),
+            *second,
+            ("conv3", Conv("conv3x3", 384, 3)),
+            ("conv4", Conv("conv3x3", 384, 3, groups=2, bias_init=bias)),
+            ("conv5", Conv("conv3x3", 256, 3, groups=2, bias_init=bias)),
+            ("pool5", MaxPool(3, 2)),
+            ("fc6", Dense("dense", 4096, kernel_init=small, bias_init=bias)),
+            ("dropout6", Dropout(dropout)),
+            ("fc7", Dense("dense", 4096, kernel_init=small, bias_init=bias)),
+            ("dropout7", Dropout(dropout)),
+            ("fc8", Logits("classifier", num_classes)),
+        ),
+        style=Style(conv_padding="SYMMETRIC", pool_padding="CEIL", kernel_init=_GAUSSIAN),
+        input_shape=(size, size, 3),
+        min_size=min_size,
         dtype=dtype,
     )

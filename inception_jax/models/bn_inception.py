@@ -3,7 +3,8 @@
 Ioffe and Szegedy, "Batch Normalization", 2015, https://arxiv.org/abs/1502.03167: the network of Figure 5. tf-slim calls
 it Inception-v2. What the paper leaves open (padding, epsilon, decay, initialisation) is tf-slim's, from
 tf_slim/nets/inception_v2.py; the network in Caffe's format is that of yjxiong's bn_inception as
-Cadene/pretrained-models.pytorch ported it (pretrainedmodels/models/bninception.py).
+Cadene/pretrained-models.pytorch ported it (pretrainedmodels/models/bninception.py). The ONNX model zoo has one more
+(onnx/models, inception_v2).
 """
 
 from collections.abc import Callable, Sequence
@@ -65,6 +66,11 @@ FIGURE_5 = (
     Figure5Row("inception_5b", (7, 7, 1024),   352,  192, 320,  192, 224, "max",  128),
 )
 # fmt: on
+
+_NARROW: dict[str, Any] = {"output": (14, 14, 576), "pool_proj": 96}
+_CHANGES = {"inception_4c": _NARROW, "inception_4d": _NARROW, "inception_4e": {"output": (7, 7, 1024)}}
+# The filters of tf-slim's and of the ONNX model zoo's network, with which the paper's 576 and 1024 channels hold.
+NARROW_ROWS = tuple(row._replace(**_CHANGES.get(row.name, {})) for row in FIGURE_5)
 
 _HE = initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
@@ -187,9 +193,6 @@ def bn_inception_slim(
       batch_norm_decay: decay of the running statistics.
       dtype: dtype of the computation.
     """
-    narrow: dict[str, Any] = {"output": (14, 14, 576), "pool_proj": 96}
-    changes = {"inception_4c": narrow, "inception_4d": narrow, "inception_4e": {"output": (7, 7, 1024)}}
-    rows = [row._replace(**changes.get(row.name, {})) for row in FIGURE_5]
     init = initializers.truncated_normal(1.0)
     style = Style(
         conv_padding="SAME",
@@ -199,7 +202,7 @@ def bn_inception_slim(
         count_include_pad=False,
     )
     return _network(
-        rows,
+        NARROW_ROWS,
         num_classes,
         stem=separable_stem(depthwise_init=init, pointwise_init=init, batch_norm=False),
         style=style,
@@ -237,6 +240,38 @@ def bn_inception_caffe(
     )
     return _network(
         FIGURE_5,
+        num_classes,
+        stem=Conv("conv7x7", 64, 7, stride=2),
+        style=style,
+        dropout=dropout,
+        min_size=31,
+        dtype=dtype,
+    )
+
+
+def bn_inception_onnx(
+    num_classes: int = 1000, *, dropout: Rate = 0.0, batch_norm_decay: Rate = 0.9, dtype: Any = jnp.float32
+) -> Network:
+    """Builds the Inception-v2 of the ONNX model zoo, for images of 224x224: 11,194,984 parameters.
+
+    It is bn_inception_caffe with the filters of tf-slim in 4c and 4d, without biases beside batch normalisation. Its
+    average pools do not count padding. Sizes of images are those of bn_inception_caffe.
+
+    Args:
+      num_classes: number of classes.
+      dropout: rate of dropout before the classifier.
+      batch_norm_decay: decay of the running statistics.
+      dtype: dtype of the computation.
+    """
+    style = Style(
+        conv_padding="SYMMETRIC",
+        pool_padding="CEIL",
+        kernel_init=_HE,
+        batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-5),
+        count_include_pad=False,
+    )
+    return _network(
+        NARROW_ROWS,
         num_classes,
         stem=Conv("conv7x7", 64, 7, stride=2),
         style=style,

@@ -59,8 +59,8 @@ TABLE_1 = (
 # fmt: on
 
 # Caffe's "xavier" filler: uniform within sqrt(3 / fan_in), whatever the fan-out.
-_XAVIER = initializers.variance_scaling(1.0, "fan_in", "uniform")
-_BIAS = initializers.constant(0.2)
+XAVIER = initializers.variance_scaling(1.0, "fan_in", "uniform")
+BIAS = initializers.constant(0.2)
 
 
 def naive_module(row: Table1Row) -> Concat:
@@ -144,8 +144,8 @@ def googlenet(
         style=Style(
             conv_padding="SYMMETRIC",
             pool_padding="CEIL",
-            kernel_init=_XAVIER,
-            bias_init=_BIAS,
+            kernel_init=XAVIER,
+            bias_init=BIAS,
             batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3) if norm == "batch" else None,
         ),
         input_shape=(224, 224, 3),

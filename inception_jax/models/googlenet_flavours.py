@@ -8,11 +8,21 @@ from typing import Any
 import jax.numpy as jnp
 
 from inception_jax.models import initializers
-from inception_jax.models.googlenet import TABLE_1
+from inception_jax.models.googlenet import BIAS, TABLE_1, XAVIER
 from inception_jax.models.network import Network
 from inception_jax.models.options import Flag, Rate
 from inception_jax.models.shared import Table1Row, googlenet_aux_heads, googlenet_layers, reduced_module
-from inception_jax.models.units import AdaptiveAvgPool, AvgPool, BatchNorm, Conv, LocalResponseNorm, Style, Unit
+from inception_jax.models.units import (
+    AdaptiveAvgPool,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    GlobalAvgPool,
+    LocalResponseNorm,
+    Logits,
+    Style,
+    Unit,
+)
 
 _STEM = Conv("conv7x7", 64, 7, stride=2)
 
@@ -148,5 +158,58 @@ def inception5h(
         style=Style(conv_padding="SAME", pool_padding="SAME", kernel_init=initializers.he_normal()),
         input_shape=(224, 224, 3),
         min_size=1,
+        dtype=dtype,
+    )
+
+
+def inception_v1_onnx(num_classes: int = 1000, *, dropout: Rate = 0.4, dtype: Any = jnp.float32) -> Network:
+    """Builds the Inception-v1 of the ONNX model zoo, for images of 224x224: 6,998,552 parameters.
+
+    It is Caffe's GoogLeNet with pools that round down: 112, 55, 27, 13 and 6 cells. The 7x7 average of its graph is
+    padded to fit 6x6 and does not count the padding, so it is the mean over the grid. It has no auxiliary heads.
+
+    Args:
+      num_classes: number of classes.
+      dropout: rate of dropout before the classifier.
+      dtype: dtype of the computation.
+    """
+    return Network(
+        layers=googlenet_layers(
+            TABLE_1, num_classes, module=reduced_module, stem=_STEM, norm=LocalResponseNorm(), dropout=dropout
+        ),
+        style=Style(conv_padding="SYMMETRIC", pool_padding="VALID", kernel_init=XAVIER, bias_init=BIAS),
+        input_shape=(224, 224, 3),
+        min_size=61,
+        dtype=dtype,
+    )
+
+
+def googlenet_gap(num_classes: int = 1000, *, dtype: Any = jnp.float32) -> Network:
+    """Builds GoogLeNet-GAP, for images of 224x224: 8,345,896 parameters.
+
+    Zhou et al., "Learning Deep Features for Discriminative Localization", 2015, https://arxiv.org/abs/1512.04150,
+    section 3: what follows inception_4e is replaced by a 3x3 convolution of 1024 filters on 14x14 cells, their mean and
+    the classifier. Details are those of zhoubolei/CAM (models/train_val_googlenetCAM.prototxt): two groups, which the
+    paper does not mention, and no dropout.
+
+    Args:
+      num_classes: number of classes.
+      dtype: dtype of the computation.
+    """
+    last = [row.name for row in TABLE_1].index("inception_4e")
+    below = googlenet_layers(
+        TABLE_1[: last + 1], num_classes, module=reduced_module, stem=_STEM, norm=LocalResponseNorm(), dropout=0.0
+    )
+    cam = Conv("conv3x3", 1024, 3, groups=2, kernel_init=initializers.normal(0.01), bias_init=initializers.ones)
+    return Network(
+        layers=(
+            *below,
+            ("cam_conv", cam),
+            ("cam_pool", GlobalAvgPool()),
+            ("cam_fc", Logits("classifier", num_classes)),
+        ),
+        style=Style(conv_padding="SYMMETRIC", pool_padding="CEIL", kernel_init=XAVIER, bias_init=BIAS),
+        input_shape=(224, 224, 3),
+        min_size=15,
         dtype=dtype,
     )

@@ -2,9 +2,11 @@
 
 He et al., "Deep Residual Learning for Image Recognition", 2015, https://arxiv.org/abs/1512.03385, Table 1.
 Initialisation is He's (section 3.4); padding and the constants of batch normalisation, which the paper leaves open, are
-those of torchvision/models/resnet.py. Keras has biases in its convolutions.
+those of torchvision/models/resnet.py. Keras has biases in its convolutions. tf-slim's network is
+that of tf_slim/nets/resnet_v1.py.
 """
 
+import dataclasses
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -82,6 +84,44 @@ def resnet50(
             pool_padding="SYMMETRIC",
             kernel_init=initializers.he_normal(),
             batch_norm=BatchNorm(batch_norm_decay, epsilon=batch_norm_epsilon),
+        ),
+        input_shape=(224, 224, 3),
+        min_size=1,
+        dtype=dtype,
+    )
+
+
+def resnet50_slim(num_classes: int = 1000, *, batch_norm_decay: Rate = 0.997, dtype: Any = jnp.float32) -> Network:
+    """Builds tf-slim's resnet_v1_50, for images of 224x224: 25,557,032 parameters.
+
+    It halves the grid at the end of a stage, in the 3x3 of the last block; that block's shortcut keeps every second
+    cell. pool1 has TensorFlow's SAME padding.
+
+    Args:
+      num_classes: number of classes.
+      batch_norm_decay: decay of the running statistics.
+      dtype: dtype of the computation.
+    """
+    blocks = []
+    for name, count, filters in TABLE_1:
+        blocks.append((f"{name}_1", bottleneck(filters, (1, 1))))
+        blocks += [(f"{name}_{i}", bottleneck(filters)) for i in range(2, count + 1)]
+        if name != "conv5":
+            last = dataclasses.replace(bottleneck(filters, (1, 2)), shortcut=MaxPool(1, 2))
+            blocks[-1] = (f"{name}_{count}", last)
+    return Network(
+        layers=(
+            ("conv1", Conv("conv7x7", 64, 7, stride=2)),
+            ("pool1", MaxPool(3, 2)),
+            *blocks,
+            ("pool", GlobalAvgPool()),
+            ("fc", Logits("classifier", num_classes)),
+        ),
+        style=Style(
+            conv_padding="SYMMETRIC",
+            pool_padding="SAME",
+            kernel_init=initializers.he_normal(),
+            batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-5),
         ),
         input_shape=(224, 224, 3),
         min_size=1,

@@ -1,7 +1,8 @@
 """VGG.
 
 Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014,
-https://arxiv.org/abs/1409.1556, Table 1.
+https://arxiv.org/abs/1409.1556, Table 1. VGG16-GAP is that of Zhou et al., "Learning Deep Features for Discriminative
+Localization", 2015, https://arxiv.org/abs/1512.04150, section 3 (zhoubolei/CAM, models/deploy_vgg16CAM.prototxt).
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from inception_jax.models.units import (
     Conv,
     Dense,
     Dropout,
+    GlobalAvgPool,
     LocalResponseNorm,
     Logits,
     MaxPool,
@@ -106,5 +108,34 @@ def vgg(
         ),
         input_shape=(224, 224, 3),
         min_size=32 * (dense_window or 1),
+        dtype=dtype,
+    )
+
+
+def vgg_d_gap(num_classes: int = 1000, *, dropout: Rate = 0.5, dtype: Any = jnp.float32) -> Network:
+    """Builds VGG16-GAP, for images of 224x224: 18,100,008 parameters.
+
+    What follows conv5_3 is replaced by a 3x3 convolution of 1024 filters in two groups on 14x14 cells, their mean and
+    the classifier.
+
+    Args:
+      num_classes: number of classes.
+      dropout: rate of dropout before the classifier.
+      dtype: dtype of the computation.
+    """
+    below = vgg("d", "none")
+    end = [name for name, _ in below.layers].index("pool5")
+    cam = Conv("conv3x3", 1024, 3, groups=2, kernel_init=initializers.normal(0.01))
+    return Network(
+        layers=(
+            *below.layers[:end],
+            ("cam_conv", cam),
+            ("cam_pool", GlobalAvgPool()),
+            ("dropout", Dropout(dropout)),
+            ("cam_fc", Logits("classifier", num_classes)),
+        ),
+        style=below.style,
+        input_shape=(224, 224, 3),
+        min_size=16,
         dtype=dtype,
     )

@@ -93,6 +93,21 @@ def _vgg(millions: str) -> Printed:
     return Printed("parameters", "", f"{millions} M", "Table 2", 10**6)
 
 
+_GRAPH = "onnx, backend/test/data/light/{}.onnx, shapes of its graph"
+_ALEXNET_CAFFE = {"conv1": "55x55x96", "conv2": "27x27x256", "conv5": "13x13x256", "pool5": "6x6x256"}
+_ALEXNET_ONNX = {
+    "conv1": "54x54x96", "pool1": "26x26x96", "conv2": "26x26x256", "pool2": "12x12x256", "conv5": "12x12x256",
+    "pool5": "6x6x256",
+}
+_ZFNET512 = {
+    "conv1": "109x109x96", "pool1": "54x54x96", "conv2": "25x25x256", "pool2": "12x12x256", "conv5": "12x12x512",
+    "pool5": "6x6x512",
+}
+_RESNET50_SLIM = {  # tests of tf_slim/nets/resnet_v1_test.py have its blocks; the last unit of three of them strides
+    "conv2_2": "56x56x256", "conv2_3": "28x28x256", "conv3_4": "14x14x512", "conv4_6": "7x7x1024",
+    "conv5_3": "7x7x2048",
+}
+
 PRINTED: dict[str, tuple[Printed, ...]] = {
     "lenet5": (
         *column("output", "section II.B", {row[0]: row[1] for row in _LENET5}),
@@ -110,12 +125,24 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
         Printed("weights", "conv1", "35K", _SLIDES, 1000),
     ),
     "alexnet_tv": torchvision("alexnet.py", "61,100,840", "0.714"),
+    **{
+        name: (
+            *column("output", "BVLC/caffe, train_val.prototxt, by Caffe's rules", _ALEXNET_CAFFE),
+            Printed("parameters", "", "60 million", "the paper's abstract", 10**6),
+        )
+        for name in ("alexnet_caffe", "caffenet")
+    },
+    **{
+        name: column("output", _GRAPH.format("light_bvlc_alexnet"), _ALEXNET_ONNX)
+        for name in ("alexnet_onnx", "caffenet_onnx")
+    },
     "zfnet": (
         *column("output", "Fig. 3 (from memory, unverified)", _ZFNET),
         *column("output", "Fig. 3, caption", {"norm1": "55x55x96", "pool5": "6x6x256"}),
         *imgclsmob("62,357,608", "ZFNet"),
     ),
     "zfnet_wide": imgclsmob("107,627,624", "ZFNet-b"),
+    "zfnet512": column("output", _GRAPH.format("light_zfnet512"), _ZFNET512),
     "vgg_a": (_vgg("133"), *torchvision("vgg.py", "132,863,336", "7.609")),
     "vgg_a_lrn": (_vgg("133"),),
     "vgg_b": (_vgg("133"), *torchvision("vgg.py", "133,047,848", "11.308")),
@@ -138,6 +165,7 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
     "vgg_b_bn": torchvision("vgg.py", "133,053,736", "11.308"),
     "vgg_d_bn": torchvision("vgg.py", "138,365,992", "15.47"),
     "vgg_e_bn": torchvision("vgg.py", "143,678,248", "19.632"),
+    "vgg_d_gap": column("output", "CAM, section 3", {"conv5_3": "14x14x512", "cam_conv": "14x14x1024"}),
     "nin_cifar10": imgclsmob("966,986", "NIN on CIFAR-10"),
     "nin_imagenet": (
         # A number is four bytes, so 2 ** 18 of them are a MB of 2 ** 20 bytes.
@@ -148,6 +176,10 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
         *column("output", "Table 1, 50-layer", _RESNET50),
         Printed("multiply-adds", "", "3.8x10^9", "Table 1, FLOPs (which are multiply-adds, section 3.3)", 10**9),
         *torchvision("resnet.py", "25,557,032", "4.089", "the stride is in the 3x3 there: downsample='conv3x3'"),
+    ),
+    "resnet50_slim": (
+        *column("output", "tf_slim/nets/resnet_v1.py, by its strides", _RESNET50_SLIM),
+        Printed("parameters", "", "25.6 million", "torchvision, of the same layers", 10**6),
     ),
 }
 # fmt: on
@@ -194,6 +226,25 @@ NOTES: dict[str, tuple[str, ...]] = {
         "torchvision follows 'One weird trick': one tower, no LRN, dropout before fc6 and fc7. tf-slim's alexnet_v2, "
         "after the same text, has 384 filters in conv4, torchvision 256.",
     ),
+    "alexnet_caffe": (
+        "Caffe's bvlc_alexnet crops 227 pixels and does not pad conv1. Its k is 1, the paper's 2; its biases start "
+        "with 0.1 in place of 1, fc6 and fc7 with standard deviation 0.005.",
+    ),
+    "caffenet": (
+        "Caffe's bvlc_reference_caffenet: as alexnet_caffe, but it pools before LRN, and biases start with 1.",
+    ),
+    "alexnet_onnx": (
+        "The ONNX model zoo runs bvlc_alexnet's weights on 224 pixels, with pools that round down except the last; "
+        "Caffe's crop of 227 gives 55, 27 and 13 cells.",
+    ),
+    "caffenet_onnx": (
+        "The ONNX model zoo's CaffeNet. That its grids are those of the zoo's AlexNet is inferred, unverified.",
+    ),
+    "zfnet512": (
+        "The network of the only public ZFNet weights, Caffe2's in the ONNX model zoo. Unlike the paper it pads "
+        "nothing, normalises before the pools with alpha 5e-4, and has 512 filters in conv3 to conv5 and 1024 "
+        "units in fc7.",
+    ),
     "zfnet": (
         "Of Fig. 3's grids the caption confirms 55 and 6; 110, 26 and 13 are from memory, unverified. They need a "
         "pixel of padding at conv1 and pools that reach over the end; re-implementations differ.",
@@ -210,6 +261,10 @@ NOTES: dict[str, tuple[str, ...]] = {
             "other images than 224x224 torchvision pools to 7x7 adaptively before fc6; here fc6 grows.",
         ),
     ),
+    "vgg_d_gap": (
+        "VGG16-GAP of 'Learning Deep Features for Discriminative Localization'. The two groups of its last convolution "
+        "are those of zhoubolei/CAM; the paper does not mention them.",
+    ),
     "nin_cifar10": (
         "All pools but the last take the maximum in the author's configuration (mavenlin/cuda-convnet), which is "
         "followed; ports average in pool2. That Caffe's own does is from memory, unverified.",
@@ -220,5 +275,9 @@ NOTES: dict[str, tuple[str, ...]] = {
     "resnet50": (
         "The paper's stride of 2 is in a block's first 1x1, as here and in Keras; torchvision, timm and Flax's "
         "example have it in the 3x3 ('v1.5').",
+    ),
+    "resnet50_slim": (
+        "tf-slim's resnet_v1_50 has the stride of a stage in the 3x3 of its last block, whose shortcut keeps every "
+        "second cell. The paper has it in the first block of the next stage.",
     ),
 }

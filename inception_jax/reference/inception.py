@@ -107,6 +107,17 @@ def _table_3(billions: str, reason: str = "") -> Printed:
     return Printed("multiply-adds", "", f"{billions} Bn", "Rethinking, Table 3, cost", 10**9, reason)
 
 
+_GRAPH = "onnx, backend/test/data/light/{}.onnx, shapes of its graph"
+_V1_ONNX = {
+    "conv1": "112x112x64", "pool1": "55x55x64", "conv2": "55x55x192", "pool2": "27x27x192", "inception_3b": "27x27x480",
+    "pool3": "13x13x480", "inception_4e": "13x13x832", "pool4": "6x6x832", "inception_5b": "6x6x1024",
+    "pool5": "1x1x1024",
+}
+_V2_ONNX = {
+    "conv1": "112x112x64", "pool1": "56x56x64", "pool2": "28x28x192", "inception_3c": "14x14x576",
+    "inception_4d": "14x14x576", "inception_4e": "7x7x1024", "inception_5b": "7x7x1024",
+}
+
 PRINTED: dict[str, tuple[Printed, ...]] = {
     "googlenet": (
         *column("output", "Table 1, output size", _GOOGLENET_SIZES),
@@ -122,6 +133,10 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
         *column("output", "Table 1, output size", _GOOGLENET_SIZES, reasons=_INCEPTION5H_REASONS),
         Printed("neurons", "linear", "1008", "lucid, modelzoo/other_models/InceptionV1.py, softmax2"),
     ),
+    "inception_v1_onnx": column("output", _GRAPH.format("light_inception_v1"), _V1_ONNX),
+    "googlenet_gap": column(
+        "output", "CAM, section 3", {"inception_4e": "14x14x832", "cam_conv": "14x14x1024"}
+    ),
     "bn_inception": (
         *_BN_INCEPTION,
         Printed("parameters", "", "13.6M", "section 4.2", 10**6, "unresolved: Figure 5's filters do not add up to it"),
@@ -129,6 +144,7 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
     ),
     "bn_inception_slim": column("output", "tf_slim/nets/inception_v2_test.py", _V2_SLIM),
     "bn_inception_caffe": (*_BN_INCEPTION, *imgclsmob("11,295,240", "BN-Inception")),
+    "bn_inception_onnx": column("output", _GRAPH.format("light_inception_v2"), _V2_ONNX),
     "inception_v2": (
         *column("output", _V3_SOURCE, _V3_MODULES),
         _table_3("3.8", "the paper's filters are not public; the released Inception-v3's cost 4.4 without any stem"),
@@ -192,6 +208,14 @@ NOTES: dict[str, tuple[str, ...]] = {
         "508 channels in 4a (lucid prints them too) and 48 filters in 5a's 5x5 reduction are the graph's. LRN is "
         "unverified: transcriptions have windows of 9, 10 and 11 channels and a k of 1 or 2; here 11 and 2.",
     ),
+    "inception_v1_onnx": (
+        "The ONNX model zoo's Inception-v1: GoogLeNet with pools that round down. Its graph averages 6x6 cells with a "
+        "7x7 window and one cell of padding that does not count (onnx/models issues 11 and 263 take it for a mistake).",
+    ),
+    "googlenet_gap": (
+        "GoogLeNet-GAP of 'Learning Deep Features for Discriminative Localization'. The two groups of its last "
+        "convolution are those of zhoubolei/CAM; the paper does not mention them.",
+    ),
     "bn_inception": (
         _FIGURE_5_NOTE,
         "The paper claims 25 % more parameters than GoogLeNet's, and 13.6 million; Figure 5 gives 11.3, 61 % more.",
@@ -206,6 +230,10 @@ NOTES: dict[str, tuple[str, ...]] = {
         _FIGURE_5_NOTE,
         "Unlike the paper conv1 is not separable and biases stand beside batch normalisation; average pools count "
         "padding. Strided convolutions pad both sides, max-pools the end: paths of 3c and 4e are a pixel apart.",
+    ),
+    "bn_inception_onnx": (
+        "The ONNX model zoo's Inception-v2: conv1 is not separable, 4c and 4d have tf-slim's filters, average pools do "
+        "not count padding. Strided convolutions pad both sides, max-pools the end.",
     ),
     "inception_v2": (
         "The network of Table 3 was not published; here it is the released Inception-v3 with one 7x7 first and no "

@@ -18,6 +18,18 @@ COUNTS = {
     "alexnet_tv": (61_100_840, 714_188_480),  # torchvision's num_params
     "zfnet": (62_357_608, 1_168_032_896),
     "zfnet_wide": (107_627_624, 2_476_704_896),
+    # conv1 to conv5 and the dense layers: 7x7x3x96, 5x5x96x256, 3x3x256x512, two of 3x3x512x512, 6x6x512x4096, ...
+    "zfnet512": (
+        14_208 + 614_656 + 1_180_160 + 2 * 2_359_808 + 75_501_568 + 4_195_328 + 1_025_000,
+        109**2 * 14_112 + 25**2 * 614_400 + 144 * (1_179_648 + 2 * 2_359_296) + 75_497_472 + 4_194_304 + 1_024_000,
+    ),
+    # AlexNet's filters; on the grids of the ONNX zoo 54, 26 and 12 in place of 55, 27 and 13.
+    "alexnet_caffe": (60_965_224, 724_406_816),
+    "caffenet": (60_965_224, 724_406_816),
+    **dict.fromkeys(
+        ["alexnet_onnx", "caffenet_onnx"],
+        (60_965_224, 54**2 * 34_848 + 26**2 * 307_200 + 144 * (884_736 + 663_552 + 442_368) + 58_621_952),
+    ),
     "vgg_a": (132_863_336, 7_609_090_048),  # torchvision's num_params and _ops, as all of VGG but A-LRN and C
     "vgg_a_lrn": (132_863_336, 7_609_090_048),
     "vgg_b": (133_047_848, 11_308_466_176),
@@ -28,6 +40,11 @@ COUNTS = {
     "vgg_b_bn": (133_053_736, 11_308_466_176),
     "vgg_d_bn": (138_365_992, 15_470_264_320),
     "vgg_e_bn": (143_678_248, 19_632_062_464),
+    # VGG16's convolutions; 3x3x256x1024 on 14x14 and 1024x1000.
+    "vgg_d_gap": (
+        14_714_688 + 2_360_320 + 1_025_000,
+        15_346_630_656 + 196 * 2_359_296 + 1_024_000,
+    ),
     "nin_cifar10": (966_986, 222_486_528),
     "nin_imagenet": (7_595_176, 1_100_188_800),
     "base_cnn_a": (839_242, 138_677_760),
@@ -51,9 +68,31 @@ COUNTS = {
         6_998_552 - 4 * (864 + 1) - 4 * (160 + 112 + 24 + 64) + 16 * (832 + 1) + 16 * 25 * 128 + 8 * 1025,
         1_582_671_872 - 196 * (4 * 864 + 4 * (160 + 112 + 24 + 64)) + 49 * (16 * 832 + 16 * 25 * 128) + 8 * 1024,
     ),
+    # Weights of 5a and 5b, their biases and the classifier go; 3x3x416x1024 on 14x14 and 1024x1000 come.
+    "googlenet_gap": (
+        6_998_552 - 1_042_432 - 1_442_816 - (1_024 + 1_264) - 1_025_000 + 3_834_880 + 1_025_000,
+        1_582_671_872 - 51_079_168 - 49 * 1_442_816 + 196 * 3_833_856,
+    ),
+    # GoogLeNet's weights by block, on other grids.
+    "inception_v1_onnx": (
+        6_998_552,
+        112**2 * 9_408
+        + 55**2 * 114_688
+        + 27**2 * (163_328 + 388_096)
+        + 13**2 * (375_552 + 448_512 + 509_440 + 604_672 + 867_328)
+        + 6**2 * (1_042_432 + 1_442_816)
+        + 1_024_000,
+    ),
     "bn_inception": (11_278_528, 1_948_605_440),
     "bn_inception_slim": (11_178_336, 1_934_857_216),
     "bn_inception_caffe": (11_295_240, 2_032_600_064),  # Cadene/pretrained-models.pytorch, bninception
+    # As Caffe's, without its 10,016 biases of convolutions and with 96 filters in place of 128 in two projections:
+    # these have 1x1x576x32 weights and 2 x 32 numbers of batch normalisation fewer, and what follows
+    # reads 32 channels less.
+    "bn_inception_onnx": (
+        11_295_240 - 10_016 - (18_432 + 64) - (32 * (96 + 128 + 160) + 22_528 + 64) - 32 * (320 + 832),
+        2_032_600_064 - 196 * (18_432 + 32 * 384 + 22_528 + 32 * 320) - 49 * 32 * 832,
+    ),
     # As v3, but one 7x7x3x64 convolution on 147x147 in place of three.
     "inception_v2": (
         23_834_568 - 928 - 9_280 - 18_560 + 9_408 + 128,
@@ -65,6 +104,20 @@ COUNTS = {
     "inception_resnet_v1": (22_756_328, 6_206_361_696),
     "inception_resnet_v2": (55_843_464, 13_155_794_016),  # timm
     "resnet50": (25_557_032, 3_857_973_248),  # torchvision's num_params; He et al. 2015, Table 1: 3.8 x 10^9
+    # Its strides at the end of a stage: each 1x1 after a 3x3 with the stride has a quarter of the cells, the first 1x1
+    # of the next stage too, and so has the projection. The blocks' weights by hand, on 56, 28, 14 and 7.
+    "resnet50_slim": (
+        25_557_032,
+        112**2 * 9_408
+        + 56**2 * (4_096 + 36_864 + 16_384 + 16_384 + 69_632 + 16_384)
+        + 28**2 * (36_864 + 16_384)
+        + 28**2 * (32_768 + 147_456 + 65_536 + 131_072 + 2 * 278_528 + 65_536)
+        + 14**2 * (147_456 + 65_536)
+        + 14**2 * (131_072 + 589_824 + 262_144 + 524_288 + 4 * 1_114_112 + 262_144)
+        + 7**2 * (589_824 + 262_144)
+        + 7**2 * (524_288 + 2_359_296 + 1_048_576 + 2_097_152 + 2 * 4_456_448)
+        + 2_048_000,
+    ),
 }
 
 # Trained numbers with auxiliary heads.

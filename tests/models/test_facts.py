@@ -32,7 +32,8 @@ from inception_jax.models.units import (
 
 NAMES = inception_jax.list_models()
 build = functools.cache(inception_jax.create_model)
-VGG = [name for name in NAMES if name.startswith("vgg")]
+VGG = [name for name in NAMES if name.startswith("vgg") and name != "vgg_d_gap"]
+CAFFE = ["alexnet_caffe", "alexnet_onnx", "caffenet", "caffenet_onnx"]
 ALL_CNN = [name for name in NAMES if "_cnn_" in name]
 
 
@@ -55,9 +56,10 @@ def of_kind(model, kind):
 SLIM = (0.9997, 1e-3, False)
 STYLES = {
     **dict.fromkeys(["lenet5", "lenet5_modern"], ("VALID", "VALID", None)),
-    **dict.fromkeys(["alexnet", "alexnet_tv"], ("SYMMETRIC", "VALID", None)),
+    **dict.fromkeys(["alexnet", "alexnet_tv", "zfnet512"], ("SYMMETRIC", "VALID", None)),
+    **dict.fromkeys([*CAFFE, "googlenet_gap"], ("SYMMETRIC", "CEIL", None)),
     **dict.fromkeys(["zfnet", "zfnet_wide", "nin_cifar10", "nin_imagenet", *ALL_CNN], ("SYMMETRIC", "CEIL", None)),
-    **dict.fromkeys(VGG, ("SYMMETRIC", "VALID", None)),
+    **dict.fromkeys([*VGG, "vgg_d_gap"], ("SYMMETRIC", "VALID", None)),
     # torchvision: PyTorch's defaults of BatchNorm2d.
     **{f"vgg_{letter}_bn": ("SYMMETRIC", "VALID", (0.9, 1e-5, True), "bias") for letter in "abde"},
     "googlenet": ("SYMMETRIC", "CEIL", None),
@@ -67,9 +69,12 @@ STYLES = {
     "bn_inception": ("SAME", "SAME", (0.9997, 1e-3, True)),
     "bn_inception_slim": ("SAME", "SAME", SLIM),
     "bn_inception_caffe": ("SYMMETRIC", "CEIL", (0.9, 1e-5, True), "bias", "counts padding"),
+    "bn_inception_onnx": ("SYMMETRIC", "CEIL", (0.9, 1e-5, True)),
     **dict.fromkeys([name for name in NAMES if name.startswith(("inception_v", "inception_resnet"))],
                     ("SAME", "VALID", (0.9997, 1e-3, True))),
     "resnet50": ("SYMMETRIC", "SYMMETRIC", (0.9, 1e-5, True)),
+    "resnet50_slim": ("SYMMETRIC", "SAME", (0.997, 1e-5, True)),
+    "inception_v1_onnx": ("SYMMETRIC", "VALID", None),
 }  # fmt: skip
 
 
@@ -86,7 +91,8 @@ def test_styles():
 NORMS = {
     **dict.fromkeys(["alexnet", "zfnet", "zfnet_wide"], [(5, 1e-4, 0.75, 2.0)] * 2),
     "vgg_a_lrn": [(5, 1e-4, 0.75, 2.0)],
-    "googlenet": [(5, 1e-4, 0.75, 1.0)] * 2,
+    "zfnet512": [(5, 5e-4, 0.75, 2.0)] * 2,
+    **dict.fromkeys([*CAFFE, "googlenet", "googlenet_gap", "inception_v1_onnx"], [(5, 1e-4, 0.75, 1.0)] * 2),
     "inception5h": [(11, 11e-4, 0.5, 2.0)] * 2,
 }
 
@@ -105,9 +111,10 @@ def test_bn_inceptions_baseline_has_response_norms():
 
 # Rate, and the layer before.
 DROPOUTS = {
-    **dict.fromkeys(["lenet5", "lenet5_modern", "resnet50"], ()),
-    **dict.fromkeys(["alexnet", "zfnet", "zfnet_wide", *VGG], (("fc6", 0.5), ("fc7", 0.5),)),
+    **dict.fromkeys(["lenet5", "lenet5_modern", "resnet50", "resnet50_slim", "googlenet_gap"], ()),
+    **dict.fromkeys(["alexnet", *CAFFE, "zfnet", "zfnet_wide", "zfnet512", *VGG], (("fc6", 0.5), ("fc7", 0.5),)),
     "alexnet_tv": (("avgpool", 0.5), ("fc6", 0.5),),
+    "vgg_d_gap": (("cam_pool", 0.5),),
     "nin_cifar10": (("pool1", 0.5), ("pool2", 0.5),),
     "nin_imagenet": (("pool3", 0.5),),
     **{name: (("image", 0.2), ("pool1", 0.5), ("pool2", 0.5),) for name in ALL_CNN},
@@ -115,9 +122,9 @@ DROPOUTS = {
     "strided_cnn_a": (("image", 0.2), ("conv1_1", 0.5), ("conv2_1", 0.5),),
     "strided_cnn_b": (("image", 0.2), ("conv1_2", 0.5), ("conv2_2", 0.5),),
     "strided_cnn_c": (("image", 0.2), ("conv1_2", 0.5), ("conv2_2", 0.5),),
-    **dict.fromkeys(["googlenet", "inception5h"], (("pool5", 0.4),)),
+    **dict.fromkeys(["googlenet", "inception5h", "inception_v1_onnx"], (("pool5", 0.4),)),
     **dict.fromkeys(["googlenet_tv", "googlenet_slim"], (("pool5", 0.2),)),
-    **dict.fromkeys(["bn_inception", "bn_inception_caffe", "inception_v3_fid"], (("pool", 0.0),)),
+    **dict.fromkeys(["bn_inception", "bn_inception_caffe", "bn_inception_onnx", "inception_v3_fid"], (("pool", 0.0),)),
     **dict.fromkeys(["bn_inception_slim", "inception_v2", "inception_v3", "inception_v4", "inception_resnet_v1",
                      "inception_resnet_v2"], (("pool", 0.2),)),
 }  # fmt: skip
@@ -157,9 +164,9 @@ def test_auxiliary_heads():
 
 # The pools inside of modules, in order: a for average, m for maximum.
 POOLS = {
-    **dict.fromkeys(["googlenet", "googlenet_tv", "googlenet_slim", "inception5h"], "mmmmmmmmm"),
+    **dict.fromkeys(["googlenet", "googlenet_tv", "googlenet_slim", "inception5h", "inception_v1_onnx"], "mmmmmmmmm"),
     # 3c and 4e, of stride 2, and 5b take the maximum.
-    **dict.fromkeys(["bn_inception", "bn_inception_slim", "bn_inception_caffe"], "aamaaaamam"),
+    **dict.fromkeys(["bn_inception", "bn_inception_slim", "bn_inception_caffe", "bn_inception_onnx"], "aamaaaamam"),
     **dict.fromkeys(["inception_v2", "inception_v3"], "aaamaaaamaa"),
     "inception_v3_fid": "aaamaaaamam",
     "inception_v4": "mmaaaamaaaaaaamaaa",  # mixed_3a and 5a; four A; seven B; three C; a reduction before B and C
@@ -292,7 +299,31 @@ def test_the_last_convolution_of_nin_and_all_cnn_is_rectified():
 def test_linear_convolutions_are_those_before_a_sum():
     for name in NAMES:
         linear = {leaf.name for leaf in of_kind(build(name), Conv) if not leaf.activation}
-        assert linear == ({"conv1x1_expand", "shortcut"} if name == "resnet50" else set()), name
+        expected = {"resnet50": {"conv1x1_expand", "shortcut"}, "resnet50_slim": {"conv1x1_expand", "shortcut"}}
+        assert linear == expected.get(name, set()), name
+
+
+def test_order_of_pools_and_response_norms_in_caffe():
+    for name, order in (
+        ("alexnet_caffe", "norm1 pool1"),
+        ("caffenet", "pool1 norm1"),
+        ("caffenet_onnx", "pool1 norm1"),
+    ):
+        layers = [layer for layer, _ in build(name).layers]
+        assert layers[1:3] == order.split(), name
+        assert layers[4:6] == order.replace("1", "2").split(), name
+
+
+def test_pools_of_the_onnx_zoos_alexnet_round_down_except_the_last():
+    for name in ("alexnet_onnx", "caffenet_onnx"):
+        assert [pool.padding for pool in of_kind(build(name), MaxPool)] == ["VALID", "VALID", None], name
+
+
+def test_strides_of_tf_slims_resnet_are_in_the_last_block_of_a_stage():
+    blocks = {name: unit for name, unit in build("resnet50_slim").layers if isinstance(unit, Residual)}
+    strided = {name for name, unit in blocks.items() if any(conv.stride == 2 for conv in leaves(unit.branch))}
+    assert strided == {"conv2_3", "conv3_4", "conv4_6"}
+    assert {blocks[name].shortcut for name in strided} == {MaxPool(1, 2)}
 
 
 def test_tf_slims_first_layer_has_a_bias_and_no_batch_normalisation():

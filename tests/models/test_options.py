@@ -20,7 +20,9 @@ OTHER = {
     "bn_auxiliary": {"inception_v2": True, "inception_v3": False, "googlenet": True},
     "early_reduction": 2, "reduction_width": 0.5, "top": "fc", "residual": False, "mlpconv": False,
     "batch_norm_scale": False, "count_include_pad": True, "order": "figures", "residual_scale": 0.3,
-    "variant": "paper", "downsample": "conv3x3", "blocks": 2,
+    "variant": "paper", "downsample": "conv3x3", "blocks": 2, "batch_norm_epsilon": 1e-3,
+    "pool_first": {name: name.startswith("alexnet") for name in NAMES},
+    "geometry": {name: "caffe" if name.endswith("onnx") else "onnx" for name in NAMES},
 }  # fmt: skip
 
 
@@ -76,7 +78,7 @@ WRONG = [
     ("inception_v3", {"blocks": 3}, "blocks=3 must be a whole number from 1 to 2"),
     ("inception_v4", {"blocks": 4}, "blocks=4 must be a whole number from 1 to 3"),
     ("inception_resnet_v1", {"blocks": 1.5}, "blocks=1.5 must be a whole number above 0"),
-    ("gogglenet", {}, "there is no network 'gogglenet'; did you mean googlenet or googlenet_tv or googlenet_slim?"),
+    ("gogglenet", {}, "there is no network 'gogglenet'; did you mean googlenet or googlenet_tv or googlenet_gap?"),
 ]
 
 
