@@ -89,7 +89,7 @@ class Preprocessing:
             return (images.astype(jnp.float32) - jnp.array(mean)) / jnp.array(std)
         images = gcn(images)
         if self.whitening == "gcn_zca":
-            flat = images.reshape(len(images), -1) - dataset_stats["whitening_mean"]
+            flat = images.reshape(images.shape[0], -1) - dataset_stats["whitening_mean"]
             # An accelerator's default precision has rounding errors far above the smallest variances.
             white = jnp.matmul(flat, dataset_stats["whitening_matrix"], precision=lax.Precision.HIGHEST)
             images = white.reshape(images.shape)

@@ -85,6 +85,11 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
     return {option: p for option, p in parameters.items() if option not in ("num_classes", "dtype")}
 
 
+def num_classes_of(name: str) -> int:
+    """Returns the number of classes of the network `name` in its paper."""
+    return inspect.signature(_MODELS[name]).parameters["num_classes"].default
+
+
 def create_model(
     name: str, num_classes: int | None = None, dtype: str = "float32", width: float = 1.0, **options
 ) -> Network:

@@ -47,11 +47,11 @@ def _convolve_blocks(
     blocks = [count + cell - 1 for count, cell in zip(counts, cells, strict=True)]
     ends = [block * stride - n - lo for block, n, (lo, _) in zip(blocks, x.shape[1:3], padding, strict=True)]
     x = pad(x, 0, [(lo, end) for (lo, _), end in zip(padding, ends, strict=True)])
-    x = x.reshape(len(x), blocks[0], stride, blocks[1], stride, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(x.shape[0], blocks[0], stride, blocks[1], stride, channels).transpose(0, 1, 3, 2, 4, 5)
     kernel = jnp.pad(kernel, [(0, cells[0] * stride - height), (0, cells[1] * stride - width), (0, 0), (0, 0)])
     kernel = kernel.reshape(cells[0], stride, cells[1], stride, channels, features).transpose(0, 2, 1, 3, 4, 5)
     depth = stride**2 * channels
-    x, kernel = x.reshape(len(x), *blocks, depth), kernel.reshape(*cells, depth, features)
+    x, kernel = x.reshape(x.shape[0], *blocks, depth), kernel.reshape(*cells, depth, features)
     missing = -depth % _MULTIPLE
     x, kernel = (jnp.pad(a, [(0, 0)] * i + [(0, missing)] + [(0, 0)] * (3 - i)) for a, i in ((x, 3), (kernel, 2)))
     return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", **options)

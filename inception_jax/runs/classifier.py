@@ -32,7 +32,8 @@ from inception_jax.names import check_utf8, readable, text_of
 from inception_jax.runs.checkpoints import DamagedCheckpoint, best_first, read_metadata, read_weights, steps_in
 from inception_jax.runs.renamed import MISSING_FIELDS, STATE_FIELDS, current_config
 from inception_jax.runs.run import Run
-from inception_jax.weights import files
+from inception_jax.weights import files, formats
+from inception_jax.weights.export import archive
 from inception_jax.weights.sources import catalogue, importing
 
 Picture = np.ndarray | Image.Image | str | os.PathLike | bytes | BinaryIO
@@ -294,6 +295,8 @@ def load(
         return _classifier(variables, metadata["inference"], place)
     if weights:
         raise UserError(f"weights={weights!r} is for workdirs; {place} holds one kind of weights")
+    if not source and not files.is_ours(place) and (found := archive.read(formats.read(place))):
+        return _classifier(*found, place)
     if source or not files.is_ours(place):
         return imported(importing.read(place, source), place)
     variables, metadata = files.read(place)
@@ -382,6 +385,8 @@ def load_weights(path: str | os.PathLike, warn: Callable[[str], None] = warnings
     place = source.fetch() if source else _existing(path)
     if place.is_dir():
         variables = read_checkpoint(place, warn=warn)[0]
+    elif not source and not files.is_ours(place) and (found := archive.read(formats.read(place))):
+        variables = found[0]
     elif source or not files.is_ours(place):
         variables = importing.read(place, source).variables
     else:

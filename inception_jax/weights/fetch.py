@@ -193,6 +193,8 @@ def _fetch_into(wanted: _Wanted, part: Path, *, progress: bool, timeout: float, 
                 failures = 1 if reached > furthest else failures + 1
                 furthest = max(furthest, reached)
                 if failures >= attempts:
+                    if not _state_of(part).exists():
+                        _remove(part)  # no later call can resume it
                     raise wanted.error(str(error)) from None
                 time.sleep(wait * 2 ** (failures - 1))
         with _storing(part):
@@ -266,10 +268,11 @@ def _range_of(response: Any, start: int, validator: str, part: Path) -> tuple[in
     sent = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", content_range)
     # Some servers know ranges but ignore If-Range. The header that is not used for it may be left out.
     version = response.headers.get("ETag" if validator.startswith('"') else "Last-Modified", validator)
-    if not sent or int(sent[1]) != start or version != validator:
+    total = None if not sent or sent[2] == "*" else int(sent[2])
+    if not sent or int(sent[1]) != start or version != validator or (total is not None and total <= start):
         _remove(part)
         raise _BrokenTransferError("the server does not resume the transfer")
-    return start, None if sent[2] == "*" else int(sent[2])
+    return start, total
 
 
 def _check_size(wanted: _Wanted, part: Path, total: int | None) -> None:
@@ -365,9 +368,8 @@ def _bar(name: str, start: int, total: int | None, progress: bool) -> Iterator[A
 def _locked(file: Path) -> Iterator[bool]:
     """Keeps other processes from fetching the same file; yields False on a file system without locks."""
     with _storing(file):
-        lock = open(file.with_name(f".{file.name}.lock"), "wb")  # noqa: SIM115  # closed below; it is never removed,
-        # because a process may wait for it
-    with lock:
+        lock = open(file.with_name(f".{file.name}.lock"), "wb")  # noqa: SIM115  # closed below
+    with lock:  # the file stays, because another process may wait for it
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,29 +4,51 @@ They are not part of the core suite, `./run.sh test`. A missing package is a fai
 """
 
 import contextlib
-import importlib
+import importlib.util
 import os
 
 import pytest
 
 
-def _required(module: str):
-    with contextlib.suppress(ImportError):
+def required(module: str):
+    """Imports a package; without it the test fails."""
+    with contextlib.suppress(ImportError), _without_compiled_operators():
         return importlib.import_module(module)
     pytest.fail(f"{module} is missing: pip install -r requirements-bench.txt", pytrace=False)
+
+
+@contextlib.contextmanager
+def _without_compiled_operators():
+    """Lets torchvision be imported beside a PyTorch without CUDA; its compiled operators are not needed here."""
+    if importlib.util.find_spec("torch") is None:
+        yield
+        return
+    import torch
+
+    register = torch.library.register_fake
+
+    def register_fake(name, *arguments, **options):
+        is_its = isinstance(name, str) and name.startswith("torchvision::")
+        return (lambda function: function) if is_its else register(name, *arguments, **options)
+
+    torch.library.register_fake = register_fake
+    try:
+        yield
+    finally:
+        torch.library.register_fake = register
 
 
 @pytest.fixture(scope="session")
 def torch():
     """PyTorch."""
-    return _required("torch")
+    return required("torch")
 
 
 @pytest.fixture(scope="session")
 def keras():
     """Keras with the backend TensorFlow."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    return _required("keras")
+    return required("keras")
 
 
 def pytest_collection_modifyitems(items):

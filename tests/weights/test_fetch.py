@@ -206,10 +206,11 @@ def test_a_damaged_note_of_a_partial_file_starts_again(server, cache, state):
     assert "Range" not in server.requests[-1][1]
 
 
-def test_a_server_that_never_sends_all_is_given_up(server):
+def test_a_server_that_never_sends_all_is_given_up(server, cache):
     server.answers = [lambda handler: send(handler, 200, BODY[:1000], length=len(BODY))] * 9
     assert "broke after 1,000 of 300,000 bytes" in failure(server, attempts=3)
     assert len(server.requests) == 3
+    assert left(cache) == []  # nothing says which version of the file the bytes are of
 
 
 def test_a_body_without_a_length(server):

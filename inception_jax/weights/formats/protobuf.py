@@ -15,6 +15,7 @@ import numpy as np
 from inception_jax.weights.formats.content import DTYPES, Content, Malformed, array, check_size
 
 VARINT, I64, LEN, I32 = 0, 1, 2, 5
+_UNKNOWN = "it is no file of weights that is known, or it is damaged"
 Field = tuple[int, int, Any]  # number, wire type, value: an integer, or the bytes
 
 
@@ -93,15 +94,18 @@ def read_protobuf(file: Path) -> Content:
     """
     message = memoryview(np.memmap(file, np.uint8, mode="r"))  # type: ignore[arg-type]  # an array is a buffer
     kinds: dict[int, int] = {}
-    for number, wire, _ in fields(message):
-        kinds[number] = wire
+    try:
+        for number, wire, _ in fields(message):
+            kinds[number] = wire
+    except Malformed:
+        raise Malformed(_UNKNOWN) from None
     if kinds.get(1) == VARINT and kinds.get(7) == LEN:
         return _onnx(message, file)
     if kinds.get(100) == LEN or (kinds.get(2) == LEN and kinds.get(1) in (LEN, None) and 4 not in kinds):
         return _caffe(message)
     if kinds.get(1) == LEN and not kinds.keys() - {1, 2, 3, 4, 5}:
         return _graphdef(message)
-    raise Malformed("it is no file of weights that is known")
+    raise Malformed(_UNKNOWN)
 
 
 # ------------------------------------------- Caffe
@@ -157,7 +161,7 @@ def _graphdef(message: memoryview) -> Content:
             if _first(entry, 1) == b"value" and (tensor := _first(_first(entry, 2), 8)) and _is_numeric(tensor):
                 arrays[name] = _tensor_proto(tensor)
     if not any(operations.values()):
-        raise Malformed("it is no file of weights that is known")
+        raise Malformed(_UNKNOWN)
     return Content("graphdef", arrays, {"operations": operations})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from inception_jax.errors import UserError
 from inception_jax.weights.fetch import fetch
-from inception_jax.weights.sources import cadene, keras, slim, timm, torchvision
+from inception_jax.weights.sources import cadene, keras, pytorch_fid, slim, timm, torchvision
 from inception_jax.weights.sources.mapping import WeightMap
 
 # 255 times (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225); the range [-1, 1].
@@ -230,6 +230,37 @@ CADENE = (
     ),
 )
 
+# ------------------------------------------- Others with torchvision's names
+
+PYTORCH_FID = Source(
+    "pytorch_fid/inception",
+    pytorch_fid.INCEPTION_V3_FID,
+    299,
+    299,
+    **HALF,
+    url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    sha256="6726825d",
+    license="Apache-2.0",
+    remarks="1008 outputs; pytorch-fid maps pixels to [-1, 1] by 127.5, the graph of 2015 by (x - 128) / 128",
+)
+_JCJOHNSON: dict[str, Any] = {
+    "mean": (123.68, 116.779, 103.939),
+    "std": (1.0, 1.0, 1.0),
+    "remarks": "Caffe's weights (VGG_ILSVRC), for blue, green, red, which the import turns round; address unverified",
+}
+JCJOHNSON = tuple(
+    Source(
+        f"jcjohnson/vgg{depth}",
+        torchvision.VGG_CAFFE[depth],
+        224,
+        256,
+        url=f"https://s3-us-west-2.amazonaws.com/jcjohns-models/{file}.pth",
+        sha256=file.rpartition("-")[2],
+        **_JCJOHNSON,
+    )
+    for depth, file in ((16, "vgg16-00b39a1b"), (19, "vgg19-d01eb7cb"))
+)
+
 # ------------------------------------------- Keras: keras/src/applications/*.py; accuracies: keras.io/api/applications
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -327,7 +358,7 @@ SLIM = (
 @functools.cache
 def sources() -> Mapping[str, Source]:
     """Returns all known files by name."""
-    return {source.name: source for source in (*TORCHVISION, *TIMM, *CADENE, *KERAS, *SLIM)}
+    return {source.name: source for source in (*TORCHVISION, *TIMM, *CADENE, PYTORCH_FID, *JCJOHNSON, *KERAS, *SLIM)}
 
 
 def find(name: str) -> Source:

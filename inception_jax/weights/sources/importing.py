@@ -84,7 +84,7 @@ def identify(arrays: Mapping[str, np.ndarray]) -> list[Source]:
     """Returns the known files that have arrays of these names and shapes.
 
     The number of classes may be any. But where maps differ in the classes that they drop, the one that leaves the 1000
-    of ImageNet is right, or else the one that drops none.
+    of ImageNet (or how many the network has by default) is right, or else the one that drops none.
     """
     found: list[tuple[tuple[bool, bool], list[Source]]] = []
     for weights, sources in catalogue.maps():
@@ -95,7 +95,7 @@ def identify(arrays: Mapping[str, np.ndarray]) -> list[Source]:
         except UserError:
             continue
         classes = mapping.number_of_classes(weights, arrays)
-        found.append(((classes == 1000, not weights.background), sources))
+        found.append(((classes == mapping.default_classes(weights), not weights.background), sources))
     best = max((rank for rank, _ in found), default=None)
     return [source for rank, sources in found if rank == best for source in sources]
 
@@ -106,14 +106,19 @@ def _has(arrays: Mapping[str, np.ndarray], prefix: str) -> bool:
 
 def different(found: Sequence[Source]) -> bool:
     """Returns whether files with the same arrays need different networks or preprocessing."""
-    return len({(each.weights.network, str(each.weights.options), str(each.data)) for each in found}) > 1
+    return len({str(_needs(each)) for each in found}) > 1
+
+
+def _needs(source: Source) -> dict[str, Any]:
+    """What the arrays of a file need to be used rightly."""
+    weights = source.weights
+    facts = {"network": weights.network, **weights.options, "bgr": weights.bgr, "background": weights.background}
+    return facts | source.data
 
 
 def explain(found: Sequence[Source]) -> str:
     """Returns the names of files with the same arrays, and in lines what differs between them."""
-    values = {
-        source.name: {"network": source.weights.network, **source.weights.options, **source.data} for source in found
-    }
+    values = {source.name: _needs(source) for source in found}
     keys = dict.fromkeys(key for each in values.values() for key in each)
     lines = [
         f"  {name}: "

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from inception_jax.errors import UserError
-from inception_jax.models import create_model, units
+from inception_jax.models import create_model, num_classes_of, units
 from inception_jax.models.network import Network
 from inception_jax.weights.files import flatten
 
@@ -192,6 +192,11 @@ def number_of_classes(weights: WeightMap, arrays: Mapping[str, np.ndarray]) -> i
     if len(shape) != len(classifier.shape):
         raise UserError(f"{classifier.theirs}: {_shape(shape)} has another number of dimensions than the classifier")
     return shape[classifier.shape.index(None)] - weights.background
+
+
+def default_classes(weights: WeightMap) -> int:
+    """Returns the number of classes of the network unless another is asked for."""
+    return num_classes_of(weights.network)
 
 
 def build(weights: WeightMap, **options) -> Network:

@@ -184,6 +184,9 @@ def _vgg_features(name: str, batch_norm: bool) -> Iterator[tuple[str, str]]:
 
 VGG = {(depth, norm): vgg(depth, norm) for depth in VGG_LETTERS for norm in (False, True)}
 
+# jcjohnson/pytorch-vgg: Caffe's weights under torchvision's names, for blue, green, red of 0 to 255.
+VGG_CAFFE = {depth: vgg(depth, False, bgr=True) for depth in (16, 19)}
+
 _BLOCKS = {2: 3, 3: 4, 4: 6, 5: 3}  # number of blocks of each stage of ResNet-50
 _UNITS = {"conv1x1_reduce": 1, "conv3x3": 2, "conv1x1_expand": 3}
 
