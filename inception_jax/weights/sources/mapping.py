@@ -362,7 +362,8 @@ def _traced(model: Network) -> tuple[dict, dict[str, tuple[int, ...]]]:
     def record(call, arguments, options, context):
         if context.method_name == "_dense":
             unit, x = arguments[:2]
-            grids["/".join((*context.module.path, unit.name))] = x.shape[1:]
+            grid = x.shape[1:] if unit.window is None else (unit.window, unit.window, x.shape[3])
+            grids["/".join((*context.module.path, unit.name))] = grid
         return call(*arguments, **options)
 
     with nn.intercept_methods(record):

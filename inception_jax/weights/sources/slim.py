@@ -367,3 +367,27 @@ def _vgg(letter: str, depth: int, counts: tuple[int, ...]) -> WeightMap:
 
 
 VGG16, VGG19 = _vgg("d", 16, (2, 2, 3, 3, 3)), _vgg("e", 19, (2, 2, 4, 4, 4))
+
+# ------------------------------------------- ResNet-50
+
+_UNITS = {"conv1x1_reduce": "conv1", "conv3x3": "conv2", "conv1x1_expand": "conv3"}
+
+
+def _resnet50() -> dict[str, str]:
+    units = {"conv1/conv7x7": "conv1"}
+    for stage, count in ((2, 3), (3, 4), (4, 6), (5, 3)):
+        for i in range(1, count + 1):
+            prefix = f"block{stage - 1}/unit_{i}/bottleneck_v1"
+            shortcut = {"shortcut": "shortcut"} if i == 1 else {}
+            units |= join(f"conv{stage}_{i}/", f"{prefix}/", _UNITS | shortcut)
+    return units
+
+
+RESNET50 = WeightMap(
+    network="resnet50_slim",
+    options={},
+    framework=SLIM,
+    scopes=_normalised("resnet_v1_50", _resnet50()) | {"fc/classifier": "resnet_v1_50/logits"},
+    convolved={"fc/classifier"},
+    ignored=_IGNORED,
+)
