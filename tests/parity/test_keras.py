@@ -4,170 +4,76 @@ Keras's variables get random values, ours are taken from them by name.
 """
 
 import dataclasses
-import itertools
 import os
 
 import jax
 import numpy as np
 import pytest
 
-import inception_jax
-from inception_jax.models import trace
+from inception_jax.weights import formats
+from inception_jax.weights.export import peers
+from inception_jax.weights.sources import keras as sources
+from inception_jax.weights.sources import mapping
 
 CLASSES = 10
 TOLERANCE = 1e-5  # largest difference relative to the largest value
 
-# The convolutions of each module, in the order in which Keras makes and numbers its own.
-MODULE_A = ("conv1x1", "conv5x5_reduce", "conv5x5", "double3x3_reduce", "double3x3_1", "double3x3_2", "pool_proj")
-REDUCTION_A = ("conv3x3", "double3x3_reduce", "double3x3_1", "double3x3_2")
-MODULE_B = (
-    "conv1x1",
-    "conv7x7_reduce",
-    "conv1x7",
-    "conv7x1",
-    "double7x7_reduce",
-    "double7x1_1",
-    "double1x7_1",
-    "double7x1_2",
-    "double1x7_2",
-    "pool_proj",
-)
-REDUCTION_B = ("conv3x3_reduce", "conv3x3", "conv7x7_reduce", "conv1x7", "conv7x1", "conv7x7_3x3")
-MODULE_C = (
-    "conv1x1",
-    "conv3x3_reduce",
-    "conv1x3",
-    "conv3x1",
-    "double3x3_reduce",
-    "double3x3",
-    "double1x3",
-    "double3x1",
-    "pool_proj",
-)
-BLOCK_35 = ("conv1x1", "conv3x3_reduce", "conv3x3", "double3x3_reduce", "double3x3_1", "double3x3_2")
-BLOCK_17 = ("conv1x1", "conv7x7_reduce", "conv1x7", "conv7x1")
-BLOCK_8 = ("conv1x1", "conv3x3_reduce", "conv1x3", "conv3x1")
-RESIDUAL_REDUCTION_B = (
-    "conv3x3_reduce",
-    "conv3x3",
-    "conv3x3_b_reduce",
-    "conv3x3_b",
-    "double3x3_reduce",
-    "double3x3_1",
-    "double3x3_2",
-)
-
-# Our layer; Keras's layer with the same output; our convolutions, numbered by Keras.
-STEM = (
-    ("conv2d_1a_3x3", "activation", ("conv3x3",)),
-    ("conv2d_2a_3x3", "activation_1", ("conv3x3",)),
-    ("conv2d_2b_3x3", "activation_2", ("conv3x3",)),
-    ("maxpool_3a_3x3", "max_pooling2d", ()),
-    ("conv2d_3b_1x1", "activation_3", ("conv1x1",)),
-    ("conv2d_4a_3x3", "activation_4", ("conv3x3",)),
-    ("maxpool_5a_3x3", "max_pooling2d_1", ()),
-)
-INCEPTION_V3 = (
-    *STEM,
-    ("mixed_5b", "mixed0", MODULE_A),
-    ("mixed_5c", "mixed1", MODULE_A),
-    ("mixed_5d", "mixed2", MODULE_A),
-    ("mixed_6a", "mixed3", REDUCTION_A),
-    ("mixed_6b", "mixed4", MODULE_B),
-    ("mixed_6c", "mixed5", MODULE_B),
-    ("mixed_6d", "mixed6", MODULE_B),
-    ("mixed_6e", "mixed7", MODULE_B),
-    ("mixed_7a", "mixed8", REDUCTION_B),
-    ("mixed_7b", "mixed9", MODULE_C),
-    ("mixed_7c", "mixed10", MODULE_C),
-)
+# Our end point: Keras's layer with the same output.
+STEM = {
+    "conv2d_1a_3x3": "activation",
+    "conv2d_2a_3x3": "activation_1",
+    "conv2d_2b_3x3": "activation_2",
+    "maxpool_3a_3x3": "max_pooling2d",
+    "conv2d_3b_1x1": "activation_3",
+    "conv2d_4a_3x3": "activation_4",
+    "maxpool_5a_3x3": "max_pooling2d_1",
+}
+TOP = {"pool": "avg_pool", "logits": "predictions"}
+MODULES = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
+INCEPTION_V3 = STEM | {f"mixed_{name}": f"mixed{i}" for i, name in enumerate(MODULES)} | TOP
 INCEPTION_RESNET_V2 = (
-    *STEM,
-    ("mixed_5b", "mixed_5b", MODULE_A),
-    *((f"block35_{i}", f"block35_{i}_ac", BLOCK_35) for i in range(1, 11)),
-    ("mixed_6a", "mixed_6a", REDUCTION_A),
-    *((f"block17_{i}", f"block17_{i}_ac", BLOCK_17) for i in range(1, 21)),
-    ("mixed_7a", "mixed_7a", RESIDUAL_REDUCTION_B),
-    *((f"block8_{i}", f"block8_{i}_ac", BLOCK_8) for i in range(1, 10)),
-    ("block8_10", "custom_scale_layer_39", BLOCK_8),  # the fortieth sum, without activation
+    STEM
+    | {name: name for name in ("mixed_5b", "mixed_6a", "mixed_7a")}
+    | {f"block35_{i}": f"block35_{i}_ac" for i in range(1, 11)}
+    | {f"block17_{i}": f"block17_{i}_ac" for i in range(1, 21)}
+    | {f"block8_{i}": f"block8_{i}_ac" for i in range(1, 10)}
+    | {"block8_10": "custom_scale_layer_39"}  # the fortieth sum, without activation
+    | {"conv2d_7b_1x1": "conv_7b_ac"}
+    | TOP
 )
 
 
-def numbered_names(rows):
-    """Names of (outputs, layers): Keras's by our end point, and by our layer and unit."""
-    outputs, layers = {}, {}
-    numbers = itertools.count()
-    for layer, output, units in rows:
-        outputs[layer] = output
-        for unit in units:
-            i = next(numbers)
-            layers[layer, unit] = f"conv2d_{i}" if i else "conv2d"
-            layers[layer, f"{unit}_bn"] = f"batch_normalization_{i}" if i else "batch_normalization"
-    outputs |= {"pool": "avg_pool", "logits": "predictions"}
-    layers["logits", "classifier"] = "predictions"
-    return outputs, layers
+def vgg(convolutions):
+    stages = list(enumerate(convolutions, start=1))
+    return (
+        {f"conv{stage}_{i}": f"block{stage}_conv{i}" for stage, count in stages for i in range(1, count + 1)}
+        | {f"pool{stage}": f"block{stage}_pool" for stage, _ in stages}
+        | {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
+    )
 
 
-def inception_v3_names():
-    return numbered_names(INCEPTION_V3)
-
-
-def inception_resnet_v2_names():
-    outputs, layers = numbered_names(INCEPTION_RESNET_V2)
-    for layer in outputs:
-        if layer.startswith("block"):
-            layers[layer, "conv1x1_expand"] = f"{layer}_conv"
-    outputs["conv2d_7b_1x1"] = "conv_7b_ac"
-    layers["conv2d_7b_1x1", "conv1x1"] = "conv_7b"
-    layers["conv2d_7b_1x1", "conv1x1_bn"] = "conv_7b_bn"
-    return outputs, layers
-
-
-def vgg_names(convolutions):
-    outputs, layers = {}, {}
-    for stage, count in enumerate(convolutions, start=1):
-        for i in range(1, count + 1):
-            outputs[f"conv{stage}_{i}"] = f"block{stage}_conv{i}"
-            layers[f"conv{stage}_{i}", "conv3x3"] = f"block{stage}_conv{i}"
-        outputs[f"pool{stage}"] = f"block{stage}_pool"
-    for layer, unit, theirs in (("fc6", "dense", "fc1"), ("fc7", "dense", "fc2"), ("fc8", "classifier", "predictions")):
-        outputs[layer] = layers[layer, unit] = theirs
-    return outputs, layers
-
-
-def resnet50_names():
-    outputs = {"conv1": "conv1_relu", "pool1": "pool1_pool", "pool": "avg_pool", "fc": "predictions"}
-    layers = {("conv1", "conv7x7"): "conv1_conv", ("conv1", "conv7x7_bn"): "conv1_bn"}
-    for stage, count in ((2, 3), (3, 4), (4, 6), (5, 3)):
-        for i in range(1, count + 1):
-            ours, theirs = f"conv{stage}_{i}", f"conv{stage}_block{i}"
-            outputs[ours] = f"{theirs}_out"
-            units = ["conv1x1_reduce", "conv3x3", "conv1x1_expand"]
-            for k, unit in enumerate(["shortcut", *units] if i == 1 else units, start=int(i > 1)):
-                layers[ours, unit] = f"{theirs}_{k}_conv"
-                layers[ours, f"{unit}_bn"] = f"{theirs}_{k}_bn"
-    layers["fc", "classifier"] = "predictions"
-    return outputs, layers
+RESNET50 = {"conv1": "conv1_relu", "pool1": "pool1_pool", "pool": "avg_pool", "fc": "predictions"} | {
+    f"conv{stage}_{i}": f"conv{stage}_block{i}_out"
+    for stage, count in ((2, 3), (3, 4), (4, 6), (5, 3))
+    for i in range(1, count + 1)
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    ours: str
-    options: dict
+    weights: mapping.WeightMap
     theirs: str
-    names: tuple
+    outputs: dict[str, str]
     size: tuple[int, int]  # where strides meet an even height and an odd width each time, and 2x3 cells are left
 
 
-NO_GAMMA = {"batch_norm_scale": False, "aux": False}
 CASES = (
-    Case("inception_v3", NO_GAMMA, "InceptionV3", inception_v3_names(), (138, 139)),
-    Case("inception_resnet_v2", NO_GAMMA, "InceptionResNetV2", inception_resnet_v2_names(), (138, 139)),
-    Case("vgg_d", {}, "VGG16", vgg_names((2, 2, 3, 3, 3)), (64, 127)),
-    Case("vgg_e", {}, "VGG19", vgg_names((2, 2, 4, 4, 4)), (64, 127)),
-    Case("resnet50", {"downsample": "conv1x1"}, "ResNet50", resnet50_names(), (64, 65)),
+    Case(sources.INCEPTION_V3, "InceptionV3", INCEPTION_V3, (138, 139)),
+    Case(sources.INCEPTION_RESNET_V2, "InceptionResNetV2", INCEPTION_RESNET_V2, (138, 139)),
+    Case(sources.VGG16, "VGG16", vgg((2, 2, 3, 3, 3)), (224, 224)),  # the flattened grid is that of the file
+    Case(sources.VGG19, "VGG19", vgg((2, 2, 4, 4, 4)), (224, 224)),
+    Case(sources.RESNET50, "ResNet50", RESNET50, (64, 65)),
 )
-BATCH_NORM = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
 
 
 @pytest.fixture(scope="module")
@@ -189,53 +95,33 @@ def draw(rng, kind: str, shape) -> np.ndarray:
     return 0.2 * rng.standard_normal(shape, np.float32)
 
 
-def our_variables(model, image_shape, layers, values):
-    """Fills the tree of `model` with Keras's `values`, by the names in `layers`; each is used once."""
-    values = dict(values)
-
-    def fill(path, leaf):
-        _, layer, unit, kind = (part.key for part in path)
-        value = values.pop(f"{layers[layer, unit]}/{BATCH_NORM[kind] if unit.endswith('_bn') else kind}")
-        assert value.shape == leaf.shape, path
-        return value
-
-    variables = jax.tree_util.tree_map_with_path(fill, trace.abstract_variables(model, image_shape))
-    assert not values, f"not used: {sorted(values)}"
-    return variables
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.ours)
-def test_end_points_are_those_of_keras(keras, case):
-    outputs, layers = case.names
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.theirs)
+def test_a_saved_network_comes_in_and_out(keras, case, tmp_path):
+    """Keras's own file: every end point is Keras's, and what we export Keras loads, with the same scores."""
     image_shape = (*case.size, 3)
     keras.backend.clear_session()  # numbers start again
     network = getattr(keras.applications, case.theirs)(
         weights=None, input_shape=image_shape, classes=CLASSES, classifier_activation=None
     )
     rng = np.random.default_rng(0)
-    values = {}
     for variable in network.variables:
-        values[variable.path] = draw(rng, variable.name, variable.shape)
-        variable.assign(values[variable.path])
-    assert len(values) == len(network.variables)
+        variable.assign(draw(rng, variable.name, variable.shape))
     images = rng.standard_normal((2, *image_shape), np.float32)
-    taps = {ours: network.get_layer(theirs).output for ours, theirs in outputs.items()}
+    turned = images[..., ::-1] if case.weights.bgr else images  # ours takes red, green, blue
+    taps = {ours: network.get_layer(theirs).output for ours, theirs in case.outputs.items()}
     expected = keras.Model(network.input, taps)(images)
 
-    model = inception_jax.create_model(case.ours, CLASSES, **case.options)
-    if case.ours == "resnet50":
-        # Keras's epsilon is 1.001e-5 (ours is 1e-5, which differs by less than float32 shows at a variance near 1), and
-        # its convolutions have a bias, which acts as a lower moving mean.
-        batch_norm = dataclasses.replace(model.style.batch_norm, epsilon=1.001e-5)
-        model = model.clone(style=dataclasses.replace(model.style, batch_norm=batch_norm))
-        for name in [name for name in values if name.endswith("_conv/bias")]:
-            values[name.replace("_conv/bias", "_bn/moving_mean")] -= values.pop(name)
-    variables = our_variables(model, image_shape, layers, values)
-    logits, end_points = jax.jit(model.apply)(variables, images)
+    network.save(tmp_path / "network.keras")
+    network.save(tmp_path / "network.h5")
+    old, new = (formats.read(tmp_path / f"network.{suffix}").arrays for suffix in ("h5", "keras"))
+    assert old.keys() == new.keys()
+    variables = mapping.to_ours(case.weights, new)
+    model = mapping.build(case.weights, num_classes=CLASSES)
+    logits, end_points = jax.jit(model.apply)(variables, turned)
 
     # In the network's order: the first to fail is where it differs.
     names = [name for name, _ in model.layers if not name.startswith("dropout")]
-    assert set(names) == set(outputs)
+    assert set(names) == set(case.outputs)
     for name in names:
         ours, theirs = np.asarray(end_points[name]), np.asarray(expected[name])
         if name == "pool":  # we keep the grid, of 1x1
@@ -245,3 +131,12 @@ def test_end_points_are_those_of_keras(keras, case):
         error = abs(ours - theirs).max() / abs(theirs).max()
         assert error < TOLERANCE, f"{name}: {error:.1e}"
     assert np.array_equal(logits, end_points[names[-1]])
+
+    peers.write(tmp_path / "back.keras", "keras", case.weights, variables, CLASSES)
+    back = keras.models.load_model(tmp_path / "back.keras")
+    if case.size == tuple(back.input_shape[1:3]) or case.theirs.startswith("VGG"):
+        found = np.asarray(back(images))
+        np.testing.assert_allclose(found, np.asarray(jax.nn.softmax(logits)), rtol=1e-3, atol=1e-6)
+    returned = mapping.to_ours(case.weights, formats.read(tmp_path / "back.keras").arrays)
+    for ours, theirs in zip(jax.tree.leaves(variables), jax.tree.leaves(returned), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
