@@ -20,6 +20,7 @@ from inception_jax.weights import formats
 from inception_jax.weights.formats import protobuf
 from inception_jax.weights.formats.safetensors import write_safetensors
 from tests.weights import torch_files
+from tests.weights.protobuf_files import floats, message, varint
 from tests.weights.torch_files import View
 
 ROUNDS = int(os.environ.get("FUZZ", "60"))  # mutated files of each kind
@@ -222,29 +223,6 @@ def test_checkpoints_of_tensorflow(tmp_path):
         for path in tmp_path.glob("v2.ckpt.*"):
             archive.add(path, path.name)
     same(formats.read(tmp_path / "archive.tgz").arrays, dict(sorted(values.items())))
-
-
-def varint(value):
-    value &= 2**64 - 1
-    head = b""
-    while value > 127:
-        head, value = head + bytes([value & 127 | 128]), value >> 7
-    return head + bytes([value])
-
-
-def message(*fields):
-    encoded = b""
-    for number, value in fields:
-        if isinstance(value, int):
-            encoded += varint(number << 3) + varint(value)
-        else:
-            data = value.encode() if isinstance(value, str) else value
-            encoded += varint(number << 3 | 2) + varint(len(data)) + data
-    return encoded
-
-
-def floats(*values):
-    return struct.pack(f"<{len(values)}f", *values)
 
 
 def caffe_files():
