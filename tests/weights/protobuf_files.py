@@ -11,7 +11,7 @@ def varint(value):
     return head + bytes([value])
 
 
-def message(*fields):
+def encode(*fields):
     encoded = b""
     for number, value in fields:
         if isinstance(value, int):

@@ -4,7 +4,7 @@ import numpy as np
 
 from inception_jax.weights import formats
 from inception_jax.weights.sources import caffe, mapping
-from tests.weights.protobuf_files import message
+from tests.weights.protobuf_files import encode
 
 
 def drawn(weights) -> dict[str, np.ndarray]:
@@ -20,23 +20,23 @@ def layers_of(arrays):
 
 def write(file, arrays):
     """A file as Caffe has written it since 2014, with layers that have no weights."""
-    text = message((1, "net"), (100, message((1, "data"), (2, "Data"))))
+    text = encode((1, "net"), (100, encode((1, "data"), (2, "Data"))))
     for name, blobs in layers_of(arrays).items():
-        fields = [(7, message((7, message(*((1, n) for n in blob.shape))), (5, blob.tobytes()))) for blob in blobs]
-        text += message((100, message((1, name), (2, "Convolution"), *fields)))
-        text += message((100, message((1, f"relu_{name}"), (2, "ReLU"))))
+        fields = [(7, encode((7, encode(*((1, n) for n in blob.shape))), (5, blob.tobytes()))) for blob in blobs]
+        text += encode((100, encode((1, name), (2, "Convolution"), *fields)))
+        text += encode((100, encode((1, f"relu_{name}"), (2, "ReLU"))))
     file.write_bytes(text)
 
 
 def write_v1(file, arrays):
     """A file of 2013: layers of the first version, whose blobs all have four dimensions."""
-    text = message((1, "net"))
+    text = encode((1, "net"))
     for name, blobs in layers_of(arrays).items():
         fields = []
         for blob in blobs:
             shape = (1,) * (4 - blob.ndim) + blob.shape
-            fields.append((6, message(*zip((1, 2, 3, 4), shape, strict=True), (5, blob.tobytes()))))
-        text += message((2, message((4, name), (5, 4), *fields)))
+            fields.append((6, encode(*zip((1, 2, 3, 4), shape, strict=True), (5, blob.tobytes()))))
+        text += encode((2, encode((4, name), (5, 4), *fields)))
     file.write_bytes(text)
 
 
