@@ -20,6 +20,7 @@ from inception_jax.weights import formats
 from inception_jax.weights.formats import protobuf
 from inception_jax.weights.formats.safetensors import write_safetensors
 from tests.weights import torch_files
+from tests.weights.protobuf_files import encode, floats, varint
 from tests.weights.torch_files import View
 
 ROUNDS = int(os.environ.get("FUZZ", "60"))  # mutated files of each kind
@@ -224,37 +225,14 @@ def test_checkpoints_of_tensorflow(tmp_path):
     same(formats.read(tmp_path / "archive.tgz").arrays, dict(sorted(values.items())))
 
 
-def varint(value):
-    value &= 2**64 - 1
-    head = b""
-    while value > 127:
-        head, value = head + bytes([value & 127 | 128]), value >> 7
-    return head + bytes([value])
-
-
-def message(*fields):
-    encoded = b""
-    for number, value in fields:
-        if isinstance(value, int):
-            encoded += varint(number << 3) + varint(value)
-        else:
-            data = value.encode() if isinstance(value, str) else value
-            encoded += varint(number << 3 | 2) + varint(len(data)) + data
-    return encoded
-
-
-def floats(*values):
-    return struct.pack(f"<{len(values)}f", *values)
-
-
 def caffe_files():
     kernel, bias = np.arange(6, dtype=np.float32).reshape(3, 2, 1, 1), np.float32([1, 2, 3])
-    new = [message((7, message(*((1, n) for n in a.shape))), (5, a.tobytes())) for a in (kernel, bias)]
-    old = [message((1, 3), (2, 2), (3, 1), (4, 1), (5, kernel.tobytes()))]
-    old += [message((1, 1), (2, 1), (3, 1), (4, 3), *[(5, bias.tobytes())])]
-    layers = message((1, "net"), (100, message((1, "data"), (2, "Data"))))
-    layers += message((100, message((1, "conv1/7x7"), (2, "Convolution"), (7, new[0]), (7, new[1]))))
-    v1 = message((1, "net"), (2, message((4, "conv1/7x7"), (5, 4), (6, old[0]), (6, old[1]))))
+    new = [encode((7, encode(*((1, n) for n in a.shape))), (5, a.tobytes())) for a in (kernel, bias)]
+    old = [encode((1, 3), (2, 2), (3, 1), (4, 1), (5, kernel.tobytes()))]
+    old += [encode((1, 1), (2, 1), (3, 1), (4, 3), *[(5, bias.tobytes())])]
+    layers = encode((1, "net"), (100, encode((1, "data"), (2, "Data"))))
+    layers += encode((100, encode((1, "conv1/7x7"), (2, "Convolution"), (7, new[0]), (7, new[1]))))
+    v1 = encode((1, "net"), (2, encode((4, "conv1/7x7"), (5, 4), (6, old[0]), (6, old[1]))))
     return layers, v1, {"conv1/7x7/0": kernel, "conv1/7x7/1": bias}
 
 
@@ -291,16 +269,16 @@ def test_graphs_of_tensorflow(tmp_path):
 
 
 def onnx_file(*tensors):
-    node = message((1, "x"), (1, "w"), (2, "y"), (4, "Conv"))
-    graph = message((1, node), (2, "g"), *((5, tensor) for tensor in tensors))
-    return message((1, 8), (2, "test"), (7, graph), (8, message((2, 17))))
+    node = encode((1, "x"), (1, "w"), (2, "y"), (4, "Conv"))
+    graph = encode((1, node), (2, "g"), *((5, tensor) for tensor in tensors))
+    return encode((1, 8), (2, "test"), (7, graph), (8, encode((2, 17))))
 
 
 def test_files_of_onnx(tmp_path):
     file = tmp_path / "model.onnx"
-    raw = message((1, 2), (1, 2), (2, 1), (8, "w"), (9, floats(1, 2, 3, 4)))
-    typed = message((1, 2), (2, 1), (4, floats(5, 6)), (8, "b"))
-    packed = message((1, varint(2)), (2, 7), (7, varint(-1) + varint(3)), (8, "shape"))
+    raw = encode((1, 2), (1, 2), (2, 1), (8, "w"), (9, floats(1, 2, 3, 4)))
+    typed = encode((1, 2), (2, 1), (4, floats(5, 6)), (8, "b"))
+    packed = encode((1, varint(2)), (2, 7), (7, varint(-1) + varint(3)), (8, "shape"))
     file.write_bytes(onnx_file(raw, typed, packed))
     content = formats.read(file)
     assert content.metadata["nodes"] == [{"type": "Conv", "inputs": ["x", "w"], "outputs": ["y"]}]
@@ -308,8 +286,8 @@ def test_files_of_onnx(tmp_path):
     same(content.arrays, expected)
 
     def outside(location):
-        entries = [message((1, "location"), (2, location)), message((1, "length"), (2, "8"))]
-        return onnx_file(message((1, 2), (2, 1), (8, "w"), *((13, entry) for entry in entries), (14, 1)))
+        entries = [encode((1, "location"), (2, location)), encode((1, "length"), (2, "8"))]
+        return onnx_file(encode((1, 2), (2, 1), (8, "w"), *((13, entry) for entry in entries), (14, 1)))
 
     (tmp_path / "weights").write_bytes(floats(7, 8))
     file.write_bytes(outside("weights"))
@@ -370,7 +348,7 @@ def samples(directory):
     new, old, _ = caffe_files()
     (directory / "caffe").write_bytes(new)
     (directory / "caffe_v1").write_bytes(old)
-    (directory / "onnx").write_bytes(onnx_file(message((1, 2), (2, 1), (4, floats(5, 6)), (8, "b"))))
+    (directory / "onnx").write_bytes(onnx_file(encode((1, 2), (2, 1), (4, floats(5, 6)), (8, "b"))))
     np.savez(directory / "npz", a=storage)
     (directory / "npz.npz").rename(directory / "npz")
     with h5py.File(directory / "h5", "w") as opened:
@@ -413,7 +391,7 @@ def test_damaged_files_end_in_one_line(tmp_path):
 
 
 def test_fields_of_protocol_buffers():
-    assert list(protobuf.fields(memoryview(message((1, 300), (2, "ab"))))) == [(1, 0, 300), (2, 2, b"ab")]
+    assert list(protobuf.fields(memoryview(encode((1, 300), (2, "ab"))))) == [(1, 0, 300), (2, 2, b"ab")]
     for data in (b"\x08", b"\x08\xff", b"\x12\x05ab", b"\x0b", b"\x07", b"\x08" + b"\xff" * 11):
         with pytest.raises(Exception, match="protocol buffer"):
             list(protobuf.fields(memoryview(data)))

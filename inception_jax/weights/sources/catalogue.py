@@ -9,7 +9,7 @@ from typing import Any
 
 from inception_jax.errors import UserError
 from inception_jax.weights.fetch import fetch
-from inception_jax.weights.sources import cadene, keras, pytorch_fid, slim, timm, torchvision
+from inception_jax.weights.sources import cadene, caffe, graphs, keras, onnx_zoo, pytorch_fid, slim, timm, torchvision
 from inception_jax.weights.sources.mapping import WeightMap
 
 # 255 times (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225); the range [-1, 1].
@@ -65,7 +65,7 @@ class Source:
     @property
     def file(self) -> str:
         """Name of the file."""
-        return (self.hub or self.url).replace(":", "/").rpartition("/")[2]
+        return (self.hub or self.url).replace(":", "/").rpartition("/")[2].partition("?")[0]
 
     def fetch(self) -> Path:
         """Returns the file in the cache; it is fetched from its publisher unless it is there.
@@ -352,13 +352,225 @@ SLIM = (
     _slim("inception_resnet_v2", "2016_08_30", slim.INCEPTION_RESNET_V2, 80.4, 95.3, 299),
     _slim("vgg_16", "2016_08_28", slim.VGG16, 71.5, 89.8, 224, resize=256, remarks="", **_CAFFE),
     _slim("vgg_19", "2016_08_28", slim.VGG19, 71.1, 89.8, 224, resize=256, remarks="", **_CAFFE),
+    _slim("resnet_v1_50", "2016_08_28", slim.RESNET50, 75.2, 92.2, 224, resize=256, remarks="", **_CAFFE),
+)
+
+# ------------------------------------------- Caffe: BVLC/caffe models/*/readme.md, the model zoo, zhoubolei/CAM
+
+# The mean per channel of ilsvrc_2012_mean.npy (BVLC/caffe, python/caffe/imagenet), the mean image of 256x256 pixels.
+_MEAN_IMAGE: dict[str, Any] = {"mean": (122.679, 116.669, 104.007), "std": (1.0, 1.0, 1.0)}
+_MEAN_PIXEL: dict[str, Any] = {"mean": (123.0, 117.0, 104.0), "std": (1.0, 1.0, 1.0)}
+_BERKELEY = "http://dl.caffe.berkeleyvision.org"
+_SQUASHED = "measured on images squashed to 256x256, whatever their aspect ratio"
+_IMAGE_MEAN = "Caffe subtracts a mean image, this its mean per channel, which costs some accuracy"
+_UNRESTRICTED = "unrestricted use"
+_OXFORD = "http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe"
+_CAM = "http://cnnlocalization.csail.mit.edu/demoCAM/models"
+
+
+def _caffe(name: str, weights: WeightMap, url: str, size: int, *remarks: str, **more) -> Source:
+    fields: dict[str, Any] = {"license": _UNRESTRICTED, "remarks": "; ".join((_BGR, *remarks))} | more
+    return Source(f"caffe/{name}", weights, size, 256, url=url, **fields)
+
+
+CAFFE = (
+    _caffe(
+        "bvlc_googlenet",
+        caffe.GOOGLENET,
+        f"{_BERKELEY}/bvlc_googlenet.caffemodel",
+        224,
+        _SQUASHED,
+        sha1="405fc5acd08a3bb12de8ee5e23a96bec22f08204",
+        top1=68.7,
+        top5=88.9,
+        **_MEAN_PIXEL,
+    ),
+    _caffe(
+        "bvlc_alexnet",
+        caffe.ALEXNET,
+        f"{_BERKELEY}/bvlc_alexnet.caffemodel",
+        227,
+        _SQUASHED,
+        _IMAGE_MEAN,
+        sha1="9116a64c0fbe4459d18f4bb6b56d647b63920377",
+        top1=57.1,
+        top5=80.2,
+        **_MEAN_IMAGE,
+    ),
+    _caffe(
+        "bvlc_reference_caffenet",
+        caffe.CAFFENET,
+        f"{_BERKELEY}/bvlc_reference_caffenet.caffemodel",
+        227,
+        _SQUASHED,
+        _IMAGE_MEAN,
+        "pools before it normalises, unlike bvlc_alexnet, whose names and shapes are the same",
+        sha1="4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",
+        top1=57.4,
+        top5=80.4,
+        **_MEAN_IMAGE,
+    ),
+    *(
+        _caffe(
+            f"vgg{depth}",
+            weights,
+            f"{_OXFORD}/VGG_ILSVRC_{depth}_layers.caffemodel",
+            224,
+            "7.5 % top-5 error with many crops, none published for one",
+            license="CC-BY-4.0",
+            **_CAFFE,
+        )
+        for depth, weights in ((16, caffe.VGG16), (19, caffe.VGG19))
+    ),
+    _caffe(
+        "nin_imagenet",
+        caffe.NIN,
+        "https://www.dropbox.com/s/0cidxafrb2wuwxw/nin_imagenet.caffemodel?dl=1",
+        224,
+        _IMAGE_MEAN,
+        sha1="8e89c8fcd46e02780e16c867a5308e7bb7af0803",
+        top1=59.36,
+        license="non-commercial",
+        **_MEAN_IMAGE,
+    ),
+    _caffe(
+        "googlenet_cam",
+        caffe.GOOGLENET_GAP,
+        f"{_CAM}/imagenet_googlenetCAM_train_iter_120000.caffemodel",
+        224,
+        "for class activation maps, the weighted sums of `cam_conv`",
+        **_MEAN_PIXEL,
+    ),
+    _caffe(
+        "vgg16_cam",
+        caffe.VGG16_GAP,
+        f"{_CAM}/vgg16CAM_train_iter_90000.caffemodel",
+        224,
+        "for class activation maps, the weighted sums of `cam_conv`",
+        **_CAFFE,
+    ),
+)
+
+# ------------------------------------------- TensorFlow's frozen graphs
+
+_1008 = (
+    "1008 outputs in another order than that of WordNet's numbers; the first is none of these, the last 7 are unused"
+)
+GRAPHS = (
+    Source(
+        "tensorflow/inception5h",
+        graphs.INCEPTION5H,
+        224,
+        224,
+        mean=(117.0, 117.0, 117.0),
+        std=(1.0, 1.0, 1.0),
+        url="https://storage.googleapis.com/download.tensorflow.org/models/inception5h.zip",
+        license="Apache-2.0",
+        remarks=f"the network of DeepDream and Lucid; {_1008}; the constants of its LRN are unverified",
+    ),
+    Source(
+        "tensorflow/inception-2015-12-05",
+        graphs.FID,
+        299,
+        299,
+        mean=(128.0, 128.0, 128.0),
+        std=(128.0, 128.0, 128.0),
+        url="http://download.tensorflow.org/models/image/imagenet/inception-2015-12-05.tgz",
+        license="Apache-2.0",
+        remarks=f"the network of FID and of the Inception score; {_1008}; it resizes bilinearly as TensorFlow 1",
+    ),
+)
+
+# ------------------------------------------- ONNX model zoo: onnx/models, validated/vision/classification
+
+_ONNX = "https://github.com/onnx/models/raw/main/validated/vision/classification"
+_RETIRED = "the zoo was retired in June 2025; its files moved to huggingface.co/onnxmodelzoo"
+# neural-compressor's examples, with which the zoo's accuracies were measured, resize to 224x224 whatever the ratio.
+_RESIZED = "measured on images squashed to 224x224"
+
+
+def _onnx(name: str, file: str, weights: WeightMap, *remarks: str, **more) -> Source:
+    fields: dict[str, Any] = _CAFFE | {"resize": 224, "license": "Apache-2.0"} | more
+    bgr = (_BGR,) if weights.bgr else ()
+    return Source(
+        f"onnx/{name}",
+        weights,
+        224,
+        url=f"{_ONNX}/{file}.onnx",
+        remarks="; ".join((*bgr, *remarks, _RETIRED)),
+        **fields,
+    )
+
+
+_GOOGLENETS = "inception_and_googlenet"
+ONNX = (
+    _onnx(
+        "googlenet",
+        f"{_GOOGLENETS}/googlenet/model/googlenet-12",
+        onnx_zoo.GOOGLENET,
+        _RESIZED,
+        "Caffe's weights",
+        top1=67.78,
+        top5=88.34,
+        license="BSD-3-Clause",
+    ),
+    _onnx(
+        "inception_v1",
+        f"{_GOOGLENETS}/inception_v1/model/inception-v1-12",
+        onnx_zoo.INCEPTION_V1,
+        _RESIZED,
+        "names and shapes are those of onnx/googlenet, but its pools round down",
+        top1=67.23,
+    ),
+    _onnx("inception_v2", f"{_GOOGLENETS}/inception_v2/model/inception-v2-9", onnx_zoo.INCEPTION_V2),
+    _onnx(
+        "alexnet",
+        "alexnet/model/bvlcalexnet-12",
+        onnx_zoo.ALEXNET,
+        _RESIZED,
+        "Caffe's weights on grids of 224 pixels in place of 227",
+        top1=54.80,
+        top5=78.23,
+        license="BSD-3-Clause",
+    ),
+    _onnx(
+        "caffenet",
+        "caffenet/model/caffenet-12",
+        onnx_zoo.CAFFENET,
+        _RESIZED,
+        "Caffe's weights on grids of 224 pixels in place of 227",
+        top1=56.27,
+        top5=79.52,
+    ),
+    _onnx("zfnet512", "zfnet-512/model/zfnet512-12", onnx_zoo.ZFNET512, _RESIZED, top1=55.97, top5=79.41),
+    *(
+        _onnx(
+            f"vgg{depth}" + ("_bn" if norm else ""),
+            f"vgg/model/vgg{depth}{'-bn' if norm else ''}-{version}",
+            onnx_zoo.VGG[depth, norm],
+            "trained in MXNet",
+            resize=256,
+            top1=top1,
+            top5=top5,
+            **IMAGENET,
+        )
+        for depth, norm, version, top1, top5 in (
+            (16, False, 7, 72.62, 91.14),
+            (16, True, 7, 72.71, 91.21),
+            (19, False, 7, 73.72, 91.58),
+            (19, True, 7, 73.83, 91.79),
+        )
+    ),
+    _onnx("vgg19-caffe2", "vgg/model/vgg19-caffe2-9", onnx_zoo.VGG19_CAFFE2, "Oxford's weights", resize=256),
+    _onnx("resnet50-caffe2", "resnet/model/resnet50-caffe2-v1-9", onnx_zoo.RESNET50_CAFFE2, "preprocessing unverified"),
 )
 
 
 @functools.cache
 def sources() -> Mapping[str, Source]:
     """Returns all known files by name."""
-    return {source.name: source for source in (*TORCHVISION, *TIMM, *CADENE, PYTORCH_FID, *JCJOHNSON, *KERAS, *SLIM)}
+    known = (*TORCHVISION, *TIMM, *CADENE, PYTORCH_FID, *JCJOHNSON, *KERAS, *SLIM, *CAFFE, *GRAPHS, *ONNX)
+    return {source.name: source for source in known}
 
 
 def find(name: str) -> Source:

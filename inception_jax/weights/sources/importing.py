@@ -88,7 +88,8 @@ def identify(arrays: Mapping[str, np.ndarray]) -> list[Source]:
     """
     found: list[tuple[tuple[bool, bool], list[Source]]] = []
     for weights, sources in catalogue.maps():
-        if not all(_has(arrays, prefix) for prefix in weights.scopes.values()):
+        named = weights.prepare(arrays) if weights.prepare else arrays
+        if not all(_has(named, prefix) for prefix in weights.scopes.values()):
             continue  # names alone decide here, which takes no time
         try:
             mapping.check(weights, arrays)
