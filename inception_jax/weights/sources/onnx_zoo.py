@@ -106,7 +106,7 @@ ZFNET512 = _zoo("zfnet512", {ours: f"gpu_0/{name}" for ours, name in caffe.same_
 
 
 def _resnet50() -> dict[str, str]:
-    units = {}
+    units: dict[str, str] = {}
     for stage, count in ((2, 3), (3, 4), (4, 6), (5, 3)):
         for i in range(count):
             names = {"conv1x1_reduce": "branch2a", "conv3x3": "branch2b", "conv1x1_expand": "branch2c"}
