@@ -5,6 +5,7 @@ Names of arrays are those of the tools that made the graphs: Caffe2 ('conv1_w_0'
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,13 @@ def merged(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _zoo(network: str, scopes: Mapping[str, str], **options) -> WeightMap:
-    fields = {"options": {}, "framework": _FROM_CAFFE, "ignored": _IGNORED, "prepare": merged, "bgr": True} | options
+    fields: dict[str, Any] = {
+        "options": {},
+        "framework": _FROM_CAFFE,
+        "ignored": _IGNORED,
+        "prepare": merged,
+        "bgr": True,
+    } | options
     return WeightMap(network=network, scopes=scopes, **fields)
 
 
@@ -106,7 +113,7 @@ ZFNET512 = _zoo("zfnet512", {ours: f"gpu_0/{name}" for ours, name in caffe.same_
 
 
 def _resnet50() -> dict[str, str]:
-    units = {}
+    units: dict[str, str] = {}
     for stage, count in ((2, 3), (3, 4), (4, 6), (5, 3)):
         for i in range(count):
             names = {"conv1x1_reduce": "branch2a", "conv3x3": "branch2b", "conv1x1_expand": "branch2c"}
