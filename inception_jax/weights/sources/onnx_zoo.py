@@ -5,6 +5,7 @@ Names of arrays are those of the tools that made the graphs: Caffe2 ('conv1_w_0'
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,13 @@ def merged(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _zoo(network: str, scopes: Mapping[str, str], **options) -> WeightMap:
-    fields = {"options": {}, "framework": _FROM_CAFFE, "ignored": _IGNORED, "prepare": merged, "bgr": True} | options
+    fields: dict[str, Any] = {
+        "options": {},
+        "framework": _FROM_CAFFE,
+        "ignored": _IGNORED,
+        "prepare": merged,
+        "bgr": True,
+    } | options
     return WeightMap(network=network, scopes=scopes, **fields)
 
 
