@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--file", type=Path, help="a local copy of the file")
     parser.add_argument("--workdir", type=Path, help="directory to write, which must not hold a run yet")
     parser.add_argument("--list", action="store_true", help="list the published weights that are known")
+    parser.add_argument("--page", action="store_true", help="print docs/weights.md, what is known about all of them")
     return cli.run(parser, _import, argv)
 
 
@@ -39,6 +40,11 @@ def _import(arguments: argparse.Namespace) -> None:
     from inception_jax.runs.imported import check_free
     from inception_jax.weights.sources import catalogue, importing
 
+    if arguments.page:
+        from inception_jax.report.weights import weights_page
+
+        print(weights_page(catalogue.sources().values()), end="")
+        return
     if arguments.list:
         _list(catalogue.sources().values())
         return

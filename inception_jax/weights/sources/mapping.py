@@ -199,6 +199,11 @@ def default_classes(weights: WeightMap) -> int:
     return num_classes_of(weights.network)
 
 
+def classifiers(weights: WeightMap) -> set[str]:
+    """Returns the scopes of the network whose outputs are class scores: 'logits/classifier', 'aux/classifier'."""
+    return _classifiers(build(weights))
+
+
 def build(weights: WeightMap, **options) -> Network:
     """Builds the network of a map; `options` as in `create_model`."""
     return create_model(weights.network, **weights.options, **options)
