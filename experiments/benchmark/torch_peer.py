@@ -181,7 +181,8 @@ class _Builder:
                 yield from self.dense(unit, features, bias=not normalize)
                 if normalize:
                     yield self.norm(name, features, nn.BatchNorm1d if unit.window is None else nn.BatchNorm2d)
-                yield self.activation()
+                if unit.activation:
+                    yield self.activation()
             case units.Logits(num_classes=num_classes, activation=activation):
                 yield from self.dense(unit, num_classes, bias=True)
                 if activation:

@@ -68,6 +68,7 @@ _MODELS: dict[str, Callable[..., Network]] = {
     "inception_v3_fid": inception_v3.inception_v3_fid,
     "inception_v4": inception_v4.inception_v4,
     "inception_resnet_v1": inception_resnet.inception_resnet_v1,
+    "inception_resnet_v1_facenet": inception_resnet.inception_resnet_v1_facenet,
     "inception_resnet_v2": inception_resnet.inception_resnet_v2,
     "resnet50": resnet.resnet50,
     "resnet50_slim": resnet.resnet50_slim,

@@ -30,6 +30,10 @@ from inception_jax.models.units import (
     Chain,
     Concat,
     Conv,
+    Dense,
+    Dropout,
+    GlobalAvgPool,
+    Logits,
     MaxPool,
     Residual,
     Style,
@@ -145,6 +149,50 @@ def inception_resnet_v1(
         batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3, scale=batch_norm_scale),
         dtype=dtype,
     )
+
+
+def inception_resnet_v1_facenet(
+    num_classes: int = 8631,
+    *,
+    dropout: Rate = 0.6,
+    batch_norm_decay: Rate = 0.9,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Builds facenet's Inception-ResNet-v1 for faces of 160x160: 23,482,624 parameters below the classifier.
+
+    It is that of timesler/facenet-pytorch (models/inception_resnet_v1.py): a sixth C block without activation and with a
+    scale of 1, and an embedding of 512 before the classifier. The published embedding is the end point `embedding`,
+    divided by its Euclidean norm.
+
+    Args:
+      num_classes: number of classes: 8631 of VGGFace2; CASIA-WebFace has 10575.
+      dropout: rate of dropout before the embedding.
+      batch_norm_decay: decay of the running statistics (1 - PyTorch's momentum).
+      dtype: dtype of the computation.
+    """
+    a, b, c = SCALES
+    layers: Layers = (
+        *STEM,
+        ("conv2d_4b_3x3", Conv("conv3x3", 256, 3, stride=2, padding="VALID")),
+        *((f"block35_{i}", block35(scale=a, filters=(32, 32))) for i in range(1, 6)),
+        ("mixed_6a", reduction_a(k=192, l=192, m=256, n=384)),
+        *((f"block17_{i}", block17(scale=b, filters=(128, 128, 128))) for i in range(1, 11)),
+        ("mixed_7a", reduction_b(middle=256, last=(256, 256))),
+        *((f"block8_{i}", block8(scale=c, filters=(192, 192))) for i in range(1, 6)),
+        ("block8_6", block8(scale=1.0, filters=(192, 192), activation=False)),
+        ("pool", GlobalAvgPool()),
+        ("dropout", Dropout(dropout)),
+        ("embedding", Dense("dense", 512, batch_norm=True, activation=False)),
+        ("logits", Logits("classifier", num_classes)),
+    )
+    network = _network(
+        layers,
+        aux_heads=(),
+        residual=True,
+        batch_norm=BatchNorm(batch_norm_decay, epsilon=1e-3),
+        dtype=dtype,
+    )
+    return network.clone(input_shape=(160, 160, 3))
 
 
 def inception_resnet_v2(

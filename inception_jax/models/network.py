@@ -85,7 +85,8 @@ class Block(nn.Module):
             case Dense(name=name, features=features, batch_norm=normalize):
                 bias_init = unit.bias_init or style.bias_init
                 x = self._dense(unit, x, features, use_bias=not normalize, bias_init=bias_init, dtype=self.dtype)
-                return style.activation(self._normalize(x, name, train) if normalize else x)
+                x = self._normalize(x, name, train) if normalize else x
+                return style.activation(x) if unit.activation else x
             case Logits(num_classes=num_classes, activation=activation):
                 zeros = nn.initializers.zeros
                 x = self._dense(unit, x, num_classes, use_bias=True, bias_init=zeros, dtype=jnp.float32)

@@ -111,7 +111,7 @@ class Dropout:
 
 @dataclasses.dataclass(frozen=True)
 class Dense:
-    """Fully connected layer, then bias (or batch normalisation, if `batch_norm`), then the activation.
+    """Fully connected layer, then bias (or batch normalisation, if `batch_norm`), then the activation unless it is False.
 
     Without `window` it sees the flattened input. With `window` it slides over the grid as a window of that size; its
     parameters are those of the layer on a grid of that size.
@@ -121,6 +121,7 @@ class Dense:
     features: int
     window: int | None = None
     batch_norm: bool = False
+    activation: bool = True
     kernel_init: Callable | None = None
     bias_init: Callable | None = None
 

@@ -176,7 +176,7 @@ class _Writer:
                 return x
             case units.Dense():
                 x = self._dense(unit, x, unit.features, unit.name if unit.batch_norm else None)
-                return self._activation(x)
+                return self._activation(x) if unit.activation else x
             case units.Logits():
                 x = self._dense(unit, x, unit.num_classes, None)
                 return self._activation(x) if unit.activation else x

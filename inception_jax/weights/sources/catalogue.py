@@ -9,7 +9,18 @@ from typing import Any
 
 from inception_jax.errors import UserError
 from inception_jax.weights.fetch import fetch
-from inception_jax.weights.sources import cadene, caffe, graphs, keras, onnx_zoo, pytorch_fid, slim, timm, torchvision
+from inception_jax.weights.sources import (
+    cadene,
+    caffe,
+    facenet,
+    graphs,
+    keras,
+    onnx_zoo,
+    pytorch_fid,
+    slim,
+    timm,
+    torchvision,
+)
 from inception_jax.weights.sources.mapping import WeightMap
 
 # 255 times (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225); the range [-1, 1].
@@ -232,6 +243,26 @@ CADENE = (
 
 # ------------------------------------------- Others with torchvision's names
 
+_FACENET: dict[str, Any] = {
+    "mean": (127.5, 127.5, 127.5),
+    "std": (128.0, 128.0, 128.0),
+    "license": "MIT for the code, none stated for the weights",
+}
+FACENET = tuple(
+    Source(
+        f"facenet/{data}",
+        facenet.INCEPTION_RESNET_V1,
+        160,
+        160,
+        url=f"https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/{file}.pt",
+        remarks=f"for cropped faces; {classes} persons; features are the end point `embedding`, divided by its norm",
+        **_FACENET,
+    )
+    for data, file, classes in (
+        ("vggface2", "20180402-114759-vggface2", 8631),
+        ("casia-webface", "20180408-102900-casia-webface", 10575),
+    )
+)
 PYTORCH_FID = Source(
     "pytorch_fid/inception",
     pytorch_fid.INCEPTION_V3_FID,
@@ -569,7 +600,7 @@ ONNX = (
 @functools.cache
 def sources() -> Mapping[str, Source]:
     """Returns all known files by name."""
-    known = (*TORCHVISION, *TIMM, *CADENE, PYTORCH_FID, *JCJOHNSON, *KERAS, *SLIM, *CAFFE, *GRAPHS, *ONNX)
+    known = (*TORCHVISION, *TIMM, *CADENE, PYTORCH_FID, *FACENET, *JCJOHNSON, *KERAS, *SLIM, *CAFFE, *GRAPHS, *ONNX)
     return {source.name: source for source in known}
 
 

@@ -1,6 +1,7 @@
 """Maps of timm's networks (timm/models/*.py). Its VGG and ResNet-50 are torchvision's under partly other names."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from inception_jax.weights.sources import torchvision
 from inception_jax.weights.sources.mapping import TORCH, WeightMap
@@ -59,7 +60,7 @@ _V4_STEM = {
     "conv7_2": "branch1.2",
     "conv7x7_3x3": "branch1.3",
 }
-_REDUCTION_A = {
+REDUCTION_A = {
     "conv3x3": "branch0",
     "double3x3_reduce": "branch1.0",
     "double3x3_1": "branch1.1",
@@ -77,7 +78,7 @@ _V4_REDUCTION_B = {
 _V4_MODULES = (
     ("mixed_4a", 4, _V4_STEM),
     *((f"mixed_5{letter}", 6 + i, _V4_A) for i, letter in enumerate("bcde")),
-    ("mixed_6a", 10, _REDUCTION_A),
+    ("mixed_6a", 10, REDUCTION_A),
     *((f"mixed_6{letter}", 11 + i, _V4_B) for i, letter in enumerate("bcdefgh")),
     ("mixed_7a", 18, _V4_REDUCTION_B),
     *((f"mixed_7{letter}", 19 + i, _V4_C) for i, letter in enumerate("bcd")),
@@ -143,20 +144,22 @@ _RESNET_V2_BLOCKS = (
 )
 
 
+def lower_case(stem: Mapping[str, str]) -> dict[str, str]:
+    """Returns 'conv2d_1a' for 'Conv2d_1a_3x3'."""
+    return {ours: theirs.removesuffix("_3x3").removesuffix("_1x1").lower() for ours, theirs in stem.items()}
+
+
 def resnet_v2_scopes(classifier: str) -> dict[str, str]:
     """Returns the scopes of Inception-ResNet-v2; `classifier` is the file's name of the last layer."""
     modules = (
         ("mixed_5b", "mixed_5b", _MIXED_5B),
-        ("mixed_6a", "mixed_6a", _REDUCTION_A),
+        ("mixed_6a", "mixed_6a", REDUCTION_A),
         ("mixed_7a", "mixed_7a", REDUCTION_B),
         *_RESNET_V2_BLOCKS,
     )
-    stem = {
-        ours: theirs.removesuffix("_3x3").removesuffix("_1x1").lower() for ours, theirs in torchvision.V3_STEM.items()
-    }
     return (
         normalised(
-            stem
+            lower_case(torchvision.V3_STEM)
             | {"conv2d_7b_1x1/conv1x1": "conv2d_7b"}
             | {
                 ours: theirs
