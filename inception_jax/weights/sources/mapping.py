@@ -231,7 +231,7 @@ class _Identity:
 def _entries(key: _Identity) -> tuple[Entry, ...]:
     weights: WeightMap = key.value
     framework, model = weights.framework, build(weights)
-    variables, grids = _traced(model)
+    variables, grids = _traced(weights.network, tuple(weights.options.items()))
     leaves = {name: leaf.shape for name, leaf in flax.traverse_util.flatten_dict(variables, sep="/").items()}
     scopes = {_scope(name) for name in leaves}
     if scopes != {*weights.scopes, *weights.absent}:
@@ -271,7 +271,7 @@ def _absent(key: _Identity) -> dict[str, tuple[int, ...]]:
     weights: WeightMap = key.value
     if not weights.absent:
         return {}
-    leaves = flax.traverse_util.flatten_dict(_traced(build(weights))[0], sep="/")
+    leaves = flax.traverse_util.flatten_dict(_traced(weights.network, tuple(weights.options.items()))[0], sep="/")
     return {name: leaf.shape for name, leaf in leaves.items() if _scope(name) in weights.absent}
 
 
@@ -355,9 +355,10 @@ class _Layout:
         return height, width, self.shape[0] // (height * width)
 
 
-def _traced(model: Network) -> tuple[dict, dict[str, tuple[int, ...]]]:
-    """Returns the variables as shapes, and the shape of the input of each dense layer by its scope."""
-    grids = {}
+@functools.cache
+def _traced(name: str, options: tuple[tuple[str, Any], ...]) -> tuple[dict, dict[str, tuple[int, ...]]]:
+    """Returns a network's variables as shapes, and the shape of the input of each dense layer by its scope."""
+    model, grids = create_model(name, **dict(options)), {}
 
     def record(call, arguments, options, context):
         if context.method_name == "_dense":
