@@ -55,6 +55,10 @@ CASES = {
     "inception_resnet_v1": ({}, 0.1, (75, 75)),
     "inception_resnet_v2": ({}, 0.1, (75, 75)),
     "resnet50": ({}, 0.1, (64, 65)),
+    "resnet50_slim": ({}, 0.1, (64, 65)),
+    "zfnet512": ({}, 0.1, (64, 63)),
+    "caffenet": ({}, 0.1, (66, 95)),
+    "googlenet_gap": ({}, 0.1, (64, 33)),
     **{f"pool {padding}": pooled(padding) for padding in ("SAME", "VALID", "SYMMETRIC", "CEIL")},
 }
 WITH_HEADS = ("googlenet", "googlenet_tv", "inception_v2", "inception_v3")

@@ -18,6 +18,7 @@ SIZES = {
     **{name: 107 for name in ("inception_v2", "inception_v3", "inception_v3_fid", "inception_v4")},
     **{name: 107 for name in ("inception_resnet_v1", "inception_resnet_v2")},
     **{"alexnet": 67, "alexnet_tv": 95, "nin_imagenet": 67, "all_cnn_c": 32, "lenet5_modern": 32},
+    **{"resnet50_slim": 65, "googlenet_gap": 65},
     **{"googlenet_slim": 65, "bn_inception_slim": 65, "bn_inception_caffe": 65},
 }
 

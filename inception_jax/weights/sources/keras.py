@@ -1,7 +1,8 @@
 """Maps of Keras's networks (keras/src/applications/*.py).
 
 The names of layers end in numbers that go on counting through a session; the published files count from 1. Within a
-file the order of these numbers is that in which Keras makes the layers, and `renumbered` counts them from 1.
+file the order of these numbers is that in which Keras makes the layers, and `renumbered` counts them from 1. VGG and
+ResNet-50 came from Caffe (mode 'caffe' of keras/src/applications/imagenet_utils.py): they take blue, green, red.
 """
 
 import dataclasses
@@ -114,7 +115,7 @@ def _vgg(letter: str, counts: tuple[int, ...]) -> WeightMap:
         for i in range(1, count + 1)
     }
     dense = {"fc6/dense": "fc1", "fc7/dense": "fc2", "fc8/classifier": "predictions"}
-    return WeightMap(network=f"vgg_{letter}", options={}, framework=KERAS, scopes=convolutions | dense)
+    return WeightMap(network=f"vgg_{letter}", options={}, framework=KERAS, scopes=convolutions | dense, bgr=True)
 
 
 VGG16, VGG19 = _vgg("d", (2, 2, 3, 3, 3)), _vgg("e", (2, 2, 4, 4, 4))
@@ -137,6 +138,7 @@ RESNET50 = WeightMap(
     framework=KERAS,
     scopes=_resnet50(),
     folded=True,
+    bgr=True,
 )
 
 INCEPTION_V3_NOTOP = _without_top(INCEPTION_V3, "logits/classifier")
