@@ -158,7 +158,7 @@ def inception_resnet_v1_facenet(
     batch_norm_decay: Rate = 0.9,
     dtype: Any = jnp.float32,
 ) -> Network:
-    """Builds facenet's Inception-ResNet-v1 for faces of 160x160: 23,482,624 parameters below the classifier.
+    """Builds facenet's Inception-ResNet-v1, for faces of 160x160: 23,482,624 parameters without the classifier.
 
     It is that of timesler/facenet-pytorch (models/inception_resnet_v1.py): a sixth C block without activation and with a
     scale of 1, and an embedding of 512 before the classifier. The published embedding is the end point `embedding`,

@@ -111,10 +111,10 @@ class Dropout:
 
 @dataclasses.dataclass(frozen=True)
 class Dense:
-    """Fully connected layer, then bias (or batch normalisation, if `batch_norm`), then the activation unless it is False.
+    """Fully connected layer, then bias (or batch normalisation, if `batch_norm`), then the activation.
 
     Without `window` it sees the flattened input. With `window` it slides over the grid as a window of that size; its
-    parameters are those of the layer on a grid of that size.
+    parameters are those of the layer on a grid of that size. `activation` False: the layer is linear.
     """
 
     name: str

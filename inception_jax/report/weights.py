@@ -20,9 +20,10 @@ _TESTED = {
     "timm": "timm's own networks with random weights: logits and end points within 1e-4, and back",
     "cadene": "names and shapes as its code states them",
     "pytorch_fid": "pytorch-fid's own module with random weights: within 1e-5",
+    "facenet": "the code of facenet-pytorch with random weights: logits and embedding within 1e-6",
     "jcjohnson": "torchvision's names",
     "keras": "Keras's own networks with random weights: logits and end points within 1e-5, and back",
-    "slim": "checkpoints written by TensorFlow with the names of its code; the published numbers of variables",
+    "slim": "TF-Slim's own networks with random weights: logits and auxiliary logits within 4e-6; checkpoints V1 and V2",
     "caffe": "files of the wire format with the names of its prototxt files",
     "onnx": "the graphs in the package `onnx` (generated weights): their expected outputs",
 }
