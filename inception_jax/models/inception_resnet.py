@@ -160,8 +160,8 @@ def inception_resnet_v1_facenet(
 ) -> Network:
     """Builds facenet's Inception-ResNet-v1, for faces of 160x160: 23,482,624 parameters without the classifier.
 
-    It is that of timesler/facenet-pytorch (models/inception_resnet_v1.py): a sixth C block without activation and with a
-    scale of 1, and an embedding of 512 before the classifier. The published embedding is the end point `embedding`,
+    It is that of timesler/facenet-pytorch (models/inception_resnet_v1.py): a sixth C block without activation and with
+    a scale of 1, and an embedding of 512 before the classifier. The published embedding is the end point `embedding`,
     divided by its Euclidean norm.
 
     Args:

@@ -23,7 +23,7 @@ _TESTED = {
     "facenet": "the code of facenet-pytorch with random weights: logits and embedding within 1e-6",
     "jcjohnson": "torchvision's names",
     "keras": "Keras's own networks with random weights: logits and end points within 1e-5, and back",
-    "slim": "TF-Slim's own networks with random weights: logits and auxiliary logits within 4e-6; checkpoints V1 and V2",
+    "slim": "TF-Slim's own networks with random weights: logits and auxiliary logits within 4e-6",
     "caffe": "files of the wire format with the names of its prototxt files",
     "onnx": "the graphs in the package `onnx` (generated weights): their expected outputs",
 }

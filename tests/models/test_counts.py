@@ -102,6 +102,8 @@ COUNTS = {
     "inception_v3_fid": (23_834_568 + 8 * 2049, 5_713_216_096 + 8 * 2048),
     "inception_v4": (42_679_816, 12_253_974_624),  # timm
     "inception_resnet_v1": (22_756_328, 6_206_361_696),
+    # Counted on facenet-pytorch's own module, with 8631 classes.
+    "inception_resnet_v1_facenet": (27_910_327, 1_422_081_376),
     "inception_resnet_v2": (55_843_464, 13_155_794_016),  # timm
     "resnet50": (25_557_032, 3_857_973_248),  # torchvision's num_params; He et al. 2015, Table 1: 3.8 x 10^9
     # Its strides at the end of a stage: each 1x1 after a 3x3 with the stride has a quarter of the cells, the first 1x1

@@ -72,6 +72,7 @@ STYLES = {
     "bn_inception_onnx": ("SYMMETRIC", "CEIL", (0.9, 1e-5, True)),
     **dict.fromkeys([name for name in NAMES if name.startswith(("inception_v", "inception_resnet"))],
                     ("SAME", "VALID", (0.9997, 1e-3, True))),
+    "inception_resnet_v1_facenet": ("SAME", "VALID", (0.9, 1e-3, True)),
     "resnet50": ("SYMMETRIC", "SYMMETRIC", (0.9, 1e-5, True)),
     "resnet50_slim": ("SYMMETRIC", "SAME", (0.997, 1e-5, True)),
     "inception_v1_onnx": ("SYMMETRIC", "VALID", None),
@@ -127,6 +128,7 @@ DROPOUTS = {
     **dict.fromkeys(["bn_inception", "bn_inception_caffe", "bn_inception_onnx", "inception_v3_fid"], (("pool", 0.0),)),
     **dict.fromkeys(["bn_inception_slim", "inception_v2", "inception_v3", "inception_v4", "inception_resnet_v1",
                      "inception_resnet_v2"], (("pool", 0.2),)),
+    "inception_resnet_v1_facenet": (("pool", 0.6),),
 }  # fmt: skip
 
 
@@ -170,7 +172,7 @@ POOLS = {
     **dict.fromkeys(["inception_v2", "inception_v3"], "aaamaaaamaa"),
     "inception_v3_fid": "aaamaaaamam",
     "inception_v4": "mmaaaamaaaaaaamaaa",  # mixed_3a and 5a; four A; seven B; three C; a reduction before B and C
-    "inception_resnet_v1": "mm",
+    **dict.fromkeys(["inception_resnet_v1", "inception_resnet_v1_facenet"], "mm"),
     "inception_resnet_v2": "amm",
 }
 
