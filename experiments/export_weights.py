@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from experiments import cli
+from inception_jax.weights.export import FORMATS
 
 _EPILOG = """\
 formats:
@@ -22,7 +23,6 @@ formats:
 
 config.json beside the file holds the network, its options, the preprocessing and the class names.
 """
-FORMATS = ("npz", "safetensors", "onnx", "stablehlo", "torchvision", "timm", "keras")
 
 
 def main(argv: list[str] | None = None) -> int:

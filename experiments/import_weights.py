@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _EPILOG = """\
 Without --file the weights are fetched from their publisher, checked and kept in a cache. Without NAME the names and
 shapes in the file say what it is. Without --workdir nothing is written. experiments.evaluate, experiments.predict and
---config.init_from take the workdir as one of training; they take NAME itself too.
+--config.init_from take the workdir as one of training; the last two take NAME itself too.
 """
 
 

@@ -82,7 +82,8 @@ def output_of_classes(ours: Sequence[str], theirs: Sequence[str], label_map: str
       ours: class names of the network.
       theirs: class names of the data, K.
       label_map: 'drop_first' if the network has one more output, its first (the background of tf-slim's 1001); or a
-        JSON file with a list of K outputs (for the 1008 of the graph of 2015); '' matches by name.
+        JSON file with a list of K outputs (for the 1008 of the graph of 2015); '' matches by name. Of names such as
+        'n01440764 tench', those of published weights, the WordNet number counts.
 
     Raises:
       UserError: the classes do not match.
@@ -101,7 +102,8 @@ def output_of_classes(ours: Sequence[str], theirs: Sequence[str], label_map: str
         if outputs.min() < 0 or outputs.max() >= len(ours):
             raise UserError(f"label_map={label_map} has outputs outside 0 ... {len(ours) - 1}")
         return outputs
-    if tuple(ours) == tuple(theirs):
+    ours, theirs = ([re.sub(r"^(n\d{8}) .*", r"\1", name) for name in names] for names in (ours, theirs))
+    if ours == theirs:
         return np.arange(len(ours))
     twice = [name for name, count in collections.Counter(ours).items() if count > 1]
     if twice:  # as ImageNet's 'crane' and 'maillot'

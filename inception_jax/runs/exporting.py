@@ -10,9 +10,7 @@ import jax.numpy as jnp
 from inception_jax.errors import UserError, check_choice
 from inception_jax.runs.classifier import Classifier
 from inception_jax.runs.run import Run
-from inception_jax.weights.export import archive, onnx, peers, stablehlo
-
-FORMATS = ("npz", "safetensors", "onnx", "stablehlo", *peers.PUBLISHERS)
+from inception_jax.weights.export import FORMATS, archive, onnx, peers, stablehlo
 
 
 def export(

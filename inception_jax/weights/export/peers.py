@@ -12,7 +12,6 @@ from inception_jax.weights.formats.safetensors import write_safetensors
 from inception_jax.weights.sources import catalogue, mapping
 from inception_jax.weights.sources.mapping import WeightMap
 
-PUBLISHERS = ("torchvision", "timm", "keras")
 # Names of keras.applications by our network.
 _KERAS = {
     "inception_v3": "InceptionV3",
@@ -27,7 +26,7 @@ def find(publisher: str, options: Mapping[str, Any]) -> WeightMap:
     """Returns the map with which a publisher's own network is ours.
 
     Args:
-      publisher: one of PUBLISHERS.
+      publisher: one of `export.PUBLISHERS`.
       options: of `create_model`, the name among them.
 
     Raises:

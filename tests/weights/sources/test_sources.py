@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import inception_jax
-from experiments import import_weights, predict
+from experiments import evaluate, import_weights, predict
 from inception_jax.errors import UserError
 from inception_jax.runs.classifier import load_weights
 from inception_jax.weights.formats.safetensors import write_safetensors
@@ -179,6 +179,14 @@ def test_from_a_published_file_to_a_workdir(published, tmp_path, capsys, monkeyp
     Image.fromarray(image).save(tmp_path / "noise.png")
     assert predict.main([f"--workdir={workdir}", str(tmp_path / "noise.png"), "--format=json"]) == 0
     assert json.loads(capsys.readouterr().out)
+
+    for number in ("n01443537", "n15075141"):  # two of the thousand
+        (tmp_path / "images" / "val" / number).mkdir(parents=True)
+        (tmp_path / "noise.png").rename(tmp_path / "images" / "val" / number / "noise.png")
+        Image.fromarray(image).save(tmp_path / "noise.png")
+    data = ("--data=folder", f"--data-dir={tmp_path / 'images'}", "--split=val")
+    assert evaluate.main([f"--workdir={workdir}", *data]) == 0
+    assert "  2  50.00 %  100.00 %" in capsys.readouterr().out  # one of two classes is right for the same image
     assert import_weights.main(["torchvision/googlenet", f"--file={published}", f"--workdir={workdir}"]) == 2
     assert "holds a run already" in capsys.readouterr().err
 
