@@ -47,7 +47,7 @@ def test_what_differs_between_files_with_the_same_arrays_is_said():
 def test_entries_of_the_catalogue_are_complete():
     for name, source in SOURCES.items():
         assert source.url.startswith(("http://", "https://")) != bool(source.hub), name
-        assert re.fullmatch(r"[\w.-]+\.(pth|safetensors|h5|tar\.gz|tgz|zip|caffemodel|onnx)", source.file), name
+        assert re.fullmatch(r"[\w.-]+\.(pth|pt|safetensors|h5|tar\.gz|tgz|zip|caffemodel|onnx)", source.file), name
         for digest, length in ((source.sha1, 40), (source.md5, 32)):
             assert re.fullmatch(rf"([0-9a-f]{{{length}}})?", digest), name
         assert source.resize >= source.image_size, name
