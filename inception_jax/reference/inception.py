@@ -170,7 +170,7 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
         *column("output", "davidsandberg/facenet, src/models/inception_resnet_v1.py, comments", _STEM),
     ),
     "inception_resnet_v1_facenet": (
-        Printed("parameters", "", "27,910,327", "facenet-pytorch, models/inception_resnet_v1.py, counted on the module"),
+        Printed("parameters", "", "27,910,327", "counted on facenet-pytorch's module (inception_resnet_v1.py)"),
     ),
     "inception_resnet_v2": (
         *column("output", "tensorflow/models, research/slim/nets/inception_resnet_v2_test.py", _RESNET_V2_SLIM),
