@@ -21,7 +21,7 @@ _TESTED = {
     "cadene": "names and shapes as its code states them",
     "pytorch_fid": "pytorch-fid's own module with random weights: within 1e-5",
     "facenet": "the code of facenet-pytorch with random weights: logits and embedding within 1e-6",
-    "jcjohnson": "torchvision's names",
+    "jcjohnson": "torchvision's names of early 2017",
     "keras": "Keras's own networks with random weights: logits and end points within 1e-5, and back",
     "slim": "TF-Slim's own networks with random weights: logits and auxiliary logits within 4e-6",
     "caffe": "files of the wire format with the names of its prototxt files",

@@ -277,7 +277,7 @@ PYTORCH_FID = Source(
 _JCJOHNSON: dict[str, Any] = {
     "mean": (123.68, 116.779, 103.939),
     "std": (1.0, 1.0, 1.0),
-    "remarks": "Caffe's weights (VGG_ILSVRC), for blue, green, red, which the import turns round; address unverified",
+    "remarks": "Caffe's weights (VGG_ILSVRC), for blue, green, red, which the import turns round",
 }
 JCJOHNSON = tuple(
     Source(
@@ -285,7 +285,7 @@ JCJOHNSON = tuple(
         torchvision.VGG_CAFFE[depth],
         224,
         256,
-        url=f"https://s3-us-west-2.amazonaws.com/jcjohns-models/{file}.pth",
+        url=f"https://web.eecs.umich.edu/~justincj/models/{file}.pth",
         sha256=file.rpartition("-")[2],
         **_JCJOHNSON,
     )

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from inception_jax.models import create_model
 from inception_jax.models.units import Conv, MaxPool
 from inception_jax.weights.sources.mapping import TORCH, WeightMap
@@ -184,8 +186,23 @@ def _vgg_features(name: str, batch_norm: bool) -> Iterator[tuple[str, str]]:
 
 VGG = {(depth, norm): vgg(depth, norm) for depth in VGG_LETTERS for norm in (False, True)}
 
-# jcjohnson/pytorch-vgg: Caffe's weights under torchvision's names, for blue, green, red of 0 to 255.
-VGG_CAFFE = {depth: vgg(depth, False, bgr=True) for depth in (16, 19)}
+# jcjohnson/pytorch-vgg: Caffe's weights, for blue, green, red of 0 to 255. Its names are torchvision's of early 2017,
+# when the classifier began with dropout. Files that others renamed to today's names circulate too.
+_DENSE_OF_2017 = {"fc6/dense": "classifier.1", "fc7/dense": "classifier.4", "fc8/classifier": "classifier.6"}
+
+
+def names_of_2017(arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Returns the arrays of a VGG under torchvision's names of early 2017."""
+    if "classifier.0.weight" not in arrays:
+        return arrays
+    old = {VGG_DENSE[scope]: prefix for scope, prefix in _DENSE_OF_2017.items()}
+    return {
+        f"{old.get(prefix, prefix)}.{leaf}": array
+        for (prefix, _, leaf), array in ((name.rpartition("."), array) for name, array in arrays.items())
+    }
+
+
+VGG_CAFFE = {depth: vgg(depth, False, _DENSE_OF_2017, bgr=True, prepare=names_of_2017) for depth in (16, 19)}
 
 _BLOCKS = {2: 3, 3: 4, 4: 6, 5: 3}  # number of blocks of each stage of ResNet-50
 _UNITS = {"conv1x1_reduce": 1, "conv3x3": 2, "conv1x1_expand": 3}

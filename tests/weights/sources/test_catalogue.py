@@ -13,8 +13,6 @@ ALIKE = [
     {"torchvision/inception_v3", "timm/inception_v3.tv_in1k"},
     {"timm/inception_v3.tf_in1k", "timm/inception_v3.tf_adv_in1k", "timm/inception_v3.gluon_in1k"},
     {"timm/inception_resnet_v2.tf_in1k", "timm/inception_resnet_v2.tf_ens_adv_in1k"},
-    {"torchvision/vgg16", "jcjohnson/vgg16"},
-    {"torchvision/vgg19", "jcjohnson/vgg19"},
     {"torchvision/resnet50", "torchvision/resnet50.v2", "timm/resnet50.tv_in1k"},
     {"caffe/bvlc_alexnet", "caffe/bvlc_reference_caffenet"},
     {"onnx/alexnet", "onnx/caffenet"},
@@ -37,6 +35,16 @@ def test_files_with_the_same_names_and_shapes():
         assert {source.name for source in importing.identify(empty(weights))} == alike
 
 
+def test_old_and_repaired_names_of_caffes_vgg():
+    """jcjohnson's file has torchvision's names of 2017; with today's names it cannot be told from torchvision's."""
+    for depth in (16, 19):
+        old, today = empty(SOURCES[f"jcjohnson/vgg{depth}"].weights), empty(SOURCES[f"torchvision/vgg{depth}"].weights)
+        assert {"classifier.1.weight", "classifier.4.weight", "classifier.6.weight"} < old.keys()
+        assert [source.name for source in importing.identify(old)] == [f"jcjohnson/vgg{depth}"]
+        alike = {f"torchvision/vgg{depth}", f"jcjohnson/vgg{depth}"}
+        assert {source.name for source in importing.identify(today)} == alike
+
+
 def test_what_differs_between_files_with_the_same_arrays_is_said():
     found = importing.identify(empty(SOURCES["onnx/googlenet"].weights))
     assert importing.different(found)
@@ -47,7 +55,7 @@ def test_what_differs_between_files_with_the_same_arrays_is_said():
 def test_entries_of_the_catalogue_are_complete():
     for name, source in SOURCES.items():
         assert source.url.startswith(("http://", "https://")) != bool(source.hub), name
-        assert re.fullmatch(r"[\w.-]+\.(pth|pt|safetensors|h5|tar\.gz|tgz|zip|caffemodel|onnx)", source.file), name
+        assert re.fullmatch(r"[\w.-]+\.(pth?|safetensors|h5|tar\.gz|tgz|zip|caffemodel|onnx)", source.file), name
         for digest, length in ((source.sha1, 40), (source.md5, 32)):
             assert re.fullmatch(rf"([0-9a-f]{{{length}}})?", digest), name
         assert source.resize >= source.image_size, name
