@@ -1,6 +1,7 @@
 """Comparisons with PyTorch, Keras and the other packages of requirements-bench.txt: `./run.sh test parity`.
 
-They are not part of the core suite, `./run.sh test`. A missing package is a failure here, not a skip.
+They are not part of the core suite, `./run.sh test`. A missing package is a failure here, not a skip,
+except for two that cannot be required beside the others (`optional` in test_sources_torch.py).
 """
 
 import contextlib
