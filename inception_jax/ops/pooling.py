@@ -39,7 +39,7 @@ def _max_pool_backward(window, stride, padding, x, gradient):
         pads = explicit_padding(x.shape[1:3], (window, window), stride, padding)
         return max_pool_gradient(x, gradient, window, stride, pads)
 
-    return (lax.platform_dependent(x, gradient, cpu=fast, cuda=fast, default=plain),)
+    return (lax.platform_dependent(x, gradient, tpu=plain, default=fast),)
 
 
 max_pool_in_training.defvjp(_max_pool_forward, _max_pool_backward)

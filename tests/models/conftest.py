@@ -2,6 +2,7 @@ import json
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -26,3 +27,21 @@ def drawn():
         return rng.normal(0, spread, leaf.shape).astype(np.float32)
 
     return lambda model, shape: jax.tree_util.tree_map_with_path(draw, trace.abstract_variables(model, shape))
+
+
+def training_step(model):
+    """Loss over all heads, gradients and updated statistics, as a training step has them."""
+
+    def step(variables, images, key):
+        def loss(params):
+            collections = {"params": params} | {k: v for k, v in variables.items() if k != "params"}
+            outputs, updates = model.apply(
+                collections, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+            )
+            logits, end_points = outputs
+            scores = [logits, *(end_points[head.name] for head in model.aux_heads)]
+            return sum(-jnp.mean(jax.nn.log_softmax(score)[:, 0]) for score in scores), (outputs, updates)
+
+        return jax.value_and_grad(loss, has_aux=True)(variables["params"])
+
+    return step
