@@ -145,7 +145,8 @@ def test_variables_of_another_network():
             mapping.to_theirs(TINY, different)
 
 
-def test_a_map_that_lacks_a_scope():
-    scopes = {scope: prefix for scope, prefix in TINY.scopes.items() if scope != "body/conv3x3_bn"}
-    with pytest.raises(KeyError, match="body/conv3x3_bn"):
-        mapping.entries(dataclasses.replace(TINY, scopes=scopes))
+def test_a_map_has_the_scopes_of_its_network():
+    less = {scope: prefix for scope, prefix in TINY.scopes.items() if scope != "body/conv3x3_bn"}
+    for scopes, named in ((less, "body/conv3x3_bn"), (TINY.scopes | {"body/conv5x5": "body5"}, "body/conv5x5")):
+        with pytest.raises(KeyError, match=rf"tiny: the map differs in the scopes \['{named}'\]"):
+            mapping.entries(dataclasses.replace(TINY, scopes=scopes))
