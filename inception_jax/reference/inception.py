@@ -169,6 +169,9 @@ PRINTED: dict[str, tuple[Printed, ...]] = {
         *column("output", "Fig. 15 (its grids unverified)", _RESNET_V1_FIGURE_15),
         *column("output", "davidsandberg/facenet, src/models/inception_resnet_v1.py, comments", _STEM),
     ),
+    "inception_resnet_v1_facenet": (
+        Printed("parameters", "", "27,910,327", "counted on facenet-pytorch's module (inception_resnet_v1.py)"),
+    ),
     "inception_resnet_v2": (
         *column("output", "tensorflow/models, research/slim/nets/inception_resnet_v2_test.py", _RESNET_V2_SLIM),
         *column("output", "Figs. 16, 17, 19 (transcribed), last 1x1", _RESNET_V2_FIGURES, reasons=_RESNET_V2_REASONS),
@@ -268,6 +271,9 @@ NOTES: dict[str, tuple[str, ...]] = {
         "block's 1x1 path (128 in titu1994/Inception-v4), residuals scaled by 0.17, 0.10, 0.20 (the paper: 0.1 to "
         "0.3). Its sixth C block is left out. The repeats 5, 10, 5 of Fig. 15 are unverified.",
         *_V4_PAPER,
+    ),
+    "inception_resnet_v1_facenet": (
+        "For faces of 160x160: a sixth C block of scale 1 without ReLU, as in facenet, and an embedding of 512.",
     ),
     "inception_resnet_v2": (
         "The released network is followed, which differs from the figures in its stem, in a last C block of scale 1 "

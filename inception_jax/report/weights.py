@@ -40,16 +40,13 @@ def weights_page(sources: Iterable[Source]) -> str:
 
 
 def _section(publisher: str, rows: list[Source]) -> str:
-    header = ("name", "network", "top-1", "top-5", "input", "checksum", "remarks")
+    header = ("name and network", "top-1, top-5 (%)", "input", "remarks")
     cells = [
         (
-            f"`{source.name}`",
-            _network(source),
-            _percent(source.top1),
-            _percent(source.top5),
+            f"`{source.name}`<br>{_network(source)}",
+            _accuracy(source),
             _input(source),
-            _checksum(source),
-            source.remarks,
+            "; ".join(filter(None, (source.remarks, _checksum(source)))),
         )
         for source in rows
     ]
@@ -65,8 +62,9 @@ def _network(source: Source) -> str:
     return source.weights.network + (f" ({options})" if options else "")
 
 
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f} %"
+def _accuracy(source: Source) -> str:
+    known = [f"{value:.2f}" for value in (source.top1, source.top5) if value is not None]
+    return ", ".join(known)
 
 
 def _input(source: Source) -> str:

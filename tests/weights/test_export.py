@@ -87,7 +87,7 @@ def attributes(data, operation):
     node = next(node for node in protobuf._all(graph, 1) if protobuf._first(node, 4) == operation.encode())
     encoded = protobuf._all(node, 5)
     return {
-        bytes(protobuf._first(each, 1)).decode(): protobuf._integers(each, 8) or protobuf._first(each, 3)
+        bytes(protobuf._first(each, 1)).decode(): protobuf._integers(each, 8).tolist() or protobuf._first(each, 3)
         for each in encoded
     }
 

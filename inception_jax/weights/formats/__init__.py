@@ -1,71 +1,124 @@
 """Reads files of weights of other frameworks. What a file is, its content says; nothing that it contains is run."""
 
+import bz2
 import contextlib
+import gzip
 import io
+import lzma
+import math
 import os
-import shutil
+import re
+import struct
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from inception_jax.errors import MissingExtraError, UserError, needs_extra
 from inception_jax.weights.formats import protobuf, pytorch, safetensors
-from inception_jax.weights.formats.content import Content, Malformed, limit
+from inception_jax.weights.formats.content import Content, Malformed, Room, is_numeric, limit, native
 
 __all__ = ["Content", "read"]
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras", ".ckpt", ".caffemodel", ".pb", ".onnx", ".npz")
 _TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # last bytes of a table of LevelDB, in which TensorFlow keeps variables
+_COMPRESSED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+_MOST_MEMBERS = 10_000
 
 
 def read(path: str | os.PathLike) -> Content:
     """Reads a file of weights: safetensors, PyTorch, Keras, TensorFlow, Caffe, ONNX or NumPy, also in an archive.
 
     Args:
-      path: the file. For a checkpoint of TensorFlow its .index file, or the common beginning of its files.
+      path: the file. For a checkpoint of TensorFlow any of its files, or their common beginning.
 
     Raises:
       UserError: it does not exist, is none of these, or is damaged. One line names it and the reason.
     """
-    file = Path(os.path.expanduser(path))
-    if not file.exists() and file.with_name(f"{file.name}.index").exists():
-        file = file.with_name(f"{file.name}.index")
+    file = _checkpoint(Path(os.path.expanduser(path)))
     if not file.is_file():
-        raise UserError(f"{file} {'is a directory' if file.is_dir() else 'does not exist'}")
+        raise UserError(f"{file} {_missing(file)}")
     try:
-        return _read(file)
+        with tempfile.TemporaryDirectory() as scratch:
+            content = _read(file, Path(scratch))
+            _check_names(content)
+            if os.listdir(scratch):  # its files are about to go
+                arrays = {name: np.array(value) for name, value in content.arrays.items()}
+                content = Content(content.format, arrays, content.metadata)
+        return content
     except MissingExtraError:
         raise
     except Malformed as error:
         reason = str(error)
     except MemoryError:
         reason = "it needs more memory than there is"
+    except PermissionError as error:
+        reason = str(error.strerror)
+    except (EOFError, struct.error):
+        reason = "it is cut off"
     except Exception as error:  # the readers of zip, tar, HDF5, JSON and pickle raise many types on damaged files
         reason = f"it is damaged ({type(error).__name__}: {error})"
-    raise UserError(f"{file} cannot be read: {' '.join(reason.split())[:300]}")
+    raise UserError(f"{file} cannot be read: {_printable(reason)[:300]}")
 
 
-def _read(file: Path, in_archive: bool = False) -> Content:
+def _missing(file: Path) -> str:
+    if not file.exists():
+        return "does not exist"
+    return "is a directory" if file.is_dir() else "is no regular file"
+
+
+def _printable(text: str) -> str:
+    """Returns a text in one line, without what moves a terminal's cursor: a file can contain any text as a name."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+
+
+def _check_names(content: Content) -> None:
+    for name in content.arrays:
+        if not name.isprintable() or len(name) > 1000:
+            raise Malformed(f"an array has the name {name[:100]!r}")
+
+
+def _checkpoint(file: Path) -> Path:
+    """Returns the file that stands for a checkpoint of TensorFlow: PREFIX.index, or the one that is named."""
+    matched = re.fullmatch(r"(.+)\.(?:data-\d{5}-of-\d{5}|meta)", file.name)
+    prefix = matched[1] if matched else file.name
+    index = file.with_name(f"{prefix}.index")
+    if index.is_file() and (matched or not file.exists()):
+        return index
+    return file
+
+
+def _read(file: Path, scratch: Path, packed: tuple[str, ...] = ()) -> Content:
+    """Reads a file. What it unpacks goes to the folder `scratch`; `packed` says what the file was unpacked from."""
     with open(file, "rb") as stream:
         start = stream.read(512)
         stream.seek(max(0, file.stat().st_size - 8))
         end = stream.read()
+    if not start:
+        raise Malformed("it is empty")
     if start.startswith(b"PK"):
         with zipfile.ZipFile(file) as archive:
-            return _read_zip(file, archive, in_archive)
+            return _read_zip(file, archive, scratch, packed)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
-        return _hdf5().read_h5(file, limit(file))
-    if start.startswith(pytorch.LEGACY_START):
+        return _hdf5().read_h5(file)
+    if pytorch.is_legacy(start):
         return pytorch.read_legacy(file)
     if end == _TABLE:
         return _read_tensorflow(file)
-    if start[:2] == b"\x1f\x8b" or start[257:262] == b"ustar" or _is_tar(file):
-        with tarfile.open(file) as archive:
-            return _read_tar(file, archive, in_archive)
+    for magic, open_ in _COMPRESSED.items():
+        if start.startswith(magic):
+            if packed:
+                raise Malformed("it is an archive in an archive")
+            with open_(file) as source:
+                target = _unpack(source, scratch / "decompressed", limit(file.stat().st_size))
+            return _read(target, scratch, ("compressed",))
+    if start[257:262] == b"ustar" or _is_tar(file):
+        with tarfile.open(file, "r:") as archive:
+            return _read_tar(file, archive, scratch, packed)
     if start[8:9] == b"{" and not any(start[4:8]):
         return safetensors.read_safetensors(file)
     return protobuf.read_protobuf(file)
@@ -79,24 +132,25 @@ def _hdf5():
 
 
 def _is_tar(file: Path) -> bool:
-    return file.stat().st_size >= 1024 and tarfile.is_tarfile(file)
+    """Whether a file is a tar archive of before 1988, which has no mark."""
+    if file.stat().st_size < 1024:
+        return False
+    with contextlib.suppress(tarfile.TarError), tarfile.open(file, "r:"):
+        return True
+    return False
 
 
-def _read_zip(file: Path, archive: zipfile.ZipFile, in_archive: bool) -> Content:
-    names = archive.namelist()
-    if sum(info.file_size for info in archive.infolist()) > limit(file):
+def _read_zip(file: Path, archive: zipfile.ZipFile, scratch: Path, packed: tuple[str, ...]) -> Content:
+    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    if sum(info.file_size for info in archive.infolist()) > limit(file.stat().st_size):
         raise Malformed("its content is out of proportion to its size")
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
-        return pytorch.read_zip(archive)
+        return pytorch.read_zip(file, archive)
     if "model.weights.h5" in names:
-        return _hdf5().read_keras(archive, limit(file))
+        return _hdf5().read_keras(file, archive)
     if names and all(name.endswith(".npy") for name in names):
         return _read_npz(archive)
-    [name] = _one([name for name in names if not name.endswith("/")], in_archive)
-    with _temporary(name) as target:
-        with archive.open(name) as source, open(target, "wb") as copy:
-            shutil.copyfileobj(source, copy)
-        return _in_memory(_read(target, in_archive=True))
+    return _read_member(names, archive.open, scratch, packed)
 
 
 def _read_npz(archive: zipfile.ZipFile) -> Content:
@@ -104,53 +158,58 @@ def _read_npz(archive: zipfile.ZipFile) -> Content:
         name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
         for name in archive.namelist()
     }
-    return Content("npz", {name: value for name, value in arrays.items() if value.dtype.kind in "fiubV"})
+    numbers = {name: native(value) for name, value in arrays.items() if is_numeric(value.dtype)}
+    return Content("npz", numbers)
 
 
-def _read_tar(file: Path, archive: tarfile.TarFile, in_archive: bool) -> Content:
+def _read_tar(file: Path, archive: tarfile.TarFile, scratch: Path, packed: tuple[str, ...]) -> Content:
     members: dict[str, tarfile.TarInfo] = {}
-    size, most = 0, limit(file)
-    for member in archive:
+    size, most = 0, limit(file.stat().st_size)
+    for number, member in enumerate(archive):
         size += member.size
-        if size > most or len(members) > 10_000:
+        if size > most or member.size < 0 or number > _MOST_MEMBERS:
             raise Malformed("its content is out of proportion to its size")
         if member.isreg():
             members[member.name] = member
     if members.keys() >= {"storages", "tensors", "pickle"}:
-        return pytorch.read_tar(archive)
-    names = _one(list(members), in_archive)
-    with _temporary(names[0]) as target:
-        for name in names:
-            source = archive.extractfile(members[name])
-            with open(target.parent / Path(name).name, "wb") as copy:
-                shutil.copyfileobj(source, copy)  # type: ignore[arg-type]  # it is regular
-        return _in_memory(_read(target, in_archive=True))
+        return pytorch.read_tar(file, archive)
+    return _read_member(list(members), lambda name: archive.extractfile(members[name]), scratch, packed)
 
 
-def _one(names: list[str], in_archive: bool) -> list[str]:
-    """Returns the name of the file of weights in an archive; for a checkpoint of TensorFlow its files, .index first."""
-    if in_archive:
+def _read_member(names: Iterable[str], open_: Callable[[str], Any], scratch: Path, packed: tuple[str, ...]) -> Content:
+    """Reads the file of weights among those of an archive; `open_` opens one by its name."""
+    if "archive" in packed:
         raise Malformed("it is an archive in an archive")
+    targets = []
+    for name in _weights([name for name in names if not Path(name).name.startswith("._")]):  # ._x: of macOS
+        with open_(name) as source:
+            targets.append(_unpack(source, scratch / Path(name).name))  # without its folders
+    return _read(targets[0], scratch, (*packed, "archive"))
+
+
+def _weights(names: list[str]) -> list[str]:
+    """Returns the name of the file of weights in an archive; for a checkpoint of TensorFlow its files, .index first."""
     index = [name for name in names if name.endswith(".index")]
     if len(index) == 1:
         prefix = index[0].removesuffix(".index")
         return [*index, *(name for name in names if name.startswith(f"{prefix}.data-"))]
     found = [name for name in names if name.endswith(_SUFFIXES)]
     if len(found) != 1:
-        listed = ", ".join(found or names)
+        listed = ", ".join((found or names)[:5])
         raise Malformed(f"it is an archive with {len(found)} files of weights ({listed}); unpack it and name one")
     return found
 
 
-@contextlib.contextmanager
-def _temporary(name: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory, Path(name).name)
-
-
-def _in_memory(content: Content) -> Content:
-    """Returns the content with copies of the arrays, whose file is about to go."""
-    return Content(content.format, {name: np.array(a) for name, a in content.arrays.items()}, content.metadata)
+def _unpack(source: Any, target: Path, most: float = math.inf) -> Path:
+    """Writes what `source` contains to a new file, and returns that."""
+    size = 0
+    with open(target, "xb") as copy:
+        while block := source.read(2**20):
+            size += len(block)
+            if size > most:
+                raise Malformed("its content is out of proportion to its size")
+            copy.write(block)
+    return target
 
 
 def _read_tensorflow(file: Path) -> Content:
@@ -159,8 +218,22 @@ def _read_tensorflow(file: Path) -> Content:
         import tensorflow as tf
     name = str(file)
     version = "tensorflow v1"
+    files = [file]
     if name.endswith(".index"):
         name, version = name.removesuffix(".index"), "tensorflow v2"
+        files += file.parent.glob(f"{_escaped(Path(name).name)}.data-*")
+    room = Room(*files)
     reader = tf.train.load_checkpoint(name)
-    shapes = reader.get_variable_to_shape_map()
-    return Content(version, {variable: np.asarray(reader.get_tensor(variable)) for variable in sorted(shapes)})
+    types = reader.get_variable_to_dtype_map()
+    arrays = {}
+    for variable, shape in sorted(reader.get_variable_to_shape_map().items()):
+        dtype = np.dtype(types[variable].as_numpy_dtype)
+        if dtype.kind in "fiubV":  # others are texts: the graph of objects
+            room.take(shape, dtype)
+            arrays[variable] = np.asarray(reader.get_tensor(variable))
+    return Content(version, arrays)
+
+
+def _escaped(name: str) -> str:
+    """Returns a pattern that matches a name with *, ? or [."""
+    return re.sub(r"([*?[])", r"[\1]", name)

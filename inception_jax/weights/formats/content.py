@@ -20,7 +20,7 @@ class Content:
 
     Attributes:
       format: 'safetensors', 'torch zip', 'torch legacy', 'torch tar', 'keras h5', 'keras', 'keras weights',
-        'tensorflow', 'caffe', 'graphdef', 'onnx' or 'npz'.
+        'tensorflow v1', 'tensorflow v2', 'caffe', 'caffe v1', 'graphdef', 'onnx' or 'npz'.
       arrays: by the file's own names, in its order.
       metadata: what else the file states, as JSON.
     """
@@ -37,9 +37,52 @@ DTYPES = {
 }
 
 
-def limit(file: Path) -> int:
-    """Number of bytes that a compressed file may become: weights hardly shrink, so more than this is a bomb."""
-    return 2**26 + 50 * file.stat().st_size
+def limit(size: int) -> int:
+    """Number of bytes that the content of a file of `size` bytes may have: weights hardly shrink by compression."""
+    return 2**26 + 10 * size
+
+
+class Room:
+    """Counts the bytes that the arrays of one file may still have.
+
+    A small file can describe large arrays: compressed ones, constant ones, or the same one under many names.
+    """
+
+    def __init__(self, *files: Path):
+        self.left = limit(sum(file.stat().st_size for file in files))
+
+    def take(self, shape: Iterable[int], dtype: np.dtype) -> tuple[int, ...]:
+        """Returns the shape of one more array.
+
+        Raises:
+          Malformed: a dimension is no natural number, or there is not so much room.
+        """
+        shape = check_size(shape, dtype, self.left)
+        self.left -= math.prod(shape) * dtype.itemsize
+        return shape
+
+
+def put(arrays: dict[str, np.ndarray], name: str, value: np.ndarray) -> None:
+    """Adds an array.
+
+    Raises:
+      Malformed: there is one of this name.
+    """
+    if name in arrays:
+        raise Malformed(f"it has two arrays named {name}")
+    arrays[name] = value
+
+
+def is_numeric(dtype: np.dtype) -> bool:
+    """Whether arrays are of numbers; bfloat16 is known to NumPy and HDF5 only as two bytes, V2."""
+    return dtype.kind in "fiub" or dtype == np.dtype("V2")
+
+
+def native(value: np.ndarray) -> np.ndarray:
+    """Returns an array of numbers in this machine's byte order, and two bytes as bfloat16."""
+    if value.dtype == np.dtype("V2"):
+        return value.view(DTYPES["bfloat16"])
+    return value.astype(value.dtype.newbyteorder("="), copy=False)
 
 
 def check_size(shape: Iterable[int], dtype: np.dtype, most: int) -> tuple[int, ...]:

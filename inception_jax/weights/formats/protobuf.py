@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from inception_jax.weights.formats.content import DTYPES, Content, Malformed, array, check_size
+from inception_jax.weights.formats.content import DTYPES, Content, Malformed, Room, array, put
 
 VARINT, I64, LEN, I32 = 0, 1, 2, 5
 _UNKNOWN = "it is no file of weights that is known, or it is damaged"
@@ -67,23 +67,42 @@ def _text(value: Any) -> str:
     return bytes(value).decode()
 
 
-def _integers(message: memoryview, number: int) -> list[int]:
-    """Returns a repeated field of integers, packed or not."""
-    found = []
+def _integers(message: memoryview, number: int) -> np.ndarray:
+    """Returns a repeated field of integers, packed or not, as int64; an unsigned one that is larger wraps around."""
+    parts: list[np.ndarray] = []
+    single: list[int] = []
     for n, wire, value in fields(message):
         if n == number and wire == VARINT:
-            found.append(value)
-        elif n == number:
-            place = 0
-            while place < len(value):
-                one, place = _varint(value, place)
-                found.append(one)
-    return [one - 2**64 if one >= 2**63 else one for one in found]
+            single.append(value)
+        elif n == number and wire == LEN:
+            parts += [np.array(single, np.uint64), *_packed(value)]
+            single = []
+    return np.concatenate([*parts, np.array(single, np.uint64)]).view(np.int64)
 
 
-def _numbers(message: memoryview, number: int) -> bytes:
-    """Returns a repeated field of floats or doubles, packed or not, as bytes."""
-    return b"".join(bytes(value) for n, wire, value in fields(message) if n == number and wire != VARINT)
+def _packed(data: memoryview) -> Iterator[np.ndarray]:
+    """Yields the integers of a packed field in parts: half-precision weights are such lists, of millions."""
+    place = 0
+    while place < len(data):
+        part = np.frombuffer(data[place : place + 2**20], np.uint8)
+        last = np.flatnonzero(part < 128)  # the last byte of each integer
+        if not len(last):
+            raise Malformed("its protocol buffer is cut off")
+        first = np.concatenate([[0], last[:-1] + 1])
+        values = np.zeros(len(last), np.uint64)
+        if (longest := int((last - first).max())) > 9:
+            raise Malformed("its protocol buffer is damaged")
+        for byte in range(longest + 1):
+            has = first + byte <= last
+            values[has] |= (part[first[has] + byte] & 127).astype(np.uint64) << np.uint64(7 * byte)
+        yield values
+        place += int(last[-1]) + 1
+
+
+def _numbers(message: memoryview, number: int) -> Any:
+    """Returns a repeated field of floats or doubles, packed or not, as bytes; those of one packed field are no copy."""
+    found = [value for n, wire, value in fields(message) if n == number and wire != VARINT]
+    return found[0] if len(found) == 1 else b"".join(found)
 
 
 def read_protobuf(file: Path) -> Content:
@@ -94,40 +113,54 @@ def read_protobuf(file: Path) -> Content:
     """
     message = memoryview(np.memmap(file, np.uint8, mode="r"))  # type: ignore[arg-type]  # an array is a buffer
     kinds: dict[int, int] = {}
+    names = 0
     try:
         for number, wire, _ in fields(message):
             kinds[number] = wire
+            names += number == 1
     except Malformed:
         raise Malformed(_UNKNOWN) from None
     if kinds.get(1) == VARINT and kinds.get(7) == LEN:
         return _onnx(message, file)
-    if kinds.get(100) == LEN or (kinds.get(2) == LEN and kinds.get(1) in (LEN, None) and 4 not in kinds):
+    # Field 1 of a NetParameter is its one name, of a GraphDef its nodes.
+    if kinds.get(1, LEN) == LEN and names < 2 and LEN in (kinds.get(100), kinds.get(2)) and kinds.get(4) != LEN:
         return _caffe(message)
     if kinds.get(1) == LEN and not kinds.keys() - {1, 2, 3, 4, 5}:
-        return _graphdef(message)
+        return _graphdef(message, Room(file))
     raise Malformed(_UNKNOWN)
 
 
 # ------------------------------------------- Caffe
 
+# Kinds of layers by number (V1LayerParameter.LayerType) and by name (LayerParameter, V0LayerParameter), with the number
+# of dimensions of their first blob.
+_DIMENSIONS = {4: 4, 14: 2, "Convolution": 4, "InnerProduct": 2, "conv": 4, "innerproduct": 2}
+
 
 def _caffe(message: memoryview) -> Content:
-    arrays, types = {}, {}
-    for number, name_field, blob_field in ((100, 1, 7), (2, 4, 6)):  # LayerParameter, V1LayerParameter
-        for layer in _all(message, number):
-            name = _text(_first(layer, name_field))
-            kind = _first(layer, 2 if number == 100 else 5, 0)
-            types[name] = kind if isinstance(kind, int) else _text(kind)
-            for place, blob in enumerate(_all(layer, blob_field)):
-                arrays[f"{name}/{place}"] = _blob(blob)
-    return Content("caffe" if _all(message, 100) else "caffe v1", arrays, {"layers": types})
+    arrays: dict[str, np.ndarray] = {}
+    types: dict[str, int | str] = {}
+    new = False
+    for field, _, layer in fields(message):
+        if field not in (2, 100):
+            continue
+        new |= field == 100
+        name_field, kind_field, blob_field = (1, 2, 7) if field == 100 else (4, 5, 6)
+        if field == 2 and (older := _first(layer, 1)):  # V0LayerParameter, of 2013
+            layer, name_field, kind_field, blob_field = older, 1, 2, 50
+        name, kind = _text(_first(layer, name_field)), _first(layer, kind_field, 0)
+        types[name] = kind if isinstance(kind, int) else _text(kind)
+        for place, blob in enumerate(_all(layer, blob_field)):
+            put(arrays, f"{name}/{place}", _blob(blob, _DIMENSIONS.get(types[name], 1) if place == 0 else 1))
+    return Content("caffe" if new else "caffe v1", arrays, {"layers": types})
 
 
-def _blob(message: memoryview) -> np.ndarray:
-    shape = [n for each in _all(message, 7) for n in _integers(each, 1)]
-    if not _all(message, 7):  # num, channels, height, width; a vector and a matrix are [1, 1, ...]
-        shape = [_first(message, number, 1) for number in (1, 2, 3, 4)]
-        while len(shape) > 1 and shape[0] == 1:
+def _blob(message: memoryview, dimensions: int) -> np.ndarray:
+    """Reads an array; `dimensions` is how many an old one has at least, whose shape is filled up with ones to four."""
+    shape = [int(n) for each in _all(message, 7) for n in _integers(each, 1)]
+    if not _all(message, 7):
+        shape = [_first(message, number, 1) for number in (1, 2, 3, 4)]  # num, channels, height, width
+        while len(shape) > dimensions and shape[0] == 1:
             shape = shape[1:]
     data, dtype = _numbers(message, 5), DTYPES["float32"]
     if not data:
@@ -150,8 +183,9 @@ _TENSORFLOW = {
 }
 
 
-def _graphdef(message: memoryview) -> Content:
-    arrays, operations = {}, {}
+def _graphdef(message: memoryview, room: Room) -> Content:
+    arrays: dict[str, np.ndarray] = {}
+    operations: dict[str, str] = {}
     for node in _all(message, 1):
         name, operation = _text(_first(node, 1)), _text(_first(node, 2))
         operations[name] = operation
@@ -159,8 +193,8 @@ def _graphdef(message: memoryview) -> Content:
             continue
         for entry in _all(node, 5):
             if _first(entry, 1) == b"value" and (tensor := _first(_first(entry, 2), 8)) and _is_numeric(tensor):
-                arrays[name] = _tensor_proto(tensor)
-    if not any(operations.values()):
+                put(arrays, name, _tensor_proto(tensor, room))
+    if not all(operations.values()) or not operations:
         raise Malformed(_UNKNOWN)
     return Content("graphdef", arrays, {"operations": operations})
 
@@ -169,23 +203,25 @@ def _is_numeric(tensor: memoryview) -> bool:
     return _first(tensor, 1, 0) in _TENSORFLOW
 
 
-def _tensor_proto(tensor: memoryview) -> np.ndarray:
+def _tensor_proto(tensor: memoryview, room: Room) -> np.ndarray:
     dtype = DTYPES[_TENSORFLOW[_first(tensor, 1)]]
     shape = [_signed(_first(dimension, 1, 0)) for dimension in _all(_first(tensor, 2), 2)]
+    count = math.prod(room.take(shape, dtype))
     if content := _first(tensor, 4):
         return array(content, dtype, shape)
     lists = {"float32": 5, "float64": 6, "int64": 10, "bool": 11}
     if dtype.kind == "f" and dtype.name in lists:
         values = np.frombuffer(_numbers(tensor, lists[dtype.name]), dtype)
     elif dtype.name in ("float16", "bfloat16"):  # their bits, as integers
-        values = np.array(_integers(tensor, 13), np.uint16).view(dtype)
+        values = _integers(tensor, 13).astype(np.uint16).view(dtype)
     else:
-        values = np.array(_integers(tensor, lists.get(dtype.name, 7)), dtype)
-    count = math.prod(check_size(shape, dtype, 2**26 + 8 * len(tensor)))
+        values = _integers(tensor, lists.get(dtype.name, 7)).astype(dtype)
     if len(values) == count:
         return values.reshape(shape)
     if len(values) > count or (not len(values) and count):
         raise Malformed(f"a constant has {len(values)} values in place of {count}")
+    if len(values) == 1:
+        return np.broadcast_to(values[0], shape)
     return np.concatenate([values, np.repeat(values[-1:], count - len(values))]).reshape(shape)  # the last one repeats
 
 
@@ -203,40 +239,44 @@ _ONNX = {
 
 def _onnx(message: memoryview, file: Path) -> Content:
     graph = _first(message, 7)
-    arrays, nodes = {}, []
+    arrays: dict[str, np.ndarray] = {}
+    nodes = []
+    room = Room(file)
+    room.left = max(room.left, 2**31)  # files without weights have constants in their place
     for tensor in _all(graph, 5):
-        arrays[_text(_first(tensor, 8))] = _onnx_tensor(tensor, file)
+        if (value := _onnx_tensor(tensor, file)) is not None:
+            put(arrays, _text(_first(tensor, 8)), value)
     for node in _all(graph, 1):
         outputs = [_text(value) for value in _all(node, 2)]
         operation = _text(_first(node, 4))
         nodes.append({"type": operation, "inputs": [_text(value) for value in _all(node, 1)], "outputs": outputs})
         for attribute in _all(node, 5) if operation in ("Constant", "ConstantOfShape") else ():
-            if tensor := _first(attribute, 5):
-                value = _onnx_tensor(tensor, file)
-                if operation == "Constant":
-                    arrays[outputs[0]] = value
-                elif nodes[-1]["inputs"][0] in arrays:
-                    shape = arrays[nodes[-1]["inputs"][0]].tolist()
-                    arrays[outputs[0]] = np.broadcast_to(
-                        value.reshape(-1)[:1].reshape(()), check_size(shape, value.dtype, 2**31)
-                    )
+            tensor = _first(attribute, 5)
+            if not tensor or (value := _onnx_tensor(tensor, file)) is None:
+                continue
+            if operation == "Constant":
+                put(arrays, outputs[0], value)
+            elif nodes[-1]["inputs"][0] in arrays:
+                shape = room.take(arrays[nodes[-1]["inputs"][0]].tolist(), value.dtype)
+                put(arrays, outputs[0], np.broadcast_to(value.reshape(-1)[:1].reshape(()), shape))
     return Content("onnx", arrays, {"nodes": nodes, "producer": _text(_first(message, 2))})
 
 
-def _onnx_tensor(tensor: memoryview, file: Path) -> np.ndarray:
+def _onnx_tensor(tensor: memoryview, file: Path) -> np.ndarray | None:
+    """Reads a TensorProto; None: it is of texts, or of numbers that no network here has."""
     code = _first(tensor, 2, 0)
     if code not in _ONNX:
-        raise Malformed(f"a tensor has the unknown type {code}")
-    dtype, shape = DTYPES[_ONNX[code]], _integers(tensor, 1)
+        return None
+    dtype, shape = DTYPES[_ONNX[code]], _integers(tensor, 1).tolist()
     if _first(tensor, 14, 0):
         return _beside(tensor, file, dtype, shape)
     if raw := _first(tensor, 9):
         return array(raw, dtype, shape)
     if dtype.name in ("float32", "float64"):
         return array(_numbers(tensor, 4 if dtype.name == "float32" else 10), dtype, shape)
-    number = {"int64": 7, "uint32": 11, "uint64": 11}.get(dtype.name, 5)
-    values = np.array(_integers(tensor, number))
-    values = values.astype(np.uint16).view(dtype) if dtype.itemsize == 2 and dtype.kind != "i" else values.astype(dtype)
+    values = _integers(tensor, {"int64": 7, "uint32": 11, "uint64": 11}.get(dtype.name, 5))
+    halves = dtype.name in ("float16", "bfloat16")  # their bits, as integers
+    values = values.astype(np.uint16).view(dtype) if halves else values.astype(dtype)
     return array(values.tobytes(), dtype, shape)
 
 
@@ -249,6 +289,9 @@ def _beside(tensor: memoryview, file: Path, dtype: np.dtype, shape: Iterable[int
         raise Malformed(f"its weights are in {name or 'another file'}, which is not beside it")
     start = int(entries.get("offset", 0))
     length = int(entries.get("length", other.stat().st_size - start))
-    with open(other, "rb") as stream:
-        stream.seek(start)
-        return array(stream.read(min(length, other.stat().st_size)), dtype, shape)
+    if not 0 <= start <= start + length <= other.stat().st_size:
+        raise Malformed(f"its weights are at {start} to {start + length} of {name}, which is shorter")
+    if not length:
+        return array(b"", dtype, shape)
+    data = memoryview(np.memmap(other, np.uint8, mode="r"))  # type: ignore[arg-type]  # an array is a buffer
+    return array(data[start : start + length], dtype, shape)

@@ -38,6 +38,8 @@ def read_safetensors(file: Path) -> Content:
     header = json.loads(bytes(data[8 : 8 + length]))
     body, arrays, end = data[8 + length :], {}, 0
     metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise Malformed("its __metadata__ is not texts by name")
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         start, stop = entry["data_offsets"]
         if start != end or not start <= stop <= len(body):
@@ -52,7 +54,7 @@ def read_safetensors(file: Path) -> Content:
 
 
 def write_safetensors(file: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Writes arrays, in their order; `metadata` are texts by name."""
+    """Writes arrays, in their order and in little-endian bytes; `metadata` are texts by name."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, value in arrays.items():
@@ -63,4 +65,5 @@ def write_safetensors(file: Path, arrays: Mapping[str, np.ndarray], metadata: Ma
     with open(file, "wb") as target:
         target.write(len(text).to_bytes(8, "little") + text)
         for value in arrays.values():
-            target.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data if math.prod(value.shape) else b"")
+            little = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+            target.write(little.reshape(-1).view(np.uint8).data if math.prod(value.shape) else b"")
