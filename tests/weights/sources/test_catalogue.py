@@ -57,6 +57,14 @@ def test_what_differs_between_files_with_the_same_arrays_is_said():
     assert "network=inception_v1_onnx" in importing.explain(found)
 
 
+def test_each_array_of_a_file_has_one_place():
+    for weights, sources in catalogue.maps():
+        names = [entry.theirs for entry in mapping.entries(weights)]
+        assert len(names) == len(set(names)), sources[0].name
+        patterns = "|".join(weights.ignored) or r"\b\B"  # nothing
+        assert not [name for name in names if re.fullmatch(patterns, name)], sources[0].name
+
+
 def test_entries_of_the_catalogue_are_complete():
     for name, source in SOURCES.items():
         assert source.url.startswith(("http://", "https://")) != bool(source.hub), name
