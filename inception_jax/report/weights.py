@@ -18,9 +18,9 @@ measured here: none of these files was at hand, and no row was run with its real
 _TESTED = {
     "torchvision": "torchvision's own networks with random weights: logits and end points within 1e-4, and back",
     "timm": "timm's own networks with random weights: logits and end points within 1e-4, and back",
-    "cadene": "names and shapes as its code states them",
+    "cadene": "pretrainedmodels' own networks with random weights: logits and end points within 1e-4, and back",
     "pytorch_fid": "pytorch-fid's own module with random weights: within 1e-5",
-    "facenet": "the code of facenet-pytorch with random weights: logits and embedding within 1e-6",
+    "facenet": "facenet-pytorch's own network with random weights: logits and end points within 1e-4, and back",
     "jcjohnson": "torchvision's names of early 2017",
     "keras": "Keras's own networks with random weights: logits and end points within 1e-5, and back",
     "slim": "TF-Slim's own networks with random weights: logits and auxiliary logits within 4e-6",
