@@ -15,7 +15,7 @@ import numpy as np
 from inception_jax.weights.formats.content import DTYPES, Content, Malformed, Room, array, put
 
 VARINT, I64, LEN, I32 = 0, 1, 2, 5
-_MOST_FIELDS = 1_000_000  # of one message: layers of a network, nodes of a graph
+_MOST_FIELDS = 1_000_000  # of one message: layers of a network, nodes of a graph, numbers that are not packed
 _UNKNOWN = "it is no file of weights that is known, or it is damaged"
 Field = tuple[int, int, Any]  # number, wire type, value: an integer, or the bytes
 
@@ -24,10 +24,14 @@ def fields(message: memoryview) -> Iterator[Field]:
     """Yields the fields of a message in their order.
 
     Raises:
-      Malformed: the message is cut off, or holds what is no field.
+      Malformed: the message is cut off, or holds what is no field, or more fields than any network has; each takes
+        time, and as an object of Python a hundred times its two bytes.
     """
-    place = 0
+    place = seen = 0
     while place < len(message):
+        seen += 1
+        if seen > _MOST_FIELDS:
+            raise Malformed("its protocol buffer has more fields than that of any network")
         tag, place = read_varint(message, place)
         number, wire = tag >> 3, tag & 7
         value: Any
@@ -58,18 +62,8 @@ def read_varint(message: memoryview, place: int) -> tuple[int, int]:
 
 
 def all_of(message: memoryview, number: int) -> list[Any]:
-    """Returns the values of a repeated field.
-
-    Raises:
-      Malformed: there are more than of any network; each takes a hundred times its two bytes.
-    """
-    found = []
-    for n, _, value in fields(message):
-        if n == number:
-            found.append(value)
-            if len(found) > _MOST_FIELDS:
-                raise Malformed("its protocol buffer has more fields than that of any network")
-    return found
+    """Returns the values of a repeated field."""
+    return [value for n, _, value in fields(message) if n == number]
 
 
 def first(message: memoryview, number: int, default: Any = b"") -> Any:
@@ -146,11 +140,9 @@ def read_protobuf(file: Path) -> Content:
     kinds: dict[int, int] = {}
     names = 0
     try:
-        for place, (number, wire, _) in enumerate(fields(message)):
+        for number, wire, _ in fields(message):
             kinds[number] = wire
             names += number == 1
-            if place > _MOST_FIELDS:
-                raise Malformed(_UNKNOWN)
     except Malformed:
         raise Malformed(_UNKNOWN) from None
     if kinds.get(1) == VARINT and kinds.get(7) == LEN:
