@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from inception_jax.errors import MissingExtraError, UserError, needs_extra
-from inception_jax.weights.formats import protobuf, pytorch, safetensors
-from inception_jax.weights.formats.content import Content, Malformed, Room, is_numeric, limit, native
+from inception_jax.errors import MissingExtraError, UserError
+from inception_jax.weights.formats import isolated, protobuf, pytorch, safetensors, tensorflow
+from inception_jax.weights.formats.content import Content, Malformed, is_numeric, limit, native
 
 __all__ = ["Content", "read"]
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras", ".ckpt", ".caffemodel", ".pb", ".onnx", ".npz")
-_TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # last bytes of a table of LevelDB, in which TensorFlow keeps variables
 _COMPRESSED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 _MOST_MEMBERS = 10_000
 
@@ -104,11 +103,11 @@ def _read(file: Path, scratch: Path, packed: tuple[str, ...] = ()) -> Content:
         with zipfile.ZipFile(file) as archive:
             return _read_zip(file, archive, scratch, packed)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
-        return _hdf5().read_h5(file)
+        return isolated.read(file, scratch)
     if pytorch.is_legacy(start):
         return pytorch.read_legacy(file)
-    if end == _TABLE:
-        return _read_tensorflow(file)
+    if end == tensorflow.TABLE_END:
+        return tensorflow.read_checkpoint(file)
     for magic, open_ in _COMPRESSED.items():
         if start.startswith(magic):
             if packed:
@@ -122,13 +121,6 @@ def _read(file: Path, scratch: Path, packed: tuple[str, ...] = ()) -> Content:
     if start[8:9] == b"{" and not any(start[4:8]):
         return safetensors.read_safetensors(file)
     return protobuf.read_protobuf(file)
-
-
-def _hdf5():
-    """Returns the reader of HDF5, whose library is large and optional."""
-    with needs_extra("weights"):
-        from inception_jax.weights.formats import hdf5
-    return hdf5
 
 
 def _is_tar(file: Path) -> bool:
@@ -147,7 +139,7 @@ def _read_zip(file: Path, archive: zipfile.ZipFile, scratch: Path, packed: tuple
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
         return pytorch.read_zip(file, archive)
     if "model.weights.h5" in names:
-        return _hdf5().read_keras(file, archive)
+        return isolated.read(file, scratch)
     if names and all(name.endswith(".npy") for name in names):
         return _read_npz(archive)
     return _read_member(names, archive.open, scratch, packed)
@@ -210,30 +202,3 @@ def _unpack(source: Any, target: Path, most: float = math.inf) -> Path:
                 raise Malformed("its content is out of proportion to its size")
             copy.write(block)
     return target
-
-
-def _read_tensorflow(file: Path) -> Content:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with needs_extra("tensorboard"):
-        import tensorflow as tf
-    name = str(file)
-    version = "tensorflow v1"
-    files = [file]
-    if name.endswith(".index"):
-        name, version = name.removesuffix(".index"), "tensorflow v2"
-        files += file.parent.glob(f"{_escaped(Path(name).name)}.data-*")
-    room = Room(*files)
-    reader = tf.train.load_checkpoint(name)
-    types = reader.get_variable_to_dtype_map()
-    arrays = {}
-    for variable, shape in sorted(reader.get_variable_to_shape_map().items()):
-        dtype = np.dtype(types[variable].as_numpy_dtype)
-        if dtype.kind in "fiubV":  # others are texts: the graph of objects
-            room.take(shape, dtype)
-            arrays[variable] = np.asarray(reader.get_tensor(variable))
-    return Content(version, arrays)
-
-
-def _escaped(name: str) -> str:
-    """Returns a pattern that matches a name with *, ? or [."""
-    return re.sub(r"([*?[])", r"[\1]", name)

@@ -105,7 +105,7 @@ def array(data: Any, dtype: np.dtype, shape: Iterable[int]) -> np.ndarray:
     Raises:
       Malformed: the number of bytes is not that of the shape.
     """
-    shape = check_size(shape, dtype, len(data))
+    shape = check_size(shape, dtype, 2**63)
     if math.prod(shape) * dtype.itemsize != len(data):
-        raise Malformed(f"an array of {'x'.join(map(str, shape))} has {len(data)} bytes")
+        raise Malformed(f"an array {'x'.join(map(str, shape)) or 'of one number'} of {dtype} has {len(data)} bytes")
     return np.frombuffer(data, dtype).reshape(shape)

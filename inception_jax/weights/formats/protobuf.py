@@ -27,22 +27,23 @@ def fields(message: memoryview) -> Iterator[Field]:
     """
     place = 0
     while place < len(message):
-        tag, place = _varint(message, place)
+        tag, place = read_varint(message, place)
         number, wire = tag >> 3, tag & 7
         value: Any
         if wire == VARINT:
-            value, place = _varint(message, place)
+            value, place = read_varint(message, place)
         elif wire in (I64, I32, LEN):
             length = {I64: 8, I32: 4}.get(wire)
             if length is None:
-                length, place = _varint(message, place)
+                length, place = read_varint(message, place)
             value, place = message[place : place + length], place + length
         if wire not in (VARINT, I64, I32, LEN) or place > len(message) or not number:
             raise Malformed("its protocol buffer is damaged")
         yield number, wire, value
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
+def read_varint(message: memoryview, place: int) -> tuple[int, int]:
+    """Returns the integer at a place of a message, and the place behind it."""
     value = 0
     for shift in range(0, 70, 7):
         if place >= len(message):
@@ -55,19 +56,22 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
     raise Malformed("its protocol buffer is damaged")
 
 
-def _all(message: memoryview, number: int) -> list[Any]:
+def all_of(message: memoryview, number: int) -> list[Any]:
+    """Returns the values of a repeated field."""
     return [value for n, _, value in fields(message) if n == number]
 
 
-def _first(message: memoryview, number: int, default: Any = b"") -> Any:
+def first(message: memoryview, number: int, default: Any = b"") -> Any:
+    """Returns the value of a field, the first one if there are more."""
     return next((value for n, _, value in fields(message) if n == number), default)
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """Returns the value of a field as text."""
     return bytes(value).decode()
 
 
-def _integers(message: memoryview, number: int) -> np.ndarray:
+def integers(message: memoryview, number: int) -> np.ndarray:
     """Returns a repeated field of integers, packed or not, as int64; an unsigned one that is larger wraps around."""
     parts: list[np.ndarray] = []
     single: list[int] = []
@@ -99,7 +103,7 @@ def _packed(data: memoryview) -> Iterator[np.ndarray]:
         place += int(last[-1]) + 1
 
 
-def _numbers(message: memoryview, number: int) -> Any:
+def numbers(message: memoryview, number: int) -> Any:
     """Returns a repeated field of floats or doubles, packed or not, as bytes; those of one packed field are no copy."""
     found = [value for n, wire, value in fields(message) if n == number and wire != VARINT]
     return found[0] if len(found) == 1 else b"".join(found)
@@ -146,53 +150,57 @@ def _caffe(message: memoryview) -> Content:
             continue
         new |= field == 100
         name_field, kind_field, blob_field = (1, 2, 7) if field == 100 else (4, 5, 6)
-        if field == 2 and (older := _first(layer, 1)):  # V0LayerParameter, of 2013
+        if field == 2 and (older := first(layer, 1)):  # V0LayerParameter, of 2013
             layer, name_field, kind_field, blob_field = older, 1, 2, 50
-        name, kind = _text(_first(layer, name_field)), _first(layer, kind_field, 0)
-        types[name] = kind if isinstance(kind, int) else _text(kind)
-        for place, blob in enumerate(_all(layer, blob_field)):
+        name, kind = text(first(layer, name_field)), first(layer, kind_field, 0)
+        types[name] = kind if isinstance(kind, int) else text(kind)
+        for place, blob in enumerate(all_of(layer, blob_field)):
             put(arrays, f"{name}/{place}", _blob(blob, _DIMENSIONS.get(types[name], 1) if place == 0 else 1))
     return Content("caffe" if new else "caffe v1", arrays, {"layers": types})
 
 
 def _blob(message: memoryview, dimensions: int) -> np.ndarray:
     """Reads an array; `dimensions` is how many an old one has at least, whose shape is filled up with ones to four."""
-    shape = [int(n) for each in _all(message, 7) for n in _integers(each, 1)]
-    if not _all(message, 7):
-        shape = [_first(message, number, 1) for number in (1, 2, 3, 4)]  # num, channels, height, width
+    shape = [int(n) for each in all_of(message, 7) for n in integers(each, 1)]
+    if not all_of(message, 7):
+        shape = [first(message, number, 1) for number in (1, 2, 3, 4)]  # num, channels, height, width
         while len(shape) > dimensions and shape[0] == 1:
             shape = shape[1:]
-    data, dtype = _numbers(message, 5), DTYPES["float32"]
+    data, dtype = numbers(message, 5), DTYPES["float32"]
     if not data:
-        data, dtype = _numbers(message, 8), DTYPES["float64"]
+        data, dtype = numbers(message, 8), DTYPES["float64"]
     return array(data, dtype, shape)
 
 
 # ------------------------------------------- GraphDef
 
-_TENSORFLOW = {
+TENSORFLOW = {
     1: "float32",
     2: "float64",
     3: "int32",
     4: "uint8",
+    5: "int16",
     6: "int8",
     9: "int64",
     10: "bool",
     14: "bfloat16",
+    17: "uint16",
     19: "float16",
+    22: "uint32",
+    23: "uint64",
 }
 
 
 def _graphdef(message: memoryview, room: Room) -> Content:
     arrays: dict[str, np.ndarray] = {}
     operations: dict[str, str] = {}
-    for node in _all(message, 1):
-        name, operation = _text(_first(node, 1)), _text(_first(node, 2))
+    for node in all_of(message, 1):
+        name, operation = text(first(node, 1)), text(first(node, 2))
         operations[name] = operation
         if operation != "Const":
             continue
-        for entry in _all(node, 5):
-            if _first(entry, 1) == b"value" and (tensor := _first(_first(entry, 2), 8)) and _is_numeric(tensor):
+        for entry in all_of(node, 5):
+            if first(entry, 1) == b"value" and (tensor := first(first(entry, 2), 8)) and _is_numeric(tensor):
                 put(arrays, name, _tensor_proto(tensor, room))
     if not all(operations.values()) or not operations:
         raise Malformed(_UNKNOWN)
@@ -200,22 +208,16 @@ def _graphdef(message: memoryview, room: Room) -> Content:
 
 
 def _is_numeric(tensor: memoryview) -> bool:
-    return _first(tensor, 1, 0) in _TENSORFLOW
+    return first(tensor, 1, 0) in TENSORFLOW
 
 
 def _tensor_proto(tensor: memoryview, room: Room) -> np.ndarray:
-    dtype = DTYPES[_TENSORFLOW[_first(tensor, 1)]]
-    shape = [_signed(_first(dimension, 1, 0)) for dimension in _all(_first(tensor, 2), 2)]
+    dtype = DTYPES[TENSORFLOW[first(tensor, 1)]]
+    shape = dimensions(first(tensor, 2))
     count = math.prod(room.take(shape, dtype))
-    if content := _first(tensor, 4):
+    if content := first(tensor, 4):
         return array(content, dtype, shape)
-    lists = {"float32": 5, "float64": 6, "int64": 10, "bool": 11}
-    if dtype.kind == "f" and dtype.name in lists:
-        values = np.frombuffer(_numbers(tensor, lists[dtype.name]), dtype)
-    elif dtype.name in ("float16", "bfloat16"):  # their bits, as integers
-        values = _integers(tensor, 13).astype(np.uint16).view(dtype)
-    else:
-        values = _integers(tensor, lists.get(dtype.name, 7)).astype(dtype)
+    values = listed_values(tensor, dtype)
     if len(values) == count:
         return values.reshape(shape)
     if len(values) > count or (not len(values) and count):
@@ -225,7 +227,23 @@ def _tensor_proto(tensor: memoryview, room: Room) -> np.ndarray:
     return np.concatenate([values, np.repeat(values[-1:], count - len(values))]).reshape(shape)  # the last one repeats
 
 
-def _signed(value: int) -> int:
+def dimensions(shape: memoryview) -> list[int]:
+    """Returns the dimensions of a TensorShapeProto."""
+    return [signed(first(dimension, 1, 0)) for dimension in all_of(shape, 2)]
+
+
+def listed_values(tensor: memoryview, dtype: np.dtype) -> np.ndarray:
+    """Returns the values of a TensorProto that has them in the list of their type."""
+    lists = {"float32": 5, "float64": 6, "int64": 10, "bool": 11, "uint32": 16, "uint64": 17}
+    if dtype.name in ("float32", "float64"):
+        return np.frombuffer(numbers(tensor, lists[dtype.name]), dtype)
+    if dtype.name in ("float16", "bfloat16"):  # their bits, as integers
+        return integers(tensor, 13).astype(np.uint16).view(dtype)
+    return integers(tensor, lists.get(dtype.name, 7)).astype(dtype)
+
+
+def signed(value: int) -> int:
+    """Returns an integer of a field, which may be negative."""
     return value - 2**64 if value >= 2**63 else value
 
 
@@ -238,20 +256,20 @@ _ONNX = {
 
 
 def _onnx(message: memoryview, file: Path) -> Content:
-    graph = _first(message, 7)
+    graph = first(message, 7)
     arrays: dict[str, np.ndarray] = {}
     nodes = []
     room = Room(file)
     room.left = max(room.left, 2**31)  # files without weights have constants in their place
-    for tensor in _all(graph, 5):
+    for tensor in all_of(graph, 5):
         if (value := _onnx_tensor(tensor, file)) is not None:
-            put(arrays, _text(_first(tensor, 8)), value)
-    for node in _all(graph, 1):
-        outputs = [_text(value) for value in _all(node, 2)]
-        operation = _text(_first(node, 4))
-        nodes.append({"type": operation, "inputs": [_text(value) for value in _all(node, 1)], "outputs": outputs})
-        for attribute in _all(node, 5) if operation in ("Constant", "ConstantOfShape") else ():
-            tensor = _first(attribute, 5)
+            put(arrays, text(first(tensor, 8)), value)
+    for node in all_of(graph, 1):
+        outputs = [text(value) for value in all_of(node, 2)]
+        operation = text(first(node, 4))
+        nodes.append({"type": operation, "inputs": [text(value) for value in all_of(node, 1)], "outputs": outputs})
+        for attribute in all_of(node, 5) if operation in ("Constant", "ConstantOfShape") else ():
+            tensor = first(attribute, 5)
             if not tensor or (value := _onnx_tensor(tensor, file)) is None:
                 continue
             if operation == "Constant":
@@ -259,22 +277,22 @@ def _onnx(message: memoryview, file: Path) -> Content:
             elif nodes[-1]["inputs"][0] in arrays:
                 shape = room.take(arrays[nodes[-1]["inputs"][0]].tolist(), value.dtype)
                 put(arrays, outputs[0], np.broadcast_to(value.reshape(-1)[:1].reshape(()), shape))
-    return Content("onnx", arrays, {"nodes": nodes, "producer": _text(_first(message, 2))})
+    return Content("onnx", arrays, {"nodes": nodes, "producer": text(first(message, 2))})
 
 
 def _onnx_tensor(tensor: memoryview, file: Path) -> np.ndarray | None:
     """Reads a TensorProto; None: it is of texts, or of numbers that no network here has."""
-    code = _first(tensor, 2, 0)
+    code = first(tensor, 2, 0)
     if code not in _ONNX:
         return None
-    dtype, shape = DTYPES[_ONNX[code]], _integers(tensor, 1).tolist()
-    if _first(tensor, 14, 0):
+    dtype, shape = DTYPES[_ONNX[code]], integers(tensor, 1).tolist()
+    if first(tensor, 14, 0):
         return _beside(tensor, file, dtype, shape)
-    if raw := _first(tensor, 9):
+    if raw := first(tensor, 9):
         return array(raw, dtype, shape)
     if dtype.name in ("float32", "float64"):
-        return array(_numbers(tensor, 4 if dtype.name == "float32" else 10), dtype, shape)
-    values = _integers(tensor, {"int64": 7, "uint32": 11, "uint64": 11}.get(dtype.name, 5))
+        return array(numbers(tensor, 4 if dtype.name == "float32" else 10), dtype, shape)
+    values = integers(tensor, {"int64": 7, "uint32": 11, "uint64": 11}.get(dtype.name, 5))
     halves = dtype.name in ("float16", "bfloat16")  # their bits, as integers
     values = values.astype(np.uint16).view(dtype) if halves else values.astype(dtype)
     return array(values.tobytes(), dtype, shape)
@@ -282,7 +300,7 @@ def _onnx_tensor(tensor: memoryview, file: Path) -> np.ndarray | None:
 
 def _beside(tensor: memoryview, file: Path, dtype: np.dtype, shape: Iterable[int]) -> np.ndarray:
     """Reads a tensor that stands in a file beside the model."""
-    entries = {_text(_first(entry, 1)): _text(_first(entry, 2)) for entry in _all(tensor, 13)}
+    entries = {text(first(entry, 1)): text(first(entry, 2)) for entry in all_of(tensor, 13)}
     name = entries.get("location", "")
     other = file.parent / name
     if not name or os.path.basename(name) != name or other.is_symlink() or not other.is_file():

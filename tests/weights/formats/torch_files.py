@@ -40,8 +40,8 @@ class View:
 
 
 class _Pickler(pickle.Pickler):
-    def __init__(self, file, tensors_by_id=None):
-        super().__init__(file, protocol=2)
+    def __init__(self, file, tensors_by_id=None, protocol=2):
+        super().__init__(file, protocol)
         self.storages, self.tensors_by_id = {}, tensors_by_id
 
     def persistent_id(self, value):
@@ -65,12 +65,12 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def _dump(value, tensors_by_id=None, legacy=False):
+def _dump(value, tensors_by_id=None, legacy=False, protocol=2):
     file = io.BytesIO()
     before = {name: sys.modules.get(name) for name in ("torch", "torch._utils")}
     sys.modules.update(_modules())
     try:
-        pickler = _Pickler(file, tensors_by_id)
+        pickler = _Pickler(file, tensors_by_id, protocol)
         if legacy:
             pickler.view_metadata = (None,)
         pickler.dump(value)
@@ -93,13 +93,13 @@ def write_zip(path, value, compression=zipfile.ZIP_STORED):
         archive.writestr("archive/version", "3\n")
 
 
-def write_legacy(path, value):
-    data, storages = _dump(value, legacy=True)
+def write_legacy(path, value, protocol=2):
+    data, storages = _dump(value, legacy=True, protocol=protocol)
     with open(path, "wb") as file:
         for part in (MAGIC, 1001, {"protocol_version": 1001, "little_endian": True}):
-            file.write(pickle.dumps(part, 2))
+            file.write(pickle.dumps(part, protocol))
         file.write(data)
-        file.write(pickle.dumps(sorted(storages), 2))
+        file.write(pickle.dumps(sorted(storages), protocol))
         for key in sorted(storages):
             file.write(struct.pack("<q", storages[key].size) + storages[key].tobytes())
 
