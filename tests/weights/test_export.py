@@ -83,11 +83,11 @@ def graph_of(model, **options):
 
 def attributes(data, operation):
     """The integers of the attributes of the first node of a kind."""
-    [graph] = protobuf._all(memoryview(data), 7)
-    node = next(node for node in protobuf._all(graph, 1) if protobuf._first(node, 4) == operation.encode())
-    encoded = protobuf._all(node, 5)
+    [graph] = protobuf.all_of(memoryview(data), 7)
+    node = next(node for node in protobuf.all_of(graph, 1) if protobuf.first(node, 4) == operation.encode())
+    encoded = protobuf.all_of(node, 5)
     return {
-        bytes(protobuf._first(each, 1)).decode(): protobuf._integers(each, 8).tolist() or protobuf._first(each, 3)
+        bytes(protobuf.first(each, 1)).decode(): protobuf.integers(each, 8).tolist() or protobuf.first(each, 3)
         for each in encoded
     }
 
