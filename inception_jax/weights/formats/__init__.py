@@ -2,6 +2,7 @@
 
 import bz2
 import contextlib
+import errno
 import gzip
 import io
 import lzma
@@ -55,8 +56,9 @@ def read(path: str | os.PathLike) -> Content:
         reason = str(error)
     except MemoryError:
         reason = "it needs more memory than there is"
-    except PermissionError as error:
-        reason = str(error.strerror)
+    except OSError as error:
+        mine = error.errno in (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EMFILE)  # not the file's fault
+        reason = str(error.strerror) if mine else f"it is damaged ({type(error).__name__}: {error})"
     except (EOFError, struct.error):
         reason = "it is cut off"
     except Exception as error:  # the readers of zip, tar, HDF5, JSON and pickle raise many types on damaged files

@@ -15,6 +15,7 @@ import numpy as np
 from inception_jax.weights.formats.content import DTYPES, Content, Malformed, Room, array, put
 
 VARINT, I64, LEN, I32 = 0, 1, 2, 5
+_MOST_FIELDS = 1_000_000  # of one message: layers of a network, nodes of a graph, numbers that are not packed
 _UNKNOWN = "it is no file of weights that is known, or it is damaged"
 Field = tuple[int, int, Any]  # number, wire type, value: an integer, or the bytes
 
@@ -23,10 +24,14 @@ def fields(message: memoryview) -> Iterator[Field]:
     """Yields the fields of a message in their order.
 
     Raises:
-      Malformed: the message is cut off, or holds what is no field.
+      Malformed: the message is cut off, or holds what is no field, or more fields than any network has; each takes
+        time, and as an object of Python a hundred times its two bytes.
     """
-    place = 0
+    place = seen = 0
     while place < len(message):
+        seen += 1
+        if seen > _MOST_FIELDS:
+            raise Malformed("its protocol buffer has more fields than that of any network")
         tag, place = read_varint(message, place)
         number, wire = tag >> 3, tag & 7
         value: Any
@@ -71,17 +76,25 @@ def text(value: Any) -> str:
     return bytes(value).decode()
 
 
-def integers(message: memoryview, number: int) -> np.ndarray:
-    """Returns a repeated field of integers, packed or not, as int64; an unsigned one that is larger wraps around."""
-    parts: list[np.ndarray] = []
+def integers(message: memoryview, number: int, dtype: Any = np.int64) -> np.ndarray:
+    """Returns a repeated field of integers, packed or not; one that is too large for `dtype` wraps around."""
+    found = bytearray()
     single: list[int] = []
+
+    def add(values: Any) -> None:
+        found.extend(np.asarray(values, np.uint64).astype(dtype).tobytes())
+
     for n, wire, value in fields(message):
         if n == number and wire == VARINT:
             single.append(value)
-        elif n == number and wire == LEN:
-            parts += [np.array(single, np.uint64), *_packed(value)]
+        if len(single) == 2**16 or (n == number and wire == LEN):
+            add(single)
             single = []
-    return np.concatenate([*parts, np.array(single, np.uint64)]).view(np.int64)
+        if n == number and wire == LEN:
+            for part in _packed(value):
+                add(part)
+    add(single)
+    return np.frombuffer(found, dtype)
 
 
 def _packed(data: memoryview) -> Iterator[np.ndarray]:
@@ -105,8 +118,16 @@ def _packed(data: memoryview) -> Iterator[np.ndarray]:
 
 def numbers(message: memoryview, number: int) -> Any:
     """Returns a repeated field of floats or doubles, packed or not, as bytes; those of one packed field are no copy."""
-    found = [value for n, wire, value in fields(message) if n == number and wire != VARINT]
-    return found[0] if len(found) == 1 else b"".join(found)
+    found: Any = b""
+    for n, wire, value in fields(message):
+        if n == number and wire != VARINT:
+            if not len(found):
+                found = value
+                continue
+            if not isinstance(found, bytearray):
+                found = bytearray(found)
+            found += value
+    return found
 
 
 def read_protobuf(file: Path) -> Content:
@@ -238,8 +259,8 @@ def listed_values(tensor: memoryview, dtype: np.dtype) -> np.ndarray:
     if dtype.name in ("float32", "float64"):
         return np.frombuffer(numbers(tensor, lists[dtype.name]), dtype)
     if dtype.name in ("float16", "bfloat16"):  # their bits, as integers
-        return integers(tensor, 13).astype(np.uint16).view(dtype)
-    return integers(tensor, lists.get(dtype.name, 7)).astype(dtype)
+        return integers(tensor, 13, np.uint16).view(dtype)
+    return integers(tensor, lists.get(dtype.name, 7), dtype)
 
 
 def signed(value: int) -> int:
@@ -292,10 +313,10 @@ def _onnx_tensor(tensor: memoryview, file: Path) -> np.ndarray | None:
         return array(raw, dtype, shape)
     if dtype.name in ("float32", "float64"):
         return array(numbers(tensor, 4 if dtype.name == "float32" else 10), dtype, shape)
-    values = integers(tensor, {"int64": 7, "uint32": 11, "uint64": 11}.get(dtype.name, 5))
+    number = {"int64": 7, "uint32": 11, "uint64": 11}.get(dtype.name, 5)
     halves = dtype.name in ("float16", "bfloat16")  # their bits, as integers
-    values = values.astype(np.uint16).view(dtype) if halves else values.astype(dtype)
-    return array(values.tobytes(), dtype, shape)
+    values = integers(tensor, number, np.uint16 if halves else dtype)
+    return array(values.view(dtype).tobytes(), dtype, shape)
 
 
 def _beside(tensor: memoryview, file: Path, dtype: np.dtype, shape: Iterable[int]) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 from inception_jax.weights.formats.content import DTYPES, Content, Malformed, Room
 
 MAGIC = 0x1950A86A20F9469CFC6C
-_LONGEST_PICKLE = 2**24  # bytes; that of a network with a thousand tensors has 100,000
+_LONGEST_PICKLE = 2**23  # bytes; a network with a thousand tensors needs 100,000, and each may become an object of 64
 _MOST_MODULES = 10_000
 _STORAGES = {
     "Double": "float64",

@@ -28,6 +28,7 @@ from inception_jax.weights.formats.protobuf import (
 TABLE_END = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 _FOOTER = 48
 _LONGEST_KEY = 4096
+_MOST_ENTRIES = 200_000
 
 
 def read_checkpoint(file: Path) -> Content:
@@ -78,7 +79,9 @@ def _slices(header: memoryview, entries: Iterator[tuple[bytes, memoryview]], roo
         if size == shape:
             put(arrays, name, values.reshape(shape))
         else:
-            arrays.setdefault(name, np.zeros(shape, dtype))[place] = values.reshape(size)
+            if name not in arrays:
+                arrays[name] = np.zeros(shape, dtype)
+            arrays[name][place] = values.reshape(size)
         missing[name] -= len(values)
     for name, count in missing.items():
         if count:
@@ -162,14 +165,16 @@ def _entries(data: memoryview, room: Room) -> Iterator[tuple[bytes, memoryview]]
     for _ in range(4):  # where two blocks are: that of statistics, and the index; each as start and size
         number, place = read_varint(footer, place)
         numbers.append(number)
-    last = None
+    last, seen = None, 0
     for _, handle in _block(data, numbers[2], numbers[3], room):
         start, place = read_varint(handle, 0)
         size, _ = read_varint(handle, place)
         for key, value in _block(data, start, size, room):
             if last is not None and key <= last:
                 raise Malformed("its table is not sorted")
-            last = key
+            last, seen = key, seen + 1
+            if seen > _MOST_ENTRIES:
+                raise Malformed("it has more variables than any network")
             yield key, value
 
 
@@ -221,8 +226,9 @@ def _decompressed(data: memoryview, room: Room) -> bytes:
                 place += width
             if not 0 < offset <= len(out):
                 raise Malformed("a block is damaged")
-            repeated = bytes(out[-offset:])
-            out += (repeated * (count // offset + 1))[:count] if count > offset else repeated[:count]
+            start = len(out) - offset
+            repeated = bytes(out[start : start + count])
+            out += (repeated * (count // offset + 1))[:count]
         if len(out) > length:
             break
     if len(out) != length:

@@ -74,6 +74,11 @@ def test_fields_of_protocol_buffers():
             list(protobuf.fields(memoryview(data)))
 
 
+def test_many_tiny_fields():
+    with pytest.raises(Exception, match="more fields than that of any network"):
+        list(protobuf.fields(memoryview(b"\x0a\x00" * 1_000_001)))
+
+
 def test_old_shapes_of_caffe(tmp_path):
     """They have four dimensions; a layer's type says how many are meant. The oldest layers are one level deeper."""
 
