@@ -48,12 +48,13 @@ train)
     ;;
 test)
     install requirements-dev.txt
+    # One worker runs all tests of a file, because they share what was traced or trained once.
+    workers=(-n auto --maxprocesses=4 --dist=loadfile)
     if [ "${1:-}" = parity ]; then
         install requirements-bench.txt
-        exec .venv/bin/python -m pytest tests/parity "${@:2}"
+        exec .venv/bin/python -m pytest tests/parity "${workers[@]}" "${@:2}"
     fi
-    # One worker runs all tests of a file, because they share what was traced or trained once.
-    exec .venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile "$@"
+    exec .venv/bin/python -m pytest "${workers[@]}" "$@"
     ;;
 lint)
     install requirements-dev.txt
