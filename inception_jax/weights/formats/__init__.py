@@ -39,9 +39,7 @@ def read(path: str | os.PathLike) -> Content:
     Raises:
       UserError: it does not exist, is none of these, or is damaged. One line names it and the reason.
     """
-    file = _checkpoint(Path(os.path.expanduser(path)))
-    if not file.is_file():
-        raise UserError(f"{file} {_missing(file)}")
+    file = _existing(Path(os.path.expanduser(path)))
     try:
         with tempfile.TemporaryDirectory() as scratch:
             content = _read(file, Path(scratch))
@@ -66,10 +64,30 @@ def read(path: str | os.PathLike) -> Content:
     raise UserError(f"{file} cannot be read: {_printable(reason)[:300]}")
 
 
-def _missing(file: Path) -> str:
-    if not file.exists():
-        return "does not exist"
-    return "is a directory" if file.is_dir() else "is no regular file"
+def _existing(file: Path) -> Path:
+    """Returns a regular file, or the one that stands for the checkpoint of TensorFlow that is named.
+
+    Raises:
+      UserError: there is none.
+    """
+    try:
+        file = _checkpoint(file)
+        if file.is_file():
+            return file
+        reason = "is a directory" if file.is_dir() else "is no regular file" if file.exists() else "does not exist"
+    except OSError as error:  # such as a name that is too long
+        reason = f"cannot be read: {error.strerror}"
+    raise UserError(f"{file} {reason}")
+
+
+def _checkpoint(file: Path) -> Path:
+    """Returns the file that stands for a checkpoint of TensorFlow: PREFIX.index, or the one that is named."""
+    matched = re.fullmatch(r"(.+)\.(?:data-\d{5}-of-\d{5}|meta)", file.name)
+    prefix = matched[1] if matched else file.name
+    index = file.with_name(f"{prefix}.index")
+    if index.is_file() and (matched or not file.exists()):
+        return index
+    return file
 
 
 def _printable(text: str) -> str:
@@ -81,16 +99,6 @@ def _check_names(content: Content) -> None:
     for name in content.arrays:
         if not name.isprintable() or len(name) > 1000:
             raise Malformed(f"an array has the name {name[:100]!r}")
-
-
-def _checkpoint(file: Path) -> Path:
-    """Returns the file that stands for a checkpoint of TensorFlow: PREFIX.index, or the one that is named."""
-    matched = re.fullmatch(r"(.+)\.(?:data-\d{5}-of-\d{5}|meta)", file.name)
-    prefix = matched[1] if matched else file.name
-    index = file.with_name(f"{prefix}.index")
-    if index.is_file() and (matched or not file.exists()):
-        return index
-    return file
 
 
 def _read(file: Path, scratch: Path, packed: tuple[str, ...] = ()) -> Content:

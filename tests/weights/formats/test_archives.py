@@ -135,6 +135,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"x")
     os.mkfifo(tmp_path / "pipe")
     error_of(tmp_path / "pipe", "is no regular file")
+    error_of(tmp_path / ("x" * 300), "cannot be read: File name too long")
 
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
