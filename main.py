@@ -19,9 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser("main.py", __doc__)
     parser.add_config()
     parser.add_argument("--workdir", required=True, help="run directory; an existing run is resumed")
-    parser.add_argument(
-        "--distributed", action="store_true", help="join the other processes of this job (SLURM, MPI, TPU pod)"
-    )
+    parser.add_distributed()
     return cli.run(parser, _train, argv)
 
 
@@ -29,17 +27,12 @@ def _train(arguments: argparse.Namespace) -> int:
     # Imported here, so that --help and errors about flags appear at once.
     import jax
 
-    from inception_jax.errors import UserError
     from inception_jax.runtime import configure
     from inception_jax.training.loop import train_and_evaluate
     from inception_jax.training.preemption import Interrupted, Preemption
 
     configure(arguments.config.model.dtype)
-    if arguments.distributed:
-        try:
-            jax.distributed.initialize()
-        except ValueError as error:
-            raise UserError(f"--distributed: JAX found no job with several processes ({error})") from None
+    cli.join(arguments.distributed)
     try:
         train_and_evaluate(arguments.config, arguments.workdir, exits=True)
         if jax.process_index() == 0:

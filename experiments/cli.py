@@ -103,6 +103,12 @@ class Parser(argparse.ArgumentParser):
         group.add_argument("--config", metavar="FILE[:VARIANTS]", help="recipe, a file of configs/")
         group.add_argument("--config.KEY", metavar="VALUE", dest="_override", help="value of one key of the recipe")
 
+    def add_distributed(self, group: "argparse._ArgumentGroup | None" = None) -> None:
+        """Adds --distributed, for `join`."""
+        (group or self).add_argument(
+            "--distributed", action="store_true", help="join the other processes of this job (SLURM, MPI, TPU pod)"
+        )
+
     def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
         """Reads `args`, by default those of the process; exits with status 2 if one is invalid or missing."""
         args = list(sys.argv[1:] if args is None else args)
@@ -215,3 +221,17 @@ def _reason(error: Exception) -> str:
     text = re.sub(r"^flag --(config\.\S+?)=(.*): (.+ wanted.*)$", lambda m: f"{m[1]}={m[2]!r}: {m[3]}", text)
     # For an error in a recipe ml_collections adds the traceback; only its last line says what is wrong.
     return re.sub(r"Error whilst parsing config file: Traceback .* \w+: ", "", text)
+
+
+def join(distributed: bool) -> None:
+    """Joins the other processes of this job, if `distributed`; raises UserError if there is no such job."""
+    if not distributed:
+        return
+    import jax
+
+    from inception_jax.errors import UserError
+
+    try:
+        jax.distributed.initialize()
+    except ValueError as error:
+        raise UserError(f"--distributed: JAX found no job with several processes ({error})") from None

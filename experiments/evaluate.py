@@ -59,10 +59,11 @@ def main(argv: list[str] | None = None) -> int:
     add("--exclude", type=Path, help="file that lists images that do not count (ILSVRC's blacklist)")
     add("--multilabels", type=Path, help="JSON file with all right classes of each image (real.json of ImageNet-ReaL)")
     add("--label-map", default="", help="drop_first (for 1001 outputs), or a JSON file: the output of each class")
-    add = parser.add_argument_group("machine").add_argument
+    machine = parser.add_argument_group("machine")
+    add = machine.add_argument
     add("--batch-size", type=cli.positive, default=64, help="windows in one forward pass (default: %(default)s)")
     add("--threads", type=int, default=0, help="number of decoding threads (default: one for each core)")
-    add("--distributed", action="store_true", help="join the other processes of this job (SLURM, MPI, TPU pod)")
+    parser.add_distributed(machine)
     add = parser.add_argument_group("results").add_argument
     add("--worst", type=int, default=16, help="number of images of the highest loss to show (default: %(default)s)")
     add("--cache", type=Path, help="directory of the scores (default: WORKDIR/evaluation)")
@@ -90,11 +91,7 @@ def _evaluate(arguments: argparse.Namespace, command: str) -> None:
     if (arguments.checkpoint == "all" or arguments.follow) and len(arguments.workdir) > 1:
         raise UserError("--checkpoint=all and --follow are for one --workdir")
     configure("float32")
-    if arguments.distributed:
-        try:
-            jax.distributed.initialize()
-        except ValueError as error:
-            raise UserError(f"--distributed: JAX finds no job of several processes here ({error})") from None
+    cli.join(arguments.distributed)
     out = arguments.out or workdir_of(arguments.workdir[0])
     numbers, predictions, report = (out / name for name in ("evaluation.json", "predictions.csv", "report.html"))
     numbers = arguments.json or numbers

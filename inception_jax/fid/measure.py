@@ -1,0 +1,291 @@
+"""Measures how far a set of generated images is from a set of real ones."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from inception_jax.console import Progress
+from inception_jax.data import loader
+from inception_jax.data.decoding import DamagedImage
+from inception_jax.errors import UserError, check_choice
+from inception_jax.fid import metrics, protocols, statistics
+from inception_jax.fid.extractor import Extractor
+from inception_jax.fid.sets import ImageSet
+from inception_jax.fid.statistics import Statistics
+
+# Each metric, and the outputs of all images that it keeps in memory, of the real and of the generated images.
+METRICS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "fid": ((), ()),
+    "sfid": ((), ()),
+    "kid": (("features",), ("features",)),
+    "is": ((), ("logits",)),
+    "prc": (("features",), ("features",)),
+    "dc": (("features",), ("features",)),
+    "fid_infinity": ((), ("features",)),
+    "interval": ((), ("features",)),
+}
+_SECONDS = 10.0  # between two reports of progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Collected:
+    """What one pass over a set of images gives.
+
+    Attributes:
+      statistics: of the images that could be read, or of the set's file.
+      kept: float32 [n, d] by output, in the order of the images.
+      damaged: images of this process that could not be read.
+      damaged_count: number of such images in all processes.
+    """
+
+    statistics: Statistics
+    kept: Mapping[str, np.ndarray]
+    damaged: Sequence[DamagedImage]
+    damaged_count: int
+
+
+def collect(
+    images: ImageSet,
+    extractor: Extractor,
+    *,
+    spatial: bool = False,
+    keep: Sequence[str] = (),
+    batch_size: int = 32,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> Collected:
+    """Makes one pass over a set of images, on all devices of all processes.
+
+    Memory grows with the number of images only by what is kept.
+
+    Args:
+      images: the set; a file of statistics is not computed again, and its images are seen only if something is kept.
+      extractor: the feature network.
+      spatial: whether the statistics are to have what sFID needs.
+      keep: outputs of `extractor.OUTPUTS` to keep for all images.
+      batch_size: number of images in one forward pass, over all devices of this process.
+      threads: number of decoding threads; 0: one for each core.
+      progress: shows the progress; None shows nothing.
+
+    Raises:
+      UserError: an argument is invalid, there are fewer than two images, or there are statistics only.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size={batch_size} must be 1 or more")
+    if images.statistics is not None:
+        if spatial and images.statistics.spatial is None:
+            raise UserError(f"{images.name} has no spatial features (mu_s, sigma_s), which sFID needs")
+        if not keep:
+            return Collected(images.statistics, {}, (), 0)
+        if not len(images):
+            raise UserError(f"{images.name} holds statistics only: give the images")
+    running = statistics.start(extractor=extractor, spatial=spatial)
+    outputs = tuple(dict.fromkeys([*running.parts, *keep]))
+    positions = range(jax.process_index(), len(images), jax.process_count())
+    batch_size = -(-batch_size // extractor.parallel.device_count) * extractor.parallel.device_count
+    damaged: list[DamagedImage] = []
+    kept: list[tuple[list[int], dict[str, Any]]] = []
+
+    def load(number: int):
+        try:
+            return protocols.prepare(images.load(positions[number]), extractor.protocol, extractor.size), []
+        except DamagedImage as error:
+            return error, []
+
+    def finish(places: list[int], found: Mapping[str, jax.Array]) -> None:
+        if keep:
+            kept.append((places, {name: np.asarray(found[name])[: len(places)] for name in keep}))
+
+    begun: list[tuple[list[int], Mapping[str, jax.Array]]] = []
+    meter = _Meter(images, progress, len(positions))
+    loaded = loader.in_order(load, range(len(positions)), loader.DamageReport(images), threads)
+    pairs = zip(positions, loaded, strict=True)
+    try:
+        while group := list(itertools.islice(pairs, batch_size)):
+            damaged += [canvas for _, canvas in group if isinstance(canvas, DamagedImage)]
+            good = [pair for pair in group if not isinstance(pair[1], DamagedImage)]
+            if good:
+                places, canvases = [place for place, _ in good], [canvas for _, canvas in good]
+                batch = protocols.stack(canvases + canvases[:1] * (batch_size - len(good)))
+                found = extractor.run(batch, outputs)
+                running = statistics.add(running, found, np.arange(batch_size) < len(good))
+                begun.append((places, found))
+                if len(begun) > 1:  # the next batch is computed meanwhile
+                    finish(*begun.pop(0))
+            meter.advance(len(group))
+    finally:
+        loaded.close()
+        meter.stop()
+    for places, found in begun:
+        finish(places, found)
+    shapes = {name: extractor.dimensions(name) for name in keep}
+    return Collected(
+        images.statistics or running.finish(),
+        _in_order(kept, shapes),
+        damaged,
+        int(_of_all_processes(len(damaged)).sum()),
+    )
+
+
+class _Meter:
+    """Shows how many images have been seen."""
+
+    def __init__(self, images: ImageSet, progress: Progress | None, total: int):
+        self.done, self._total, self._progress, self._start = 0, total, progress, time.perf_counter()
+        self._shown = self._start
+        if progress:
+            progress.say(f"{images.name}: {len(images):,} images")
+            progress.start(0, total)
+
+    def advance(self, images: int) -> None:
+        self.done += images
+        now = time.perf_counter()
+        if self._progress:
+            self._progress.advance(self.done)
+            if now - self._shown > _SECONDS or self.done == self._total:
+                self._shown = now
+                self._progress.report(self.done, self._total, {"img/s": f"{self.done / (now - self._start):.1f}"})
+
+    def stop(self) -> None:
+        if self._progress:
+            self._progress.stop()
+
+
+def _of_all_processes(number: int) -> np.ndarray:
+    return np.asarray(multihost_utils.process_allgather(np.array(number))).reshape(-1)
+
+
+def _in_order(kept: Sequence[tuple[list[int], Mapping[str, Any]]], shapes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """The kept outputs of all processes in the order of the images, which subsets and splits depend on."""
+    places = np.array([place for group, _ in kept for place in group], np.int64)
+    arrays = {
+        name: np.concatenate([np.zeros((0, size), np.float32), *(found[name] for _, found in kept)])
+        for name, size in shapes.items()
+    }
+    if jax.process_count() == 1 or not arrays:
+        return arrays
+    counts = _of_all_processes(len(places))
+    missing = max(counts) - len(places)
+    gathered = multihost_utils.process_allgather(
+        {name: np.pad(array, ((0, missing), (0, 0))) for name, array in arrays.items()}
+        | {"": np.pad(places.astype(np.int32), (0, missing))}
+    )
+
+    def joined(array: np.ndarray) -> np.ndarray:
+        return np.concatenate([part[:count] for part, count in zip(array, counts, strict=True)])
+
+    order = np.argsort(joined(gathered.pop("")))
+    return {name: joined(array)[order] for name, array in gathered.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """Distances between two sets of images.
+
+    Attributes:
+      kind: 'FID', or 'FID-like, network ...' for any other network.
+      identity: protocol, network, end point and weights, see `Extractor.identity`.
+      values: numbers by name: fid, sfid, kid, kid_deviation, inception_score, inception_score_deviation, precision,
+        recall, density, coverage, fid_infinity, fid_infinity_error, fid_low, fid_high.
+      counts: number of images of each set that were measured; None if a file does not say it.
+      damaged: images of this process that could not be read.
+      damaged_count: number of such images in all processes.
+    """
+
+    kind: str
+    identity: Mapping[str, Any]
+    values: Mapping[str, float]
+    counts: tuple[int | None, ...]
+    damaged: Sequence[DamagedImage]
+    damaged_count: int
+
+
+def measure(
+    real: ImageSet | None,
+    generated: ImageSet,
+    extractor: Extractor,
+    chosen: Sequence[str] = ("fid",),
+    *,
+    batch_size: int = 32,
+    threads: int = 0,
+    seed: int = 2020,
+    splits: int = 10,
+    subsets: int = 100,
+    subset_size: int = 1000,
+    neighbours: int = 3,
+    resamples: int = 100,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = lambda line: None,  # noqa: ARG005
+) -> Measurement:
+    """Measures the distance of two sets of images.
+
+    Args:
+      real: the real images; None if only the Inception score is asked for.
+      generated: the generated images.
+      extractor: the feature network.
+      chosen: some of METRICS. 'prc': precision and recall; 'dc': density and coverage; 'interval': the FID's 95 %
+        interval; the others by their names.
+      batch_size: see `collect`.
+      threads: see `collect`.
+      seed: of the subsets, the splits and the resampling.
+      splits: number of splits of the Inception score.
+      subsets: number of subsets of KID.
+      subset_size: number of images of each set in one subset of KID.
+      neighbours: k of precision and recall; density and coverage always have their paper's 5.
+      resamples: number of resamplings for 'interval'.
+      progress: shows the progress; None shows nothing.
+      warn: called with one line, see `statistics.check_comparable`.
+
+    Raises:
+      UserError: an argument is invalid, or the sets cannot be compared.
+    """
+    for name in chosen:
+        check_choice("metrics", name, METRICS)
+    if real is None and set(chosen) != {"is"}:
+        raise UserError(f"metrics={','.join(chosen)} need two sets of images")
+    options: dict[str, Any] = {"spatial": "sfid" in chosen, "batch_size": batch_size, "threads": threads}
+    kept = [sorted({output for name in chosen for output in METRICS[name][which]}) for which in (0, 1)]
+    a = collect(real, extractor, keep=kept[0], progress=progress, **options) if real else None
+    b = collect(generated, extractor, keep=kept[1], progress=progress, **options)
+    values: dict[str, float] = {}
+    if a is not None:
+        statistics.check_comparable(a.statistics, b.statistics, warn)
+        moments = a.statistics.mean, a.statistics.covariance
+        features = a.kept.get("features"), b.kept.get("features")
+    for name in chosen:
+        match name:
+            case "fid":
+                values["fid"] = statistics.distance(a.statistics, b.statistics)
+            case "sfid":
+                values["sfid"] = statistics.distance(a.statistics, b.statistics, spatial=True)
+            case "kid":
+                found = metrics.kernel_distance(*features, subsets=subsets, subset_size=subset_size, seed=seed)
+                values["kid"], values["kid_deviation"] = found
+            case "is":
+                found = metrics.inception_score(b.kept["logits"], splits=splits, seed=seed)
+                values["inception_score"], values["inception_score_deviation"] = found
+            case "prc":
+                values["precision"], values["recall"] = metrics.precision_recall(*features, neighbours=neighbours)
+            case "dc":
+                values["density"], values["coverage"] = metrics.density_coverage(*features)
+            case "fid_infinity":
+                found = metrics.fid_infinity(moments, features[1], seed=seed)
+                values["fid_infinity"], values["fid_infinity_error"] = found
+            case "interval":
+                found = metrics.bootstrap(moments, features[1], samples=resamples, seed=seed)
+                values["fid_low"], values["fid_high"] = found
+    seen = [each for each in (a, b) if each is not None]
+    return Measurement(
+        kind=extractor.kind,
+        identity=extractor.identity,
+        values=values,
+        counts=tuple(each.statistics.count for each in seen),
+        damaged=[image for each in seen for image in each.damaged],
+        damaged_count=sum(each.damaged_count for each in seen),
+    )
