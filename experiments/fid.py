@@ -5,6 +5,7 @@ python -m experiments.fid real/ --save=real.npz; python -m experiments.fid real.
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -124,7 +125,7 @@ def _measure(arguments: argparse.Namespace, sets, extractor, chosen: list[str]) 
     import jax
 
     from inception_jax.console import Progress, warn
-    from inception_jax.fid.measure import measure
+    from inception_jax.fid.measure import Sampling, measure
 
     real, generated = sets if len(sets) == 2 else (None, *sets)
     result = measure(
@@ -132,14 +133,9 @@ def _measure(arguments: argparse.Namespace, sets, extractor, chosen: list[str]) 
         generated,
         extractor,
         chosen,
+        sampling=Sampling(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Sampling)}),
         batch_size=arguments.batch_size,
         threads=arguments.threads,
-        seed=arguments.seed,
-        splits=arguments.splits,
-        subsets=arguments.subsets,
-        subset_size=arguments.subset_size,
-        neighbours=arguments.neighbours,
-        resamples=arguments.resamples,
         progress=Progress("image"),
         warn=warn if jax.process_index() == 0 else lambda line: None,  # noqa: ARG005
     )

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,17 +19,6 @@ from inception_jax.fid.extractor import Extractor
 from inception_jax.fid.sets import ImageSet
 from inception_jax.fid.statistics import Statistics
 
-# Each metric, and the outputs of all images that it keeps in memory, of the real and of the generated images.
-METRICS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "fid": ((), ()),
-    "sfid": ((), ()),
-    "kid": (("features",), ("features",)),
-    "is": ((), ("logits",)),
-    "prc": (("features",), ("features",)),
-    "dc": (("features",), ("features",)),
-    "fid_infinity": ((), ("features",)),
-    "interval": ((), ("features",)),
-}
 _SECONDS = 10.0  # between two reports of progress
 
 
@@ -102,7 +91,7 @@ def collect(
         if keep:
             kept.append((places, {name: np.asarray(found[name])[: len(places)] for name in keep}))
 
-    begun: list[tuple[list[int], Mapping[str, jax.Array]]] = []
+    begun: list[tuple[list[int], dict[str, jax.Array]]] = []
     meter = _Meter(images, progress, len(positions))
     loaded = loader.in_order(load, range(len(positions)), loader.DamageReport(images), threads)
     pairs = zip(positions, loaded, strict=True)
@@ -122,8 +111,8 @@ def collect(
     finally:
         loaded.close()
         meter.stop()
-    for places, found in begun:
-        finish(places, found)
+    for last in begun:
+        finish(*last)
     shapes = {name: extractor.dimensions(name) for name in keep}
     return Collected(
         images.statistics or running.finish(),
@@ -185,14 +174,104 @@ def _in_order(kept: Sequence[tuple[list[int], Mapping[str, Any]]], shapes: Mappi
 
 
 @dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Options of the metrics that sample.
+
+    Attributes:
+      seed: of subsets, shuffling and resampling.
+      splits: number of splits of the Inception score.
+      subsets: number of subsets of KID.
+      subset_size: number of images of each set in one subset of KID.
+      neighbours: k of precision and recall; density and coverage have their paper's 5.
+      resamples: number of resamplings for the FID's interval.
+    """
+
+    seed: int = metrics.SEED
+    splits: int = 10
+    subsets: int = 100
+    subset_size: int = 1000
+    neighbours: int = 3
+    resamples: int = 100
+
+
+class _Metric(NamedTuple):
+    """A metric of real images `a`, generated ones `b` and options `s`.
+
+    Attributes:
+      keys: names of its numbers.
+      real: outputs of the real images to keep in memory.
+      generated: outputs of the generated images to keep in memory.
+      compute: (a, b, s) to its numbers.
+    """
+
+    keys: tuple[str, ...]
+    real: tuple[str, ...]
+    generated: tuple[str, ...]
+    compute: Callable[[Any, Collected, Sampling], tuple[float, ...]]
+
+
+_KEPT = ("features",)
+METRICS = {
+    "fid": _Metric(("fid",), (), (), lambda a, b, s: (statistics.distance(a.statistics, b.statistics),)),  # noqa: ARG005
+    "sfid": _Metric(
+        ("sfid",),
+        (),
+        (),
+        lambda a, b, s: (statistics.distance(a.statistics, b.statistics, spatial=True),),  # noqa: ARG005
+    ),
+    "kid": _Metric(
+        ("kid", "kid_deviation"),
+        _KEPT,
+        _KEPT,
+        lambda a, b, s: metrics.kernel_distance(
+            b.kept["features"], a.kept["features"], subsets=s.subsets, subset_size=s.subset_size, seed=s.seed
+        ),
+    ),
+    "is": _Metric(
+        ("inception_score", "inception_score_deviation"),
+        (),
+        ("logits",),
+        lambda a, b, s: metrics.inception_score(b.kept["logits"], splits=s.splits, seed=s.seed),  # noqa: ARG005
+    ),
+    "prc": _Metric(
+        ("precision", "recall"),
+        _KEPT,
+        _KEPT,
+        lambda a, b, s: metrics.precision_recall(a.kept["features"], b.kept["features"], neighbours=s.neighbours),
+    ),
+    "dc": _Metric(
+        ("density", "coverage"),
+        _KEPT,
+        _KEPT,
+        lambda a, b, s: metrics.density_coverage(a.kept["features"], b.kept["features"]),  # noqa: ARG005
+    ),
+    "fid_infinity": _Metric(
+        ("fid_infinity", "fid_infinity_error"),
+        (),
+        _KEPT,
+        lambda a, b, s: metrics.fid_infinity(_moments(a), b.kept["features"], seed=s.seed),
+    ),
+    "interval": _Metric(
+        ("fid_low", "fid_high"),
+        (),
+        _KEPT,
+        lambda a, b, s: metrics.fid_interval(_moments(a), b.kept["features"], resamples=s.resamples, seed=s.seed),
+    ),
+}
+
+
+def _moments(collected: Collected) -> tuple[np.ndarray, np.ndarray]:
+    return collected.statistics.mean, collected.statistics.covariance
+
+
+@dataclasses.dataclass(frozen=True)
 class Measurement:
     """Distances between two sets of images.
 
     Attributes:
       kind: 'FID', or 'FID-like, network ...' for any other network.
       identity: protocol, network, end point and weights, see `Extractor.identity`.
-      values: numbers by name: fid, sfid, kid, kid_deviation, inception_score, inception_score_deviation, precision,
-        recall, density, coverage, fid_infinity, fid_infinity_error, fid_low, fid_high.
+      values: numbers by their names in METRICS.
       counts: number of images of each set that were measured; None if a file does not say it.
       damaged: images of this process that could not be read.
       damaged_count: number of such images in all processes.
@@ -212,14 +291,9 @@ def measure(
     extractor: Extractor,
     chosen: Sequence[str] = ("fid",),
     *,
+    sampling: Sampling = Sampling(),
     batch_size: int = 32,
     threads: int = 0,
-    seed: int = 2020,
-    splits: int = 10,
-    subsets: int = 100,
-    subset_size: int = 1000,
-    neighbours: int = 3,
-    resamples: int = 100,
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda line: None,  # noqa: ARG005
 ) -> Measurement:
@@ -231,14 +305,9 @@ def measure(
       extractor: the feature network.
       chosen: some of METRICS. 'prc': precision and recall; 'dc': density and coverage; 'interval': the FID's 95 %
         interval; the others by their names.
+      sampling: options of the metrics that sample.
       batch_size: see `collect`.
       threads: see `collect`.
-      seed: of the subsets, the splits and the resampling.
-      splits: number of splits of the Inception score.
-      subsets: number of subsets of KID.
-      subset_size: number of images of each set in one subset of KID.
-      neighbours: k of precision and recall; density and coverage always have their paper's 5.
-      resamples: number of resamplings for 'interval'.
       progress: shows the progress; None shows nothing.
       warn: called with one line, see `statistics.check_comparable`.
 
@@ -250,36 +319,16 @@ def measure(
     if real is None and set(chosen) != {"is"}:
         raise UserError(f"metrics={','.join(chosen)} need two sets of images")
     options: dict[str, Any] = {"spatial": "sfid" in chosen, "batch_size": batch_size, "threads": threads}
-    kept = [sorted({output for name in chosen for output in METRICS[name][which]}) for which in (0, 1)]
-    a = collect(real, extractor, keep=kept[0], progress=progress, **options) if real else None
-    b = collect(generated, extractor, keep=kept[1], progress=progress, **options)
-    values: dict[str, float] = {}
+    wanted = [METRICS[name] for name in chosen]
+    kept_real = sorted({output for metric in wanted for output in metric.real})
+    kept = sorted({output for metric in wanted for output in metric.generated})
+    a = collect(real, extractor, keep=kept_real, progress=progress, **options) if real else None
+    b = collect(generated, extractor, keep=kept, progress=progress, **options)
     if a is not None:
         statistics.check_comparable(a.statistics, b.statistics, warn)
-        moments = a.statistics.mean, a.statistics.covariance
-        features = a.kept.get("features"), b.kept.get("features")
-    for name in chosen:
-        match name:
-            case "fid":
-                values["fid"] = statistics.distance(a.statistics, b.statistics)
-            case "sfid":
-                values["sfid"] = statistics.distance(a.statistics, b.statistics, spatial=True)
-            case "kid":
-                found = metrics.kernel_distance(*features, subsets=subsets, subset_size=subset_size, seed=seed)
-                values["kid"], values["kid_deviation"] = found
-            case "is":
-                found = metrics.inception_score(b.kept["logits"], splits=splits, seed=seed)
-                values["inception_score"], values["inception_score_deviation"] = found
-            case "prc":
-                values["precision"], values["recall"] = metrics.precision_recall(*features, neighbours=neighbours)
-            case "dc":
-                values["density"], values["coverage"] = metrics.density_coverage(*features)
-            case "fid_infinity":
-                found = metrics.fid_infinity(moments, features[1], seed=seed)
-                values["fid_infinity"], values["fid_infinity_error"] = found
-            case "interval":
-                found = metrics.bootstrap(moments, features[1], samples=resamples, seed=seed)
-                values["fid_low"], values["fid_high"] = found
+    values = {
+        key: value for metric in wanted for key, value in zip(metric.keys, metric.compute(a, b, sampling), strict=True)
+    }
     seen = [each for each in (a, b) if each is not None]
     return Measurement(
         kind=extractor.kind,

@@ -70,14 +70,14 @@ class PartialMoments(NamedTuple):
     """Moments of the images that each device has seen; the first dimension, of length D, is the device's.
 
     Attributes:
-      count: float64 [D].
-      mean: float64 [D, d].
-      scatter: float64 [D, d, d].
+      counts: float64 [D].
+      means: float64 [D, d].
+      scatters: float64 [D, d, d].
     """
 
-    count: jax.Array
-    mean: jax.Array
-    scatter: jax.Array
+    counts: jax.Array
+    means: jax.Array
+    scatters: jax.Array
 
 
 def no_moments(parallel: DataParallel, dimensions: int) -> PartialMoments:
@@ -109,7 +109,8 @@ def _adder(parallel: DataParallel):
         mean = features.sum(axis=0) / jnp.maximum(count, 1)
         deviations = (features - mean) * valid
         scatter = jnp.matmul(deviations.T, deviations, precision=jax.lax.Precision.HIGHEST)
-        merged = _chan(jnp, *(part[0] for part in partial), count, mean, scatter)
+        counts, means, scatters = partial
+        merged = _chan(jnp, counts[0], means[0], scatters[0], count, mean, scatter)
         return PartialMoments(*(part[None] for part in merged))
 
     return parallel.map(add, (SPLIT, SPLIT, SPLIT), SPLIT)

@@ -186,4 +186,4 @@ def resize_clean(image: np.ndarray, size: int) -> np.ndarray:
     """
     channels = (Image.fromarray(np.ascontiguousarray(image[..., channel], np.float32)) for channel in range(3))
     resized = [channel.resize((size, size), Image.Resampling.BICUBIC) for channel in channels]
-    return np.stack(resized, axis=-1).clip(0, 255)
+    return np.stack([np.asarray(channel) for channel in resized], axis=-1).clip(0, 255)
