@@ -72,11 +72,11 @@ def collect(
             raise UserError(f"{images.name} has no spatial features (mu_s, sigma_s), which sFID needs")
         if not keep:
             return Collected(images.statistics, {}, (), 0)
-        if not len(images):
+        if not images.count:
             raise UserError(f"{images.name} holds statistics only: give the images")
     running = statistics.start(extractor=extractor, spatial=spatial)
     outputs = tuple(dict.fromkeys([*running.parts, *keep]))
-    positions = range(jax.process_index(), len(images), jax.process_count())
+    positions = range(jax.process_index(), images.count, jax.process_count())
     batch_size = -(-batch_size // extractor.parallel.device_count) * extractor.parallel.device_count
     damaged: list[DamagedImage] = []
     kept: list[tuple[list[int], dict[str, Any]]] = []
@@ -129,7 +129,7 @@ class _Meter:
         self.done, self._total, self._progress, self._start = 0, total, progress, time.perf_counter()
         self._shown = self._start
         if progress:
-            progress.say(f"{images.name}: {len(images):,} images")
+            progress.say(f"{images.name}: {images.count:,} images")
             progress.start(0, total)
 
     def advance(self, images: int) -> None:
@@ -322,7 +322,7 @@ def measure(
     wanted = [METRICS[name] for name in chosen]
     kept_real = sorted({output for metric in wanted for output in metric.real})
     kept = sorted({output for metric in wanted for output in metric.generated})
-    a = collect(real, extractor, keep=kept_real, progress=progress, **options) if real else None
+    a = collect(real, extractor, keep=kept_real, progress=progress, **options) if real is not None else None
     b = collect(generated, extractor, keep=kept, progress=progress, **options)
     if a is not None:
         statistics.check_comparable(a.statistics, b.statistics, warn)

@@ -149,10 +149,9 @@ def _balls(centres: np.ndarray, points: np.ndarray, neighbours: int) -> tuple[np
     inside, covered = np.zeros(len(points), np.int64), np.zeros(len(centres), bool)
     for row, block in _blocks(points):
         for column, others in _blocks(centres):
-            # Nothing is in a padded ball.
-            held = np.asarray(_held(block, others, _padded(radii[column : column + _BLOCK], -1.0)))[: len(points) - row]
-            inside[row : row + _BLOCK] += held.sum(axis=1)
-            covered[column : column + _BLOCK] |= held.any(axis=0)[: len(centres) - column]
+            held = np.asarray(_held(block, others, _padded(radii[column : column + _BLOCK], -1.0)))  # padding: no ball
+            inside[row : row + _BLOCK] += held.sum(axis=1)[: len(points) - row]
+            covered[column : column + _BLOCK] |= held[: len(points) - row].any(axis=0)[: len(centres) - column]
     return inside, covered
 
 

@@ -33,9 +33,6 @@ class ImageSet:
     load: Callable[[int], np.ndarray]
     statistics: Statistics | None = None
 
-    def __len__(self) -> int:
-        return self.count
-
 
 def open_set(path: str | os.PathLike, split: str = "", max_pixels: int = MAX_PIXELS) -> ImageSet:
     """Opens a set of images.
