@@ -151,7 +151,7 @@ def _balls(centres: np.ndarray, points: np.ndarray, neighbours: int) -> tuple[np
         for column, others in _blocks(centres):
             held = np.asarray(_held(block, others, _padded(radii[column : column + _BLOCK], -1.0)))  # padding: no ball
             inside[row : row + _BLOCK] += held.sum(axis=1)[: len(points) - row]
-            covered[column : column + _BLOCK] |= held[: len(points) - row].any(axis=0)[: len(centres) - column]
+            covered[column : column + _BLOCK] |= held[: len(points) - row].max(axis=0)[: len(centres) - column]
     return inside, covered
 
 
