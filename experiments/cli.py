@@ -109,6 +109,17 @@ class Parser(argparse.ArgumentParser):
             "--distributed", action="store_true", help="join the other processes of this job (SLURM, MPI, TPU pod)"
         )
 
+    def add_share(self) -> None:
+        """Adds --shard, --distributed and --shard-size, for `own_share`."""
+        group = self.add_argument_group("several machines")
+        group.add_argument(
+            "--shard", type=share, metavar="I/N", help="this is machine I of N, from 1/N to N/N, which need not meet"
+        )
+        self.add_distributed(group)
+        group.add_argument(
+            "--shard-size", type=positive, default=4096, metavar="N", help="images in a file (default: %(default)s)"
+        )
+
     def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
         """Reads `args`, by default those of the process; exits with status 2 if one is invalid or missing."""
         args = list(sys.argv[1:] if args is None else args)
@@ -221,6 +232,26 @@ def _reason(error: Exception) -> str:
     text = re.sub(r"^flag --(config\.\S+?)=(.*): (.+ wanted.*)$", lambda m: f"{m[1]}={m[2]!r}: {m[3]}", text)
     # For an error in a recipe ml_collections adds the traceback; only its last line says what is wrong.
     return re.sub(r"Error whilst parsing config file: Traceback .* \w+: ", "", text)
+
+
+def share(text: str) -> tuple[int, int]:
+    """Reads '3/16', the third of sixteen machines, as (2, 16)."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not i/n, such as 3/16: the third of sixteen, from 1/16 to 16/16")
+    return int(number) - 1, int(count)
+
+
+def own_share(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Number of this machine, from 0, and of all, by --shard or --distributed, which it joins."""
+    import jax
+
+    from inception_jax.errors import UserError
+
+    if arguments.shard and arguments.distributed:
+        raise UserError("--shard and --distributed are two ways to divide the images: give one")
+    join(arguments.distributed)
+    return arguments.shard or (jax.process_index(), jax.process_count())
 
 
 def join(distributed: bool) -> None:

@@ -7,6 +7,7 @@ find photos -name '*.jpg' | python -m experiments.predict --workdir=/data/google
 import argparse
 import contextlib
 import csv
+import io
 import itertools
 import json
 import os
@@ -33,6 +34,9 @@ A PATH is one of these:
     that match
   -: files and folders that standard input names, one per line, classified as they come
 
+With --shard or --distributed, --out is a directory: machine I of N writes every N-th file of --shard-size predictions,
+and rerunning the command makes the missing ones only (python -m experiments.features --check --out=DIR).
+
 If an image cannot be read, the error takes the place of its prediction, and the exit status is 1. --features-out has
 the arrays 'paths' and 'features' (float32 [N, ...]) of the images that were read. It and the contact sheet, which shows
 images as the network gets them, are written at the end.
@@ -57,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--batch-size", type=cli.positive, default=32, metavar="N", help="images in one forward pass (default: "
         "%(default)s)")  # fmt: skip
     add("--threads", type=int, default=0, metavar="N", help="number of decoding threads (default: one for each core)")
+    parser.add_share()
     return cli.run(parser, _predict, argv)
 
 
@@ -67,6 +72,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     from inception_jax.runtime import configure
 
     configure("float32")
+    if arguments.shard or arguments.distributed:
+        return _predict_shards(arguments)
     form = _format(arguments)
     _check_files(arguments)
     classifier = load(arguments.workdir, arguments.checkpoint, arguments.weights, warn)
@@ -86,6 +93,52 @@ def _predict(arguments: argparse.Namespace) -> int:
     unread = f", {kept.unread} of them could not be read" if kept.unread else ""
     print(f"{plural(kept.count, 'image')}{unread}", file=sys.stderr)
     return 1 if kept.unread else 0
+
+
+def _predict_shards(arguments: argparse.Namespace) -> int:
+    from inception_jax.console import plural, warn
+    from inception_jax.errors import UserError
+    from inception_jax.evaluation.predict import predict_files
+    from inception_jax.evaluation.shards import open_shards
+    from inception_jax.runs.classifier import load
+    from inception_jax.weights.files import sha256
+
+    if not arguments.out or arguments.features or arguments.contact_sheet:
+        raise UserError("--shard and --distributed need --out=DIR, and write predictions only (features: "
+            "python -m experiments.features)")  # fmt: skip
+    index, count = cli.own_share(arguments)
+    form = arguments.format or "jsonl"
+    classifier = load(arguments.workdir, arguments.checkpoint, arguments.weights, warn)
+    images = all_images(arguments.paths)
+    identity = {
+        "network": classifier.name,
+        "weights_sha256": sha256(classifier.variables),
+        "preprocessing": classifier.metadata["preprocessing"],
+        "top_k": arguments.top_k,
+    }
+    suffix = next(suffix for suffix, name in _FORMATS.items() if name == form)
+    names = [image.path for image in images]
+    shards = open_shards(arguments.out, names, arguments.shard_size, suffix, identity)
+    options = {"batch_size": arguments.batch_size, "threads": arguments.threads, "top_k": arguments.top_k}
+    columns, unread = min(arguments.top_k, len(classifier.class_names)), 0
+    for number in shards.missing(index, count):
+        members = [images[position] for position in shards.positions(number)]
+        predictions = list(map(_without_crop, predict_files(classifier, members, **options)))
+        errors = sum(bool(prediction.error) for prediction in predictions)
+        text = io.StringIO()
+        _write(predictions, form, columns, text)
+        content = io.BytesIO(text.getvalue().encode("utf-8", "inception_jax"))
+        shards.write(number, [image.path for image in members], errors, functools.partial(shutil.copyfileobj, content))
+        unread += errors
+        print(f"{shards.file(number)}: {plural(len(members), 'image')}", file=sys.stderr)
+    if unread:
+        print(f"{plural(unread, 'image')} could not be read", file=sys.stderr)
+    return 1 if unread else 0
+
+
+def _without_crop(prediction: "Prediction") -> "Prediction":
+    prediction.crop = None  # a shard's crops would fill the memory
+    return prediction
 
 
 def _format(arguments: argparse.Namespace) -> str:
@@ -109,6 +162,11 @@ def _check_files(arguments: argparse.Namespace) -> None:
     for file in filter(None, (arguments.out, arguments.features_out, arguments.contact_sheet)):
         if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
             raise UserError(f"{file} cannot be written")
+
+
+def all_images(paths: Iterable[str]) -> list["ImageFile"]:
+    """Returns all images that paths stand for, each once."""
+    return list({image.path: image for image in _files(paths)}.values())
 
 
 def _files(paths: Iterable[str]) -> Iterator["ImageFile"]:

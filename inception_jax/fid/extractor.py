@@ -2,14 +2,12 @@
 
 import dataclasses
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from inception_jax.errors import check_choice, choose
 from inception_jax.fid.protocols import PROTOCOLS, Canvases, Protocol, resize
@@ -66,7 +64,7 @@ class Extractor:
             "network": self.classifier.name,
             "end_point": self.end_point,
             "size": self.size,
-            "weights_sha256": weights_sha256(self.classifier.variables),
+            "weights_sha256": files.sha256(self.classifier.variables),
         }
 
     def dimensions(self, output: str) -> int:
@@ -158,16 +156,3 @@ def make_extractor(
     classifier = weights if isinstance(weights, Classifier) else load(weights)
     check_choice("end_point", end_point or END_POINT, classifier.end_points)
     return Extractor(classifier, chosen, end_point or END_POINT, DataParallel(devices=devices or jax.local_devices()))
-
-
-def weights_sha256(variables: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of parameters and batch statistics, whatever file they came from.
-
-    It covers the arrays sorted by name, each as its name, its shape and its values in little-endian float32.
-    """
-    digest = hashlib.sha256()
-    arrays = files.flatten({part: variables.get(part, {}) for part in ("params", "batch_stats")})
-    for name in sorted(arrays):
-        digest.update(f"{name}{list(arrays[name].shape)}".encode())
-        digest.update(np.ascontiguousarray(arrays[name], "<f4").tobytes())
-    return digest.hexdigest()

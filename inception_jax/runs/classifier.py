@@ -29,6 +29,7 @@ from inception_jax.errors import UserError, check_choice
 from inception_jax.models import create_model, options_of
 from inception_jax.models.network import Network
 from inception_jax.names import check_utf8, readable, text_of
+from inception_jax.parallel import REPLICATED, SPLIT, DataParallel
 from inception_jax.runs.checkpoints import DamagedCheckpoint, best_first, read_metadata, read_weights, steps_in
 from inception_jax.runs.renamed import MISSING_FIELDS, STATE_FIELDS, current_config
 from inception_jax.runs.run import Run
@@ -165,11 +166,24 @@ class Classifier:
           crops: uint8 [N, size, size, 3], see `crop`.
           *end_points: names of layers; the last layer of the network gives the logits.
         """
-        return [np.asarray(output) for output in self._apply(end_points)(self._on_device, crops)]
+        return self.begin(crops, *end_points)()
+
+    def begin(self, crops: np.ndarray, *end_points: str) -> Callable[[], list[np.ndarray]]:
+        """Starts what `run` computes, on all devices of this process; returns a function that waits for the result."""
+        parallel, count = self._parallel, len(crops)
+        padding = -count % parallel.device_count
+        if padding:
+            crops = np.concatenate([crops, np.repeat(crops[:1], padding, axis=0)])
+        outputs = self._apply(end_points)(self._on_devices, jax.device_put(crops, parallel.split))
+        return lambda: [np.asarray(output)[:count] for output in outputs]
 
     @functools.cached_property
-    def _on_device(self) -> dict:
-        return jax.device_put(self.variables)
+    def _parallel(self) -> DataParallel:
+        return DataParallel(devices=jax.local_devices())
+
+    @functools.cached_property
+    def _on_devices(self) -> dict:
+        return self._parallel.replicate(self.variables)
 
     @functools.cache  # noqa: B019 (a classifier lives as long as its process)
     def _apply(self, names: tuple[str, ...]):
@@ -178,7 +192,13 @@ class Classifier:
             _, end_points = self.model.apply(variables, images)
             return [end_points[name].astype(jnp.float32) for name in names]
 
-        return jax.jit(apply)
+        return self._parallel.map(apply, (REPLICATED, SPLIT), SPLIT)
+
+    def end_point_shape(self, end_point: str) -> tuple[int, ...]:
+        """Returns the shape of a layer's output for one image."""
+        size = self.crop_config.size
+        crops = jax.ShapeDtypeStruct((self._parallel.device_count, size, size, 3), np.uint8)
+        return jax.eval_shape(self._apply((end_point,)), self.variables, crops)[0].shape[1:]
 
     def crop(self, image: np.ndarray | PlainJpeg) -> np.ndarray:
         """Returns the evaluation crop of a decoded image, uint8 [size, size, 3]."""

@@ -1,5 +1,6 @@
 """Files of weights: an .npz with one array for each parameter, and the metadata of the network as JSON."""
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Mapping
@@ -46,6 +47,19 @@ def write(file: Path, variables: Mapping[str, Any], metadata: Mapping[str, Any])
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
     return len(arrays)
+
+
+def sha256(variables: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of parameters and batch statistics, whatever file they came from.
+
+    It covers the arrays sorted by name, each as its name, its shape and its values in little-endian float32.
+    """
+    digest = hashlib.sha256()
+    arrays = flatten({part: variables.get(part, {}) for part in ("params", "batch_stats")})
+    for name in sorted(arrays):
+        digest.update(f"{name}{list(arrays[name].shape)}".encode())
+        digest.update(np.ascontiguousarray(arrays[name], "<f4").tobytes())
+    return digest.hexdigest()
 
 
 def is_ours(file: Path) -> bool:
