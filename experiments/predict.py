@@ -7,10 +7,12 @@ find photos -name '*.jpg' | python -m experiments.predict --workdir=/data/google
 import argparse
 import contextlib
 import csv
+import functools
 import io
 import itertools
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
