@@ -10,18 +10,23 @@ from inception_jax.fid.extractor import make_extractor
 from inception_jax.fid.measure import collect, measure
 from inception_jax.fid.metrics import (
     density_coverage,
+    fid_infinity,
+    fid_interval,
     frechet_distance,
     inception_score,
     kernel_distance,
     precision_recall,
 )
-from inception_jax.fid.sets import open_set
+from inception_jax.fid.sets import ImageSet, open_set
 from inception_jax.fid.statistics import distance, read, start, update, write
 
 __all__ = [
+    "ImageSet",
     "collect",
     "density_coverage",
     "distance",
+    "fid_infinity",
+    "fid_interval",
     "frechet_distance",
     "inception_score",
     "kernel_distance",
