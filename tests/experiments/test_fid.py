@@ -1,13 +1,23 @@
 """The command that compares sets of images; the numbers are tested in tests/fid."""
 
+import contextlib
+import dataclasses
 import json
+import os
+import socket
+import subprocess
+import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from experiments import fid
+from inception_jax import create_model
 from inception_jax import fid as library
+from inception_jax.weights import files
+from tests.values import crop_config, preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +93,43 @@ def test_invalid_input_is_one_line(command, folders):
         status, out, err = command(*arguments)
         assert (status, out) == (2, "")
         assert err.splitlines()[-1].startswith(message)
+
+
+def _free_slurm_job() -> int:
+    """A job's number for which the port that JAX derives from it is free (jax/_src/clusters/slurm_cluster.py)."""
+    for job in range(os.getpid() % 4000, 4096):
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", 61440 + job % 4096))
+            return job
+    raise RuntimeError("no port is free")
+
+
+def test_two_processes_give_what_one_gives(folders, tmp_path):
+    """Processes of their own, joined by JAX; each has a part of the images, and a damaged one is counted once."""
+    model = create_model("lenet5_modern", num_classes=3)
+    variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 32, 32, 1), np.float32))
+    looks = dataclasses.asdict(preprocessing(channels=1, std=(64.0,) * 3)) | dataclasses.asdict(crop_config(32))
+    metadata = {"model": {"name": "lenet5_modern"}, "class_names": list("abc"), "preprocessing": looks}
+    files.write(tmp_path / "lenet.npz", variables, metadata)
+    (folders / "real" / "torn.png").write_bytes(b"")
+    command = [sys.executable, "-m", "experiments.fid", folders / "real", folders / "generated", "--batch-size=4"]
+    command += [f"--weights={tmp_path}/lenet.npz", f"--end-point={model.layers[-2][0]}"]
+    command += ["--metrics=fid,prc,is,kid", "--subset-size=8", "--subsets=3", "--splits=2"]
+    job = {"SLURM_JOB_ID": str(_free_slurm_job()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    begun = []
+    for name, joined in (("alone", ()), ("0", ("0",)), ("1", ("1",))):
+        environment = dict(os.environ)
+        if joined:
+            environment |= job | {"SLURM_PROCID": name, "SLURM_LOCALID": name}
+        more = [f"--json={tmp_path}/{name}.json", *(["--distributed"] if joined else [])]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        begun.append(subprocess.Popen([*map(str, command), *more], env=environment, **pipes))
+    ended = [(process.communicate(timeout=240), process.returncode) for process in begun]
+    assert [status for _, status in ended] == [1, 1, 1], ended
+    alone, together = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("alone", "0"))
+    assert [each["count"] for each in together["sets"]] == [12, 12]
+    assert together["values"] == pytest.approx(alone["values"], rel=1e-5)
+    assert not (tmp_path / "1.json").exists()
+    named = "".join(err for (_, err), _ in ended[1:])
+    assert named.count("torn.png: empty file") == 1
+    assert named.count("1 image could not be read") == 2
