@@ -117,13 +117,12 @@ def collect(
         meter.stop()
     for last in begun:
         finish(*last)
+    unread = int(_of_all_processes(len(damaged)).sum())
+    if images.count - unread < 2:
+        first = f"; {damaged[0]}" if damaged else ""
+        raise UserError(f"{images.name}: {images.count - unread} of {images.count} images could be read{first}")
     shapes = {name: extractor.dimensions(name) for name in keep}
-    return Collected(
-        images.statistics or running.finish(),
-        _in_order(kept, shapes),
-        damaged,
-        int(_of_all_processes(len(damaged)).sum()),
-    )
+    return Collected(images.statistics or running.finish(), _in_order(kept, shapes), damaged, unread)
 
 
 class _Meter:
