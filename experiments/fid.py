@@ -70,8 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--resamples", type=cli.positive, default=100, metavar="N", help="of the interval (default: %(default)s)")
     machine = parser.add_argument_group("machine")
     add = machine.add_argument
-    add("--batch-size", type=cli.positive, default=32, metavar="N", help="images in one forward pass (default: "
-        "%(default)s)")  # fmt: skip
+    add("--batch-size", type=cli.positive, metavar="N", help="images in one forward pass (default: 16 on a CPU, or 64 "
+        "for each device)")  # fmt: skip
     add("--threads", type=int, default=0, metavar="N", help="number of decoding threads (default: one for each core)")
     parser.add_distributed(machine)
     return cli.run(parser, _fid, argv)

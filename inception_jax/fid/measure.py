@@ -45,7 +45,7 @@ def collect(
     *,
     spatial: bool = False,
     keep: Sequence[str] = (),
-    batch_size: int = 32,
+    batch_size: int | None = None,
     threads: int = 0,
     progress: Progress | None = None,
 ) -> Collected:
@@ -58,15 +58,20 @@ def collect(
       extractor: the feature network.
       spatial: whether the statistics are to have what sFID needs.
       keep: outputs of `extractor.OUTPUTS` to keep for all images.
-      batch_size: number of images in one forward pass, over all devices of this process.
+      batch_size: number of images in one forward pass, over all devices of this process; None: 16 on a CPU, or 64 for
+        each other device.
       threads: number of decoding threads; 0: one for each core.
       progress: shows the progress; None shows nothing.
 
     Raises:
       UserError: an argument is invalid, there are fewer than two images, or there are statistics only.
     """
+    devices = extractor.parallel.device_count
+    if batch_size is None:
+        batch_size = 16 if jax.default_backend() == "cpu" else 64 * devices
     if batch_size < 1:
         raise UserError(f"batch_size={batch_size} must be 1 or more")
+    batch_size = -(-batch_size // devices) * devices
     if images.statistics is not None:
         if spatial and images.statistics.spatial is None:
             raise UserError(f"{images.name} has no spatial features (mu_s, sigma_s), which sFID needs")
@@ -77,7 +82,6 @@ def collect(
     running = statistics.start(extractor=extractor, spatial=spatial)
     outputs = tuple(dict.fromkeys([*running.parts, *keep]))
     positions = range(jax.process_index(), images.count, jax.process_count())
-    batch_size = -(-batch_size // extractor.parallel.device_count) * extractor.parallel.device_count
     damaged: list[DamagedImage] = []
     kept: list[tuple[list[int], dict[str, Any]]] = []
 
@@ -113,13 +117,12 @@ def collect(
         meter.stop()
     for last in begun:
         finish(*last)
+    unread = int(_of_all_processes(len(damaged)).sum())
+    if images.count - unread < 2:
+        first = f"; {damaged[0]}" if damaged else ""
+        raise UserError(f"{images.name}: {images.count - unread} of {images.count} images could be read{first}")
     shapes = {name: extractor.dimensions(name) for name in keep}
-    return Collected(
-        images.statistics or running.finish(),
-        _in_order(kept, shapes),
-        damaged,
-        int(_of_all_processes(len(damaged)).sum()),
-    )
+    return Collected(images.statistics or running.finish(), _in_order(kept, shapes), damaged, unread)
 
 
 class _Meter:
@@ -292,7 +295,7 @@ def measure(
     chosen: Sequence[str] = ("fid",),
     *,
     sampling: Sampling = Sampling(),
-    batch_size: int = 32,
+    batch_size: int | None = None,
     threads: int = 0,
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda line: None,  # noqa: ARG005

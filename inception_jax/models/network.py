@@ -47,6 +47,8 @@ class Block(nn.Module):
     def _run(self, unit: Unit, x, train: bool):
         style = self.style
         match unit:
+            case Chain((AvgPool() as average, Conv() as conv, *rest)) if self._commute(average, conv):
+                return self._run(Chain(*rest), self._convolve(conv, x, train, average), train)
             case Chain(units):
                 for part in units:
                     x = self._run(part, x, train)
@@ -105,13 +107,28 @@ class Block(nn.Module):
         total = residual if unit.shortcut is False else shortcut + unit.scale * residual
         return self.style.activation(total) if unit.activation else total
 
-    def _convolve(self, unit: Conv, x, train: bool):
-        style = self.style
-        normalize = style.batch_norm is not None and unit.batch_norm
-        x = self._linear_conv(unit, x, train, use_bias=style.conv_bias or not normalize)
-        if normalize:
+    def _commute(self, pool: AvgPool, conv: Conv) -> bool:
+        """Returns whether the pool may follow the linear convolution: one mixes cells, the other channels.
+
+        The convolutions of the networks leave fewer channels, so the pool then reads and writes less. A mean leaves a
+        bias as it is, unless padding counts.
+        """
+        padding_counts = self.style.count_include_pad and pool.padding != "VALID"
+        return pool.stride == 1 and _is_1x1(conv) and not (padding_counts and self._has_bias(conv))
+
+    def _normalizes(self, conv: Conv) -> bool:
+        return self.style.batch_norm is not None and conv.batch_norm
+
+    def _has_bias(self, conv: Conv) -> bool:
+        return self.style.conv_bias or not self._normalizes(conv)
+
+    def _convolve(self, unit: Conv, x, train: bool, pool: AvgPool | None = None):
+        x = self._linear_conv(unit, x, train, use_bias=self._has_bias(unit))
+        if pool is not None:
+            x = self._run(pool, x, train)
+        if self._normalizes(unit):
             x = self._normalize(x, unit.name, train)
-        return style.activation(x) if unit.activation else x
+        return self.style.activation(x) if unit.activation else x
 
     def _linear_conv(self, unit: Conv, x, train: bool, use_bias: bool):
         kernel = (unit.kernel, unit.kernel) if isinstance(unit.kernel, int) else unit.kernel
@@ -147,6 +164,14 @@ class Block(nn.Module):
             axis_name=self.batch_norm_axis,
             name=f"{name}_bn",
         )(x)
+
+
+def _is_1x1(unit: Unit) -> bool:
+    """Returns whether each cell of the output sees all channels of the same cell of the input, and no other cell."""
+    match unit:
+        case Conv(kernel=1 | (1, 1), stride=1, padding=None | 0 | str(), groups=1):
+            return True
+    return False
 
 
 class SlidingDense(nn.Module):

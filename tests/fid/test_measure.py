@@ -68,6 +68,11 @@ def test_kept_features_are_in_the_order_of_the_images(extractor, folders, tmp_pa
 
 def test_damaged_images_are_named_and_left_out(extractor, folders, tmp_path):
     whole = fid.open_set(folders / "real")
+    (tmp_path / "bad").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "bad" / name).write_bytes(b"")
+    with pytest.raises(UserError, match=r"bad: 0 of 2 images could be read; .*a.png: empty file"):
+        collect(fid.open_set(tmp_path / "bad"), extractor)
     shutil.copytree(folders / "real", tmp_path / "real")
     (tmp_path / "real" / "00.png").write_bytes(b"")
     (tmp_path / "real" / "z.jpg").write_bytes((folders / "real" / "00.png").read_bytes()[:300])

@@ -25,6 +25,7 @@ from inception_jax.models.units import (
     AdaptiveAvgPool,
     AverageLogits,
     AvgPool,
+    BatchNorm,
     Chain,
     Conv,
     Custom,
@@ -212,6 +213,44 @@ def test_average_pools_count_padding_if_the_style_says_so():
     for counted, corner in ((False, 1.0), (True, 4 / 9)):
         y, _ = run(AvgPool(3, 1, "SAME"), ones, count_include_pad=counted)
         np.testing.assert_allclose(y[0, 0, 0, 0], corner, rtol=1e-6)
+
+
+AVERAGE, CONV = AvgPool(3, 1, "SAME"), Conv("conv", 2, 1)
+NORM = BatchNorm(0.9, 0.001)
+#                                     the pool    the convolution    the style                the pool comes last
+ORDERS = {
+    "bias": (AVERAGE, CONV, {}, True),
+    "bias, padding counted": (AVERAGE, CONV, {"count_include_pad": True}, False),
+    "bias, nothing padded": (AvgPool(3, 1), CONV, {"count_include_pad": True}, True),
+    "batch norm, padding counted": (AVERAGE, CONV, {"count_include_pad": True, "batch_norm": NORM}, True),
+    "bias beside batch norm, padding counted": (
+        AVERAGE, CONV, {"count_include_pad": True, "batch_norm": NORM, "conv_bias": True}, False
+    ),
+    "bias in place of batch norm, padding counted": (
+        AVERAGE, dataclasses.replace(CONV, batch_norm=False), {"count_include_pad": True, "batch_norm": NORM}, False
+    ),
+    "stride 2": (AvgPool(3, 2), CONV, {}, False),
+    "3x3": (AVERAGE, Conv("conv", 2, 3), {}, False),
+    "convolution of stride 2": (AVERAGE, Conv("conv", 2, 1, stride=2), {}, False),
+    "convolution of a padded grid": (AVERAGE, Conv("conv", 2, 1, padding=1), {}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_a_1x1_convolution_behind_an_average_pool_comes_first(name, drawn):
+    pool, conv, options, pool_last = ORDERS[name]
+    style = dataclasses.replace(inception_jax.create_model("nin_cifar10").style, **options)
+    joined = Network((("block", Chain(pool, conv, Conv("last", 3, 1))),), style, input_shape=(5, 7, 4), min_size=1)
+    apart = joined.clone(layers=(("pool", pool), ("block", Chain(conv, Conv("last", 3, 1)))))
+    [layer], _ = summary.layers(joined, (5, 7, 4))
+    kinds = ["convolution", "average pool"] if pool_last else ["average pool", "convolution"]
+    assert [operation.kind for operation in layer.operations] == [*kinds, "convolution"]
+    variables = drawn(joined, (5, 7, 4))
+    for train in (False, True):
+        found, expected = (
+            model.apply(variables, X, train=train, mutable=["batch_stats"])[0][0] for model in (joined, apart)
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_sliding_dense_layers_share_the_parameters_of_dense_ones():
