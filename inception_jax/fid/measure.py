@@ -329,6 +329,9 @@ def measure(
     b = collect(generated, extractor, keep=kept, progress=progress, **options)
     if a is not None:
         statistics.check_comparable(a.statistics, b.statistics, warn)
+    features = b.kept.get("features")
+    if "fid_infinity" in chosen and features is not None and len(features) < 2 * features.shape[1]:
+        warn(f"{len(features):,} images are too few to extrapolate the FID: give {2 * features.shape[1]:,} or more")
     values = {
         key: value for metric in wanted for key, value in zip(metric.keys, metric.compute(a, b, sampling), strict=True)
     }

@@ -1,6 +1,7 @@
 """The linen modules that run all networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -44,17 +45,19 @@ class Block(nn.Module):
     def __call__(self, x, train: bool):  # noqa: D102
         return self._run(self.unit, x, train)
 
-    def _run(self, unit: Unit, x, train: bool):
+    def _run(self, unit: Unit, x, train: bool, first: Mapping[str, jax.Array] = MappingProxyType({})):
+        """Runs a unit on `x`; `first` are linear outputs of convolutions, by name, that are known already."""
         style = self.style
         match unit:
             case Chain((AvgPool() as average, Conv() as conv, *rest)) if self._commute(average, conv):
-                return self._run(Chain(*rest), self._convolve(conv, x, train, average), train)
+                return self._run(Chain(*rest), self._convolve(conv, x, train, first, average), train)
             case Chain(units):
                 for part in units:
-                    x = self._run(part, x, train)
+                    x = self._run(part, x, train, first)
                 return x
             case Concat(branches):
-                outputs = [self._run(branch, x, train) for branch in branches]
+                first = self._first_products(branches, x, train)
+                outputs = [self._run(branch, x, train, first) for branch in branches]
                 grids = dict.fromkeys("x".join(map(str, output.shape[1:3])) for output in outputs)
                 if len(grids) > 1:  # padded by different rules
                     found = " and ".join(grids)
@@ -63,7 +66,7 @@ class Block(nn.Module):
             case Residual():
                 return self._add(unit, x, train)
             case Conv():
-                return self._convolve(unit, x, train)
+                return self._convolve(unit, x, train, first)
             case DepthwiseConv(name, multiplier, kernel, stride, kernel_init):
                 channels = x.shape[-1]
                 options = {"stride": stride, "groups": channels, "kernel_init": kernel_init}
@@ -122,8 +125,32 @@ class Block(nn.Module):
     def _has_bias(self, conv: Conv) -> bool:
         return self.style.conv_bias or not self._normalizes(conv)
 
-    def _convolve(self, unit: Conv, x, train: bool, pool: AvgPool | None = None):
-        x = self._linear_conv(unit, x, train, use_bias=self._has_bias(unit))
+    def _first_products(self, branches: tuple[Unit, ...], x, train: bool) -> dict[str, jax.Array]:
+        """Returns the linear outputs of all 1x1 convolutions that read the input of the branches."""
+        convs = []
+        for branch in branches:
+            match branch.units if isinstance(branch, Chain) else (branch,):
+                case (Conv() as conv, *_) if _is_1x1(conv):
+                    convs.append(conv)
+                case (AvgPool() as average, Conv() as conv, *_) if self._commute(average, conv):
+                    convs.append(conv)
+        if len(convs) < 2:
+            return {}
+        kernels, biases = {}, {}
+        for conv in convs:
+            kernels[conv.name], biases[conv.name] = ConvParameters(
+                shape=(1, 1, x.shape[-1], conv.features),
+                use_bias=self._has_bias(conv),
+                dtype=self.dtype,
+                kernel_init=conv.kernel_init or self.style.kernel_init,
+                bias_init=conv.bias_init or self.style.bias_init,
+                name=conv.name,
+            )()
+        products = ops.convolve_1x1s(x.astype(self.dtype), kernels, ops.convolve_in_training if train else ops.convolve)
+        return {name: y if biases[name] is None else y + biases[name] for name, y in products.items()}
+
+    def _convolve(self, unit: Conv, x, train: bool, first: Mapping[str, jax.Array], pool: AvgPool | None = None):
+        x = first[unit.name] if unit.name in first else self._linear_conv(unit, x, train, use_bias=self._has_bias(unit))
         if pool is not None:
             x = self._run(pool, x, train)
         if self._normalizes(unit):
@@ -172,6 +199,22 @@ def _is_1x1(unit: Unit) -> bool:
         case Conv(kernel=1 | (1, 1), stride=1, padding=None | 0 | str(), groups=1):
             return True
     return False
+
+
+class ConvParameters(nn.Module):
+    """Makes the kernel and the bias, or None, of an `nn.Conv` of the same name, in the computation's dtype."""
+
+    shape: tuple[int, ...]
+    use_bias: bool
+    dtype: Any
+    kernel_init: Callable
+    bias_init: Callable
+
+    @nn.compact
+    def __call__(self):  # noqa: D102
+        kernel = self.param("kernel", self.kernel_init, self.shape)
+        bias = self.param("bias", self.bias_init, self.shape[-1:]) if self.use_bias else None
+        return kernel.astype(self.dtype), bias if bias is None else bias.astype(self.dtype)
 
 
 class SlidingDense(nn.Module):

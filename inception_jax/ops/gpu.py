@@ -1,4 +1,4 @@
-"""Fast path of a GPU. It gives the results and the derivatives of the plain form that it names."""
+"""Fast paths of a GPU. Each gives the results and the derivatives of the plain form that names it."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from inception_jax.ops.padding import pad
@@ -55,3 +56,14 @@ def _convolve_blocks(
     missing = -depth % _MULTIPLE
     x, kernel = (jnp.pad(a, [(0, 0)] * i + [(0, missing)] + [(0, 0)] * (3 - i)) for a, i in ((x, 3), (kernel, 2)))
     return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", **options)
+
+
+def convolve_at_once(
+    convolve: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, *kernels: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Returns the outputs of several kernels of the same size on `x`, from one convolution that reads `x` once.
+
+    It also gives the gradient of `x` as one product, where the sum of several would be written and read again.
+    """
+    ends = np.cumsum([kernel.shape[-1] for kernel in kernels])
+    return tuple(jnp.split(convolve(x, jnp.concatenate(kernels, axis=-1)), ends[:-1], axis=-1))

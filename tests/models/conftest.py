@@ -18,15 +18,19 @@ def golden():
 @pytest.fixture(scope="session")
 def drawn():
     """Draws values for the variables of (model, image shape): compiling an initialisation costs as much as a step."""
-    rng = np.random.default_rng(0)
 
-    def draw(path, leaf):
-        if path[-1].key in ("scale", "var"):
-            return np.ones(leaf.shape, np.float32)
-        spread = (2 / np.prod(leaf.shape[:-1])) ** 0.5 if leaf.ndim > 1 else 0.1
-        return rng.normal(0, spread, leaf.shape).astype(np.float32)
+    def draw(model, shape):
+        rng = np.random.default_rng(0)  # the same for every test, whatever ran before
 
-    return lambda model, shape: jax.tree_util.tree_map_with_path(draw, trace.abstract_variables(model, shape))
+        def values(path, leaf):
+            if path[-1].key in ("scale", "var"):
+                return np.ones(leaf.shape, np.float32)
+            spread = (2 / np.prod(leaf.shape[:-1])) ** 0.5 if leaf.ndim > 1 else 0.1
+            return rng.normal(0, spread, leaf.shape).astype(np.float32)
+
+        return jax.tree_util.tree_map_with_path(values, trace.abstract_variables(model, shape))
+
+    return draw
 
 
 def training_step(model):

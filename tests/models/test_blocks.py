@@ -1,6 +1,7 @@
 """Every block type: each branch is alive, and sees exactly the pixels that it should."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -251,6 +252,26 @@ def test_a_1x1_convolution_behind_an_average_pool_comes_first(name, drawn):
             model.apply(variables, X, train=train, mutable=["batch_stats"])[0][0] for model in (joined, apart)
         )
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_1x1_convolutions_at_the_head_of_branches_are_one_on_a_gpu():
+    """Parameters, and what they are initially, are those of each convolution by itself."""
+    block = shared.inception_v3_module_a(conv1x1=64, pool_proj=32)
+    style = dataclasses.replace(inception_jax.create_model("bn_inception").style, bias_init=nn.initializers.normal())
+    for batch_norm, rest in ((style.batch_norm, 3), (None, 3)):
+        options = dataclasses.replace(style, batch_norm=batch_norm)
+        joined = Block(block, options, jnp.bfloat16, None)
+        infer = jax.jit(functools.partial(joined.apply, train=False))
+        variables = joined.init(jax.random.key(0), X, train=False)
+        for platform, heads in (("cuda", 1), ("tpu", 4)):
+            text = infer.trace(variables, X).lower(lowering_platforms=(platform,)).as_text()
+            assert text.count("stablehlo.convolution") == heads + rest, platform
+        for conv in (Conv("conv1x1", 64, 1), Conv("pool_proj", 32, 1)):
+            alone = Block(conv, options, jnp.bfloat16, None).init(jax.random.key(0), X, train=False)
+            assert conv.name in alone["params"]
+            found = {key: {name: variables[key][name] for name in tree} for key, tree in alone.items()}
+            jax.tree.map(np.testing.assert_array_equal, found, alone)
+            jax.tree.map(lambda a, b: np.testing.assert_equal(a.dtype, b.dtype), found, alone)
 
 
 def test_sliding_dense_layers_share_the_parameters_of_dense_ones():

@@ -219,6 +219,34 @@ def test_a_gpus_convolution_of_an_image():
             assert (f"stride = [{stride}, {stride}]" in text) == is_plain, platform
 
 
+def test_a_gpu_convolves_with_the_1x1_kernels_of_one_input_at_once():
+    x = jax.random.normal(jax.random.key(0), (2, 5, 7, 4))
+    kernels = {
+        name: jax.random.normal(jax.random.key(i), (1, 1, 4, features))
+        for i, (name, features) in enumerate((("a", 3), ("b", 1), ("c", 6)))
+    }
+    expected, pull = jax.vjp(
+        lambda x, ks: {name: jnp.einsum("nhwc,ijcf->nhwf", x, k) for name, k in ks.items()}, x, kernels
+    )
+
+    def on_gpu(x, kernels):
+        convolve = functools.partial(jax.lax.conv_general_dilated, window_strides=(1, 1), padding="VALID")
+        outputs = gpu.convolve_at_once(functools.partial(convolve, dimension_numbers=NUMBERS), x, *kernels.values())
+        return dict(zip(kernels, outputs, strict=True))
+
+    for convolve in (ops.convolve, ops.convolve_in_training):
+        here = functools.partial(ops.convolve_1x1s, convolve=convolve)
+        for function in (here, on_gpu):
+            found, pull_found = jax.vjp(function, x, kernels)
+            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected)
+            gradients = pull_found(found), pull(expected)
+            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), *gradients)
+        step = jax.jit(lambda x, ks, f=here: jax.vjp(f, x, ks)[1](f(x, ks)))
+        for platform, count in (("cuda", 1), ("tpu", 3)):
+            text = step.trace(x, kernels).lower(lowering_platforms=(platform,)).as_text()
+            assert text.count("stablehlo.convolution") == 3 * count, platform  # forward, and two gradients
+
+
 def test_local_response_norm_equals_the_formula():
     """Value, gradient and tangent, under jit and vmap, against the formula written with a general power."""
     for beta, dtype in ((0.75, "float32"), (0.75, "bfloat16"), (0.6, "float32")):
