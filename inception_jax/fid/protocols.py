@@ -83,7 +83,7 @@ PROTOCOLS = {
 
 
 class Canvases(NamedTuple):
-    """Images of one batch, as they are sent to the device.
+    """Images of one batch, as they are sent to the device; or one image, without the dimension N.
 
     Attributes:
       pixels: uint8 [N, H, W, 3] with anything below and to the right of an image; float32 if the host has resized.
@@ -96,15 +96,7 @@ class Canvases(NamedTuple):
     columns: Samples | None
 
 
-class Canvas(NamedTuple):
-    """One image of `Canvases`."""
-
-    pixels: np.ndarray
-    rows: Samples | None
-    columns: Samples | None
-
-
-def prepare(image: np.ndarray, protocol: Protocol, size: int) -> Canvas:
+def prepare(image: np.ndarray, protocol: Protocol, size: int) -> Canvases:
     """Prepares an image on the host.
 
     Interpolation without antialiasing reads at most 2 * size rows and columns. Of a larger image only these are kept.
@@ -115,13 +107,13 @@ def prepare(image: np.ndarray, protocol: Protocol, size: int) -> Canvas:
       size: height and width of the network's input.
     """
     if protocol.samples is None:
-        return Canvas(resize_clean(image, size), None, None)
+        return Canvases(resize_clean(image, size), None, None)
     rows, columns = (protocol.samples(side, size) for side in image.shape[:2])
     if image.shape[0] > 2 * size:
         image, rows = image[_read(rows)], _packed(rows)
     if image.shape[1] > 2 * size:
         image, columns = image[:, _read(columns)], _packed(columns)
-    return Canvas(image, rows, columns)
+    return Canvases(image, rows, columns)
 
 
 def _read(samples: Samples) -> np.ndarray:
@@ -133,7 +125,7 @@ def _packed(samples: Samples) -> Samples:
     return Samples(low, low + 1, samples.weight)
 
 
-def stack(images: Sequence[Canvas]) -> Canvases:
+def stack(images: Sequence[Canvases]) -> Canvases:
     """Makes one batch of images that may differ in size."""
     first = images[0].pixels.shape
     if all(image.pixels.shape == first for image in images):
