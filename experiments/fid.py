@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from experiments import cli
 
 if TYPE_CHECKING:
-    from inception_jax.fid.measure import Measurement
+    from inception_jax.fid.measurement import Measurement
 
 _EPILOG = """\
 A SET is one of these:
@@ -103,7 +103,7 @@ def _save(arguments: argparse.Namespace, images, extractor, *, spatial: bool) ->
     import jax
 
     from inception_jax.console import Progress, plural
-    from inception_jax.fid.measure import collect
+    from inception_jax.fid.measurement import collect
     from inception_jax.fid.statistics import write
 
     found = collect(
@@ -125,7 +125,7 @@ def _measure(arguments: argparse.Namespace, sets, extractor, chosen: list[str]) 
     import jax
 
     from inception_jax.console import Progress, warn
-    from inception_jax.fid.measure import Sampling, measure
+    from inception_jax.fid.measurement import Sampling, measure
 
     real, generated = sets if len(sets) == 2 else (None, *sets)
     result = measure(

@@ -7,7 +7,7 @@ inception_jax.fid.distance(statistics, inception_jax.fid.read("reference.npz"))
 """
 
 from inception_jax.fid.extractor import make_extractor
-from inception_jax.fid.measure import collect, measure
+from inception_jax.fid.measurement import collect, measure
 from inception_jax.fid.metrics import (
     density_coverage,
     fid_infinity,

@@ -10,7 +10,7 @@ import scipy.linalg
 from PIL import Image
 
 from inception_jax import fid
-from inception_jax.fid.measure import collect
+from inception_jax.fid.measurement import collect
 from inception_jax.fid.protocols import PROTOCOLS, prepare, resize, stack
 from tests.parity.conftest import required
 from tests.parity.test_sources_torch import randomized

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from inception_jax import UserError, fid
-from inception_jax.fid.measure import Sampling, collect, measure
+from inception_jax.fid.measurement import Sampling, collect, measure
 
 SIZES = ((20, 24), (16, 16), (50, 18), (17, 90))
 
