@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from inception_jax.errors import check_choice, choose
+from inception_jax.errors import UserError, check_choice, choose
 from inception_jax.fid.protocols import PROTOCOLS, Canvases, Protocol, resize
 from inception_jax.models.network import Network
 from inception_jax.models.units import Logits
@@ -68,7 +68,13 @@ class Extractor:
         }
 
     def dimensions(self, output: str) -> int:
-        """Returns the length of an output's vectors: 2048 for the features of Inception-v3."""
+        """Returns the length of an output's vectors: 2048 for the features of Inception-v3.
+
+        Raises:
+          UserError: the network has no such output: 'spatial' is of the network of 2015 only.
+        """
+        if output not in self._shapes:
+            raise UserError(f"{self.classifier.name} has no {output} features: sFID is of {NETWORK} only")
         return self._shapes[output]
 
     @functools.cached_property

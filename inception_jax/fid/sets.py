@@ -86,8 +86,8 @@ def _images_of_npz(file: Path, needed: bool) -> Any:
                 if (stored := _stored(file, archive, entry)) is not None:
                     return stored
             if needed:
-                names = ", ".join(entry.filename.removesuffix(".npy") for entry in archive.infolist())
-                raise UserError(f"{file} has no images, uint8 [N, H, W, 3], among its arrays {names}")
+                names = ", ".join(entry.filename.removesuffix(".npy") for entry in archive.infolist()[:5])
+                raise UserError(f"{file} has no images, uint8 [N, H, W, 3], among its arrays ({names} ...)")
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, UserError):
             raise

@@ -99,7 +99,7 @@ def test_a_set_is_a_folder_a_pattern_an_array_or_a_run(folders, trained, tmp_pat
     for path, message in (
         (tmp_path / "none", "no such file or folder"),
         (f"{tmp_path}/*.jpg", "no images match this pattern"),
-        (tmp_path / "labels.npz", r"has no images, uint8 \[N, H, W, 3\], among its arrays labels"),
+        (tmp_path / "labels.npz", r"has no images, uint8 \[N, H, W, 3\], among its arrays \(labels ...\)"),
         (tmp_path / "torn.npz", "cannot be read"),
         (tmp_path / "float.npy", "must hold uint8"),
     ):
@@ -138,6 +138,8 @@ def test_invalid_arguments_are_one_line(extractor, folders):
         measure(images, images, extractor, ["fids"])
     with pytest.raises(UserError, match="metrics=is,fid need two sets"):
         measure(None, images, extractor, ["is", "fid"])
+    with pytest.raises(UserError, match="tiny has no spatial features: sFID is of inception_v3_fid only"):
+        measure(images, images, extractor, ["sfid"])
     with pytest.raises(UserError, match="batch_size=0 must be 1 or more"):
         collect(images, extractor, batch_size=0)
     with pytest.raises(UserError, match="end_point='pool5' is not one of stem, body, pool, top"):
