@@ -54,7 +54,7 @@ class Shards:
     def marker(self, number: int) -> dict[str, Any] | None:
         """Returns the marker of a shard; None if it is missing, or its file has not the length that it says."""
         try:
-            marker = json.loads(self._marker(number).read_text())
+            marker = json.loads(self._marker(number).read_text(encoding="utf-8"))
             return marker if self.file(number).stat().length == marker["bytes"] else None
         except (OSError, ValueError, KeyError):
             return None
@@ -77,7 +77,7 @@ class Shards:
                 write(target)
             content = {"bytes": file.stat().length, "sha256": _sha256_of(file)}
             marker = {"images": len(names), "unread": unread, "names_sha256": names_sha256(names)} | content
-            self._marker(number).write_text(json.dumps(marker))
+            self._marker(number).write_text(json.dumps(marker), encoding="utf-8")
         except OSError as error:
             raise UserError(f"{file} cannot be written: {error.strerror or error}") from None
 
@@ -139,7 +139,9 @@ def open_shards(
                     "use another directory"
                 )
         else:
-            (place / _MANIFEST).write_text(json.dumps(manifest, indent=1))  # all machines write the same
+            (place / _MANIFEST).write_text(
+                json.dumps(manifest, indent=1), encoding="utf-8"
+            )  # all machines write the same
     except OSError as error:
         raise UserError(f"{directory} cannot be written: {error.strerror or error}") from None
     return Shards(place, manifest)
@@ -157,7 +159,7 @@ def read_shards(directory: str | os.PathLike) -> Shards:
 def _manifest(place: epath.Path) -> dict[str, Any] | None:
     """The manifest; None if it is missing or torn, as by a machine that was stopped while it wrote."""
     try:
-        return json.loads((place / _MANIFEST).read_text())
+        return json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
