@@ -10,7 +10,7 @@ Variants (after the colon): the name of published weights, see `python -m experi
 `smoke` (eight steps on the digits) may be added: `:torchvision/googlenet,smoke`.
 
 The network, its flavour and its preprocessing are those of the weights. They are fetched unless `init_from` names a
-workdir of `experiments.import_weights`. The classifier begins anew and learns ten times as fast as the rest.
+workdir of `experiments.import_weights`. The classifier is re-initialised and learns ten times as fast as the rest.
 
 No paper states this recipe; the values are chosen here:
 - Batch normalisation keeps the statistics of the weights (`train.freeze_batch_norm`), which small batches would spoil.

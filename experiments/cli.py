@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
@@ -232,6 +233,15 @@ def _reason(error: Exception) -> str:
     text = re.sub(r"^flag --(config\.\S+?)=(.*): (.+ wanted.*)$", lambda m: f"{m[1]}={m[2]!r}: {m[3]}", text)
     # For an error in a recipe ml_collections adds the traceback; only its last line says what is wrong.
     return re.sub(r"Error whilst parsing config file: Traceback .* \w+: ", "", text)
+
+
+def check_writable(*files: Path | None) -> None:
+    """Raises UserError if a file cannot be written at the end; None is no file."""
+    from inception_jax.errors import UserError
+
+    for file in filter(None, files):
+        if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise UserError(f"{file} cannot be written")
 
 
 def share(text: str) -> tuple[int, int]:

@@ -51,6 +51,7 @@ def _features(arguments: argparse.Namespace) -> int:
     from inception_jax.runs.classifier import load
     from inception_jax.runtime import configure
 
+    cli.check_writable(arguments.merge)
     if arguments.check or arguments.merge:
         return _check(arguments)
     if not (arguments.paths and arguments.workdir and arguments.end_point):

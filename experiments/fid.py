@@ -89,6 +89,9 @@ def _fid(arguments: argparse.Namespace) -> int:
         raise UserError("give REAL and GENERATED; one set alone needs --save=FILE.npz or --metrics=is")
     if arguments.save and not alone:
         raise UserError("--save is for one set")
+    if arguments.save and (arguments.json or not {"fid", "sfid"}.issuperset(chosen)):
+        raise UserError("--save writes statistics for fid and sfid; other metrics and --json need two sets")
+    cli.check_writable(arguments.save, arguments.json)
     configure("float32")
     cli.join(arguments.distributed)
     paths = [path for path in (arguments.real, arguments.generated) if path]

@@ -161,9 +161,7 @@ def _check_files(arguments: argparse.Namespace) -> None:
     for file, suffix in ((arguments.features_out, ".npz"), (arguments.contact_sheet, ".png")):
         if file and file.suffix.lower() != suffix:
             raise UserError(f"{file} must end in {suffix}")
-    for file in filter(None, (arguments.out, arguments.features_out, arguments.contact_sheet)):
-        if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
-            raise UserError(f"{file} cannot be written")
+    cli.check_writable(arguments.out, arguments.features_out, arguments.contact_sheet)
 
 
 def all_images(paths: Iterable[str]) -> list["ImageFile"]:

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from inception_jax import console, list_models
+from inception_jax import console, list_models, markdown
 from inception_jax.errors import UserError
-from inception_jax.report import markdown
 from inception_jax.runtime import available_cores
 
 # A new row replaces an old one with the same values of these keys.

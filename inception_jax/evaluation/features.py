@@ -124,10 +124,11 @@ def write_features(
         except DamagedImage as damaged:
             return damaged, []
 
-    if progress:
-        progress.start(0, len(positions))
     crops = loader.in_order(load, range(len(positions)), loader.DamageReport(images), threads)
-    with contextlib.closing(crops):
+    with contextlib.closing(crops), contextlib.ExitStack() as shown:
+        if progress:
+            progress.start(0, len(positions))
+            shown.callback(progress.stop)
         for number in missing:
             members = [images[position] for position in shards.positions(number)]
             found = _shard(classifier, members, crops, manifest["end_point"], manifest["batch_size"])
@@ -138,8 +139,6 @@ def write_features(
             if progress:
                 progress.advance(done)
                 progress.report(done, len(positions), {"shard": f"{number + 1}"})
-    if progress:
-        progress.stop()
 
 
 def _shard(
@@ -243,6 +242,10 @@ def read_features(directory: str | os.PathLike) -> Iterator[Features]:
     """
     shards = read_shards(directory)
     shards.check()
+    yield from _read(shards)
+
+
+def _read(shards: Shards) -> Iterator[Features]:
     form = _form(shards)
     for number in range(shards.count):
         with shards.file(number).open("rb") as file:
@@ -267,7 +270,7 @@ def merge_features(directory: str | os.PathLike, file: str | os.PathLike) -> tup
         with zipfile.ZipFile(file, "w") as archive:
             with archive.open("features.npy", "w", force_zip64=True) as target:
                 np.lib.format.write_array_header_2_0(target, header)
-                for part in read_features(directory):
+                for part in _read(shards):
                     paths += part.paths
                     target.write(np.ascontiguousarray(part.features, "<f4").tobytes())
             with archive.open("paths.npy", "w", force_zip64=True) as target:

@@ -1,9 +1,10 @@
 """Measures how far a set of generated images is from a set of real ones."""
 
+import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -85,36 +86,23 @@ def collect(
     damaged: list[DamagedImage] = []
     kept: list[tuple[list[int], dict[str, Any]]] = []
 
-    def load(number: int):
-        try:
-            return protocols.prepare(images.load(positions[number]), extractor.protocol, extractor.size), []
-        except DamagedImage as error:
-            return error, []
-
     def finish(places: list[int], found: Mapping[str, jax.Array]) -> None:
         if keep:
             kept.append((places, {name: np.asarray(found[name])[: len(places)] for name in keep}))
 
     begun: list[tuple[list[int], dict[str, jax.Array]]] = []
     meter = _Meter(images, progress, len(positions))
-    loaded = loader.in_order(load, range(len(positions)), loader.DamageReport(images), threads)
-    pairs = zip(positions, loaded, strict=True)
-    try:
-        while group := list(itertools.islice(pairs, batch_size)):
-            damaged += [canvas for _, canvas in group if isinstance(canvas, DamagedImage)]
-            good = [pair for pair in group if not isinstance(pair[1], DamagedImage)]
-            if good:
-                places, canvases = [place for place, _ in good], [canvas for _, canvas in good]
-                batch = protocols.stack(canvases + canvases[:1] * (batch_size - len(good)))
+    batches = _batches(images, extractor, positions, batch_size, threads)
+    with contextlib.closing(batches), contextlib.closing(meter):
+        for places, batch, bad in batches:
+            damaged += bad
+            if batch is not None:
                 found = extractor.run(batch, outputs)
-                running = statistics.add(running, found, np.arange(batch_size) < len(good))
+                running = statistics.add(running, found, np.arange(batch_size) < len(places))
                 begun.append((places, found))
                 if len(begun) > 1:  # the next batch is computed meanwhile
                     finish(*begun.pop(0))
-            meter.advance(len(group))
-    finally:
-        loaded.close()
-        meter.stop()
+            meter.advance(len(places) + len(bad))
     for last in begun:
         finish(*last)
     unread = int(_of_all_processes(len(damaged)).sum())
@@ -125,26 +113,48 @@ def collect(
     return Collected(images.statistics or running.finish(), _in_order(kept, shapes), damaged, unread)
 
 
+def _batches(
+    images: ImageSet, extractor: Extractor, positions: range, batch_size: int, threads: int
+) -> Generator[tuple[list[int], protocols.Canvases | None, list[DamagedImage]]]:
+    """Positions of the images in a batch, the batch, padded (None if it is empty), and the damaged images beside it."""
+
+    def load(number: int):
+        try:
+            return protocols.prepare(images.load(positions[number]), extractor.protocol, extractor.size), []
+        except DamagedImage as error:
+            return error, []
+
+    loaded = loader.in_order(load, range(len(positions)), loader.DamageReport(images), threads)
+    with contextlib.closing(loaded):
+        pairs = zip(positions, loaded, strict=True)
+        while group := list(itertools.islice(pairs, batch_size)):
+            damaged = [canvas for _, canvas in group if isinstance(canvas, DamagedImage)]
+            places = [place for place, canvas in group if not isinstance(canvas, DamagedImage)]
+            canvases = [canvas for _, canvas in group if not isinstance(canvas, DamagedImage)]
+            padded = canvases + canvases[:1] * (batch_size - len(canvases))
+            yield places, protocols.stack(padded) if padded else None, damaged
+
+
 class _Meter:
     """Shows how many images have been seen."""
 
     def __init__(self, images: ImageSet, progress: Progress | None, total: int):
-        self.done, self._total, self._progress, self._start = 0, total, progress, time.perf_counter()
+        self._done, self._total, self._progress, self._start = 0, total, progress, time.perf_counter()
         self._shown = self._start
         if progress:
             progress.say(f"{images.name}: {images.count:,} images")
             progress.start(0, total)
 
     def advance(self, images: int) -> None:
-        self.done += images
+        self._done += images
         now = time.perf_counter()
         if self._progress:
-            self._progress.advance(self.done)
-            if now - self._shown > _SECONDS or self.done == self._total:
+            self._progress.advance(self._done)
+            if now - self._shown > _SECONDS or self._done == self._total:
                 self._shown = now
-                self._progress.report(self.done, self._total, {"img/s": f"{self.done / (now - self._start):.1f}"})
+                self._progress.report(self._done, self._total, {"img/s": f"{self._done / (now - self._start):.1f}"})
 
-    def stop(self) -> None:
+    def close(self) -> None:
         if self._progress:
             self._progress.stop()
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from inception_jax import markdown
 from inception_jax.models.summary import COLUMNS, Comparison, Summary, pair_text, shape_text, size_text
 from inception_jax.reference import NOTES
-from inception_jax.report import markdown
 
 _INTRODUCTION = """# Paper against code
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from inception_jax.report import markdown
+from inception_jax import markdown
 from inception_jax.weights.sources.catalogue import HALF, IMAGENET, Source
 
 _INTRODUCTION = """# Published weights

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inception_jax import console
+from inception_jax import console, markdown
 from inception_jax.errors import UserError, needs_extra
 from inception_jax.reference.printed_results import printed_result
-from inception_jax.report import markdown
 from inception_jax.weights.fetch import WAY_OUT, offline_variable, one_line
 
 _HUB = "https://huggingface.co"

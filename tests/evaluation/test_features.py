@@ -107,6 +107,11 @@ def test_missing_and_damaged_shards_are_named(whole, classifier, images, tmp_pat
         list(read_features(tmp_path))
     file.write_bytes(data[:-1])
     assert shards.missing() == [2]
+    make(classifier, images, tmp_path)
+    marker = file.parent / f"{file.name}.json"  # a shard of other images, as if two directories were mixed
+    marker.write_text(marker.read_text().replace('"names_sha256": "', '"names_sha256": "0'))
+    with pytest.raises(UserError, match="holds 23 images that are not those of its manifest.json"):
+        shards.check()
 
 
 def test_another_kind_of_result_is_refused(whole, classifier, images, trained, tmp_path):

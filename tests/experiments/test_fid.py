@@ -84,6 +84,8 @@ def test_invalid_input_is_one_line(command, folders):
     for arguments, message in (
         ((real,), "error: give REAL and GENERATED; one set alone needs --save=FILE.npz or --metrics=is"),
         ((real, real, "--save=x.npz"), "error: --save is for one set"),
+        ((real, "--save=x.npz", "--metrics=kid"), "error: --save writes statistics for fid and sfid; other metrics"),
+        ((real, "--save=none/x.npz"), "error: none/x.npz cannot be written"),
         ((real, real, "--metrics=fid,lpips"), "error: --metrics='lpips' is not one of fid, sfid"),
         ((real, real, "--protocol=x"), "error: --protocol='x' is not one of tf, pytorch_fid, clean"),
         ((real, folders / "none"), f"error: {folders}/none: no such file or folder"),

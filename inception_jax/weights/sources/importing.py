@@ -1,4 +1,4 @@
-"""From a published file to variables of ours: which file it is, what differs from its likeness, and its classes."""
+"""Identifies a published file, and converts it to the variables and classes of a network."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -79,7 +79,7 @@ class WeightMap:
       background: number of first classes of the file that are dropped: 1 where class 0 means 'none of these'.
       bgr: whether the file's network takes the channels of an image as blue, green, red.
       absent: our scopes that the file lacks, such as the classifier; they are 0 after the import.
-      names: the file's names of single arrays of ours ('params/...') that the framework's rule does not give.
+      names: names in the file of our arrays ('params/...') that the framework's rule does not give.
       prepare: what is done to the names of a file's arrays beforehand.
     """
 
@@ -99,7 +99,7 @@ class WeightMap:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One array of ours and its place in a file.
+    """One of our arrays and its place in a file.
 
     Attributes:
       ours: name such as 'params/inception_4a/conv5x5/kernel'; None: the bias of a convolution, folded into `fold`.
@@ -120,7 +120,7 @@ class Entry:
 def to_ours(weights: WeightMap, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Returns the variables of the network, {'params': ..., 'batch_stats': ...}, from the arrays of a file.
 
-    Each array of the file is used exactly once or ignored for a reason that the map states, and each of ours is filled.
+    Each array of the file is used exactly once or ignored for a reason that the map states. Every variable is filled.
 
     Raises:
       UserError: arrays are missing, left over or of other shapes; lists all of them.
