@@ -7,7 +7,6 @@ import argparse
 import os
 import sys
 import threading
-from pathlib import Path
 
 from experiments import cli
 
@@ -51,9 +50,10 @@ def _train(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> None:
     """Writes the report, if the config asks for it, and prints the results."""
     from inception_jax.console import warn
+    from inception_jax.paths import to_path
     from inception_jax.report.training import facts, write_report
 
-    config, workdir = arguments.config, Path(arguments.workdir)
+    config, workdir = arguments.config, to_path(arguments.workdir)
     shown = {"Experiment": f"{config.model.name} on {config.data.name}"} | facts(workdir)
     if config.log.report:
         try:

@@ -8,11 +8,14 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.tuple_parser import TupleParser
+
+if TYPE_CHECKING:
+    from inception_jax.paths import AnyPath
 
 
 class _Number(flags.FloatParser):
@@ -156,6 +159,17 @@ class Parser(argparse.ArgumentParser):
         return next((flag for action in self._actions if action.dest == argument for flag in action.option_strings), "")
 
 
+def path(text: str) -> "AnyPath":
+    """Converts an argument to a path, also one in a bucket that can be reached."""
+    from inception_jax.errors import UserError
+    from inception_jax.paths import is_bucket, to_path
+
+    try:
+        return to_path(text) if is_bucket(text) else Path(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def positive(text: str) -> int:
     """Converts an argument to a whole number, 1 or more."""
     if not text.isdecimal() or int(text) < 1:
@@ -190,18 +204,18 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except (OSError, ValueError) as error:
+    except Exception as error:
         from inception_jax.errors import UserError
+        from inception_jax.paths import is_bucket_error, reason
 
-        if not isinstance(error, UserError | OSError):
+        if isinstance(error, UserError):
+            text = _with_flag(str(error), parser)
+        elif isinstance(error, OSError) or is_bucket_error(error):
+            text = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else reason(error)
+        else:
             raise
-        text = _with_flag(str(error), parser) if isinstance(error, UserError) else _of_a_file(error)
         print(f"error: {text}", file=sys.stderr)
         return 2
-
-
-def _of_a_file(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _with_flag(message: str, parser: Parser) -> str:
@@ -235,12 +249,12 @@ def _reason(error: Exception) -> str:
     return re.sub(r"Error whilst parsing config file: Traceback .* \w+: ", "", text)
 
 
-def check_writable(*files: Path | None) -> None:
+def check_writable(*files: "AnyPath | None") -> None:
     """Raises UserError if a file cannot be written at the end; None is no file."""
     from inception_jax.errors import UserError
 
     for file in filter(None, files):
-        if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        if isinstance(file, Path) and (file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK)):
             raise UserError(f"{file} cannot be written")
 
 

@@ -10,7 +10,6 @@ image.
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from experiments import cli
 
@@ -20,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser("-m experiments.dataset_stats", __doc__)
     parser.add_config()
     parser.add_argument("--force", action="store_true", help="ignore cached statistics, as after replacing images")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="JSON file to write the numbers to")
+    parser.add_argument("--json", type=cli.path, metavar="FILE", help="JSON file to write the numbers to")
     return cli.run(parser, _measure, argv)
 
 

@@ -10,7 +10,6 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import cli
@@ -38,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for invalid input, 130 for Ctrl-C."""
     parser = cli.Parser("-m experiments.evaluate", __doc__, _EPILOG)
     add = parser.add_argument_group("networks").add_argument
-    add("--workdir", type=Path, action="append", required=True, help="run, one of its checkpoints, or a file of "
+    add("--workdir", type=cli.path, action="append", required=True, help="run, one of its checkpoints, or a file of "
         "exported weights; several make an ensemble")  # fmt: skip
     add("--checkpoint", default="best", help="best (default), last, a step, or all: each in turn")
     add("--weights", default="", choices=("ema", "raw"), help="moving averages (default if kept) or latest weights")
@@ -55,9 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     add("--data", help="data set (default: as in the run)")
     add("--data-dir", help="its directory (default: as in the run)")
     add("--split", help="its split (default: the split that the run evaluates)")
-    add("--subset", type=Path, help="file that lists the only images that count, a name or number per line")
-    add("--exclude", type=Path, help="file that lists images that do not count (ILSVRC's blacklist)")
-    add("--multilabels", type=Path, help="JSON file with all right classes of each image (real.json of ImageNet-ReaL)")
+    add("--subset", type=cli.path, help="file that lists the only images that count, a name or number per line")
+    add("--exclude", type=cli.path, help="file that lists images that do not count (ILSVRC's blacklist)")
+    add(
+        "--multilabels",
+        type=cli.path,
+        help="JSON file with all right classes of each image (real.json of ImageNet-ReaL)",
+    )
     add("--label-map", default="", help="drop_first (for 1001 outputs), or a JSON file: the output of each class")
     machine = parser.add_argument_group("machine")
     add = machine.add_argument
@@ -66,9 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_distributed(machine)
     add = parser.add_argument_group("results").add_argument
     add("--worst", type=int, default=16, help="number of images of the highest loss to show (default: %(default)s)")
-    add("--cache", type=Path, help="directory of the scores (default: WORKDIR/evaluation)")
-    add("--out", type=Path, help="directory of the results (default: the first workdir)")
-    add("--json", type=Path, help="JSON file (default: OUT/evaluation.json)")
+    add("--cache", type=cli.path, help="directory of the scores (default: WORKDIR/evaluation)")
+    add("--out", type=cli.path, help="directory of the results (default: the first workdir)")
+    add("--json", type=cli.path, help="JSON file (default: OUT/evaluation.json)")
     command = shlex.join(["python", "-m", "experiments.evaluate", *(sys.argv[1:] if argv is None else argv)])
     return cli.run(parser, lambda arguments: _evaluate(arguments, command), argv)
 

@@ -6,7 +6,6 @@ python -m experiments.export_weights --workdir=/data/googlenet --format=onnx --o
 
 import argparse
 import sys
-from pathlib import Path
 
 from experiments import cli
 from inception_jax.weights.export import FORMATS
@@ -29,11 +28,11 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for invalid input."""
     parser = cli.Parser("-m experiments.export_weights", __doc__, _EPILOG)
     add = parser.add_argument
-    add("--workdir", type=Path, required=True, help="run, one of its checkpoints, or a file of exported weights")
+    add("--workdir", type=cli.path, required=True, help="run, one of its checkpoints, or a file of exported weights")
     add("--checkpoint", default="best", help="best (default), last or a step")
     add("--weights", default="", choices=("ema", "raw"), help="moving averages (default if kept) or latest weights")
     add("--format", default="", choices=FORMATS, help="see below (default: by the suffix of --out)")
-    add("--out", type=Path, required=True, help="file to write; stablehlo: folder")
+    add("--out", type=cli.path, required=True, help="file to write; stablehlo: folder")
     add("--end-points", default="", help="onnx: layers whose outputs the graph gives too, separated by commas")
     add("--probabilities", action="store_true", help="onnx, stablehlo: the softmax in place of the logits")
     add("--keep-batch-norm", action="store_true", help="onnx: keep batch normalisation apart from the convolutions")

@@ -7,7 +7,6 @@ python -m experiments.features --merge=features.npz --out=features/
 import argparse
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from experiments import cli
 from experiments.predict import all_images
@@ -36,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--end-point", help="layer that gives the features, such as pool")
     add("--format", default="npz", help="npz (default) or parquet")
     add("--check", action="store_true", help="only check that DIR is complete")
-    add("--merge", type=Path, metavar="FILE.npz", help="only check DIR, and write all features to one file")
+    add("--merge", type=cli.path, metavar="FILE.npz", help="only check DIR, and write all features to one file")
     add("--batch-size", type=cli.positive, default=32, metavar="N", help="images in one forward pass (default: "
         "%(default)s)")  # fmt: skip
     add("--threads", type=int, default=0, metavar="N", help="number of decoding threads (default: one for each core)")

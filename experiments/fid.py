@@ -52,10 +52,10 @@ def main(argv: list[str] | None = None) -> int:
     add("--protocol", default="tf", help="how images are resized (default: %(default)s)")
     add("--metrics", help="one or several, separated by commas (default: fid)")
     add("--split", default="", help="split of a workdir's data (default: the split that its run evaluates)")
-    add("--save", type=Path, metavar="FILE.npz", help="file for the statistics of REAL, if it is the only set")
+    add("--save", type=cli.path, metavar="FILE.npz", help="file for the statistics of REAL, if it is the only set")
     add("--layout", default="pytorch_fid", help="names of its arrays: pytorch_fid (default; also of ADM and clean-fid) "
         "or jax_fid")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="file for the results")
+    add("--json", type=cli.path, metavar="FILE", help="file for the results")
     add = parser.add_argument_group("network").add_argument
     add("--weights", metavar="WEIGHTS", help="run, file of weights, or name of docs/weights.md (default: the network "
         "of FID, which is fetched once)")  # fmt: skip

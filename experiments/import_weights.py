@@ -28,8 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for invalid input, 130 for Ctrl-C."""
     parser = cli.Parser("-m experiments.import_weights", __doc__, _EPILOG)
     parser.add_argument("name", nargs="?", metavar="NAME", help="published weights, such as torchvision/googlenet")
-    parser.add_argument("--file", type=Path, help="a local copy of the file")
-    parser.add_argument("--workdir", type=Path, help="directory to write, which must not hold a run yet")
+    parser.add_argument("--file", type=cli.path, help="a local copy of the file")
+    parser.add_argument("--workdir", type=cli.path, help="directory to write, which must not hold a run yet")
     parser.add_argument("--list", action="store_true", help="list the published weights that are known")
     parser.add_argument("--page", action="store_true", help="print docs/weights.md, what is known about all of them")
     return cli.run(parser, _import, argv)

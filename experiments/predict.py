@@ -50,16 +50,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser("-m experiments.predict", __doc__, _EPILOG)
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="image, folder, quoted pattern, or - (see below)")
-    add("--workdir", type=Path, required=True, help="run, one of its checkpoints, or a file of exported weights")
+    add("--workdir", type=cli.path, required=True, help="run, one of its checkpoints, or a file of exported weights")
     add("--checkpoint", default="best", help="best (default), last or a step")
     add("--weights", default="", choices=("ema", "raw"), help="moving averages (default if kept) or latest weights")
     add("--top-k", type=cli.positive, default=5, metavar="K", help="number of classes per image (default: %(default)s)")
-    add("--out", type=Path, metavar="FILE", help="file for the predictions (default: standard output)")
+    add("--out", type=cli.path, metavar="FILE", help="file for the predictions (default: standard output)")
     add("--format", choices=tuple(_FORMATS.values()), help="format of the predictions (default: by the suffix of "
         "--out, else text)")  # fmt: skip
     add("--features", default="", metavar="END_POINT", help="also keep the output of this layer, such as pool5")
-    add("--features-out", type=Path, metavar="FILE.npz", help="file for these outputs (see below)")
-    add("--contact-sheet", type=Path, metavar="FILE.png", help=f"the first {_PICTURES} images, each with its class")
+    add("--features-out", type=cli.path, metavar="FILE.npz", help="file for these outputs (see below)")
+    add("--contact-sheet", type=cli.path, metavar="FILE.png", help=f"the first {_PICTURES} images, each with its class")
     add("--batch-size", type=cli.positive, default=32, metavar="N", help="images in one forward pass (default: "
         "%(default)s)")  # fmt: skip
     add("--threads", type=int, default=0, metavar="N", help="number of decoding threads (default: one for each core)")

@@ -9,7 +9,6 @@ The result is a TFDS dataset in ArrayRecord files, in the order of the source. T
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from experiments import cli
 
@@ -36,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         default=MAX_PIXELS,
         help="larger images count as damaged (default: %(default)s)",
     )
-    add("--json", type=Path, metavar="FILE", help="JSON file to write the summary to")
+    add("--json", type=cli.path, metavar="FILE", help="JSON file to write the summary to")
     return cli.run(parser, _prepare, argv)
 
 

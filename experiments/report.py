@@ -26,14 +26,14 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for invalid input."""
     parser = cli.Parser("-m experiments.report", __doc__, _EPILOG)
     add = parser.add_argument
-    add("directories", nargs="*", type=Path, metavar="DIR", help="directory of a sweep")
-    add("--out", type=Path, metavar="FILE.html", help="page to write, for a single DIR (default: DIR/report.html); the "
-        "Markdown is written beside it")  # fmt: skip
+    add("directories", nargs="*", type=cli.path, metavar="DIR", help="directory of a sweep")
+    add("--out", type=cli.path, metavar="FILE.html", help="page to write, for a single DIR (default: DIR/report.html); "
+        "the Markdown is written beside it")  # fmt: skip
     add("--threshold", type=_fraction, metavar="TOP1", help="top-1, a fraction, to count the steps to (default: the "
         "mean with which the baseline ends)")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="file to which the data of all DIRs are added")
-    add("--document", type=Path, metavar="FILE.md", help="document to write, over all sweeps of the JSON file")
-    add("--from-json", type=Path, metavar="FILE", help="JSON file of which the document is made, instead of DIRs")
+    add("--json", type=cli.path, metavar="FILE", help="file to which the data of all DIRs are added")
+    add("--document", type=cli.path, metavar="FILE.md", help="document to write, over all sweeps of the JSON file")
+    add("--from-json", type=cli.path, metavar="FILE", help="JSON file of which the document is made, instead of DIRs")
     return cli.run(parser, _report, argv)
 
 

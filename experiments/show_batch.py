@@ -14,7 +14,9 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for invalid input."""
     parser = cli.Parser("-m experiments.show_batch", __doc__)
     parser.add_config()
-    parser.add_argument("--out", type=Path, default=Path("batch.png"), help="PNG file to write (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=cli.path, default=Path("batch.png"), help="PNG file to write (default: %(default)s)"
+    )
     parser.add_argument("--count", type=cli.positive, default=32, help="number of images, even (default: %(default)s)")
     return cli.run(parser, _show, argv)
 

@@ -8,7 +8,6 @@ python -m experiments.summary --fidelity > docs/fidelity.md
 import argparse
 import ast
 import sys
-from pathlib import Path
 
 from experiments import cli
 
@@ -23,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         "--size", type=cli.positive, help="height and width of the images (default: the recipe's or paper's)"
     )
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="JSON file to write")
+    parser.add_argument("--json", type=cli.path, metavar="FILE", help="JSON file to write")
     parser.add_argument(
         "--fidelity", action="store_true", help="print docs/fidelity.md: paper against code, all networks"
     )

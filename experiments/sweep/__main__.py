@@ -56,7 +56,7 @@ def _parser() -> cli.Parser:
             "of the config or the results; also != < <= > >= and ~ (contains); repeatable")  # fmt: skip
     listing("--sort", default="", metavar="KEY", help="sorts by KEY; -KEY: largest first")
     listing("--columns", default="", metavar="KEY,KEY", help="columns to show")
-    listing("--csv", type=Path, metavar="FILE", help="writes the list to a file, too")
+    listing("--csv", type=cli.path, metavar="FILE", help="writes the list to a file, too")
     return parser
 
 

@@ -22,6 +22,7 @@ from inception_jax.evaluation.scoring import AGGREGATES, Scorer, Store, combine,
 from inception_jax.evaluation.selection import output_of_classes, read_multilabels, read_subset
 from inception_jax.names import native_path
 from inception_jax.parallel import DataParallel
+from inception_jax.paths import AnyPath, to_path
 from inception_jax.reference.printed_results import printed_result
 from inception_jax.runs.classifier import Classifier, workdir_of
 from inception_jax.runs.run import Run, field
@@ -154,7 +155,7 @@ def open_data(
     return source, f"{place[0]}, {place[1]}"
 
 
-def _data_of(workdir: Path) -> dict[str, Any]:
+def _data_of(workdir: AnyPath) -> dict[str, Any]:
     """The section 'data' of a run's config; {} if the workdir has none."""
     data = field(Run.read(workdir, metrics_bytes=0).config, "data") or {}
     return {key: native_path(data[key]) for key in ("name", "eval_split", "dir") if key in data}
@@ -183,7 +184,7 @@ def _scores(
             "data": source.fingerprint,
             "outputs": outputs.tolist(),
         }
-        directory = classifier.workdir / "evaluation" if cache is None else Path(cache)
+        directory = classifier.workdir / "evaluation" if cache is None else to_path(cache)
         store = Store(directory, identity, len(source), protocol.windows)
         missing = sum(map(len, store.missing()))
         if missing:

@@ -10,11 +10,11 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import io
 import itertools
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from inception_jax.data.decoding import DamagedImage
 from inception_jax.errors import UserError
 from inception_jax.evaluation.protocols import Canvas, Protocol
 from inception_jax.parallel import REPLICATED, SPLIT
+from inception_jax.paths import AnyPath, write_whole
 from inception_jax.runs.classifier import Classifier, softmax
 
 _WINDOWS_OF_A_CHUNK = 4096  # at most about a minute on a GPU
@@ -206,7 +207,7 @@ def _stack(canvases: Sequence[Canvas]) -> np.ndarray:
 class Store:
     """The chunks of one evaluation on disk, in a directory named after everything that the scores depend on."""
 
-    def __init__(self, directory: Path, identity: Mapping, count: int, windows: int):
+    def __init__(self, directory: AnyPath, identity: Mapping, count: int, windows: int):
         """Opens or makes the directory.
 
         Args:
@@ -223,10 +224,9 @@ class Store:
         size = max(1, _WINDOWS_OF_A_CHUNK // windows)
         self.chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._replace("identity.json", lambda file: file.write(text.encode()))
-        except OSError as error:
-            raise UserError(f"cache={directory} cannot be written: {error.strerror}; choose another one") from None
+            write_whole(self.path / "identity.json", text.encode())
+        except UserError as error:
+            raise UserError(f"cache={error}; choose another one") from None
 
     def missing(self) -> list[range]:
         """Returns the chunks that are missing or damaged."""
@@ -234,28 +234,24 @@ class Store:
 
     def write(self, chunk: range, scores: Scores) -> None:
         """Writes a chunk; its file appears whole or not at all."""
-        self._replace(self._file(chunk), lambda file: np.savez(file, **dataclasses.asdict(scores)))
+        content = io.BytesIO()
+        np.savez(content, **dataclasses.asdict(scores))
+        write_whole(self.path / self._file(chunk), content.getvalue())
 
     def read(self, field: str) -> np.ndarray:
         """Returns a field of `Scores` for all images; no chunk may be missing."""
         parts = []
         for chunk in self.chunks:
-            with np.load(self.path / self._file(chunk)) as arrays:
+            with (self.path / self._file(chunk)).open("rb") as file, np.load(file) as arrays:
                 parts.append(arrays[field])
         return np.concatenate(parts)
 
     def _is_whole(self, chunk: range) -> bool:
         try:
-            with zipfile.ZipFile(self.path / self._file(chunk)) as arrays:
+            with (self.path / self._file(chunk)).open("rb") as file, zipfile.ZipFile(file) as arrays:
                 return arrays.testzip() is None  # all checksums are right
         except (OSError, EOFError, zipfile.BadZipFile):
             return False
-
-    def _replace(self, name: str, write: Callable) -> None:
-        temporary = self.path / f".{name}.{jax.process_index()}"
-        with open(temporary, "wb") as file:
-            write(file)
-        temporary.replace(self.path / name)
 
     @staticmethod
     def _file(chunk: range) -> str:

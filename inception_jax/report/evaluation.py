@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from inception_jax.data.loader import whole_image
 from inception_jax.data.sources import Source
 from inception_jax.evaluation.analysis import Analysis
 from inception_jax.evaluation.results import EvaluationResult, ProtocolResult, columns, notes
+from inception_jax.paths import AnyPath
 from inception_jax.report.page import (
     LIGHT,
     Sample,
@@ -31,7 +31,7 @@ _AGGREGATES = {
 
 
 def put_evaluation(
-    path: Path, result: EvaluationResult, source: Source, *, data: str, command: str, worst: int = 16
+    path: AnyPath, result: EvaluationResult, source: Source, *, data: str, command: str, worst: int = 16
 ) -> None:
     """Puts an evaluation into a page, in place of an earlier one; see `page.put_section`.
 

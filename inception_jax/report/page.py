@@ -11,10 +11,8 @@ import hashlib
 import html
 import io
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ import numpy as np
 from inception_jax import console
 from inception_jax.console import plural
 from inception_jax.errors import needs_extra
+from inception_jax.paths import AnyPath, write_whole
 
 _BIG_FACTS = 3  # number of facts shown large, the first ones
 _TABLE_CLASSES = 20  # up to this number of classes the confusion matrix is a table
@@ -199,7 +198,7 @@ class Sample:
 
 
 def write_page(
-    path: Path,
+    path: AnyPath,
     title: str,
     facts: Mapping[str, str],
     sections: Sequence[str],
@@ -233,7 +232,7 @@ def write_page(
     _write(path, page)
 
 
-def put_section(path: Path, section: str, title: str) -> None:
+def put_section(path: AnyPath, section: str, title: str) -> None:
     """Adds a section to the end of a page, in place of the section that an earlier call added.
 
     Args:
@@ -249,7 +248,7 @@ def put_section(path: Path, section: str, title: str) -> None:
     _write(path, page.replace("\n</main>", f"\n{_ADDED}\n{section}\n{_ADDED_END}\n</main>"))
 
 
-def _added_sections(path: Path) -> list[str]:
+def _added_sections(path: AnyPath) -> list[str]:
     """The section that `put_section` added to a page, with its marks; empty if there is none."""
     try:
         page = path.read_text(encoding="utf-8")
@@ -258,15 +257,9 @@ def _added_sections(path: Path) -> list[str]:
     return re.findall(f"{_ADDED}.*?{_ADDED_END}", page, flags=re.DOTALL)
 
 
-def _write(path: Path, page: str) -> None:
-    # Not tempfile: only the owner could read its file, and os.replace would keep that.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # A path in the page, for instance in a command, may not be valid Unicode.
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _write(path: AnyPath, page: str) -> None:
+    # A path in the page, for instance in a command, may not be valid Unicode.
+    write_whole(path, page.encode("utf-8", "backslashreplace"))
 
 
 def _variables(colours: dict[str, str]) -> str:

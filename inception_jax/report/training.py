@@ -7,7 +7,6 @@ import os
 import shlex
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ from inception_jax.data.sources import Source
 from inception_jax.errors import UserError
 from inception_jax.names import native_path
 from inception_jax.parallel import DataParallel
+from inception_jax.paths import AnyPath
 from inception_jax.report.curves import curves_section
 from inception_jax.report.page import (
     Sample,
@@ -39,21 +39,20 @@ _SAMPLES = 32
 _BATCH = 16
 
 
-def write_report(workdir: str | os.PathLike) -> Path:
+def write_report(workdir: str | os.PathLike) -> AnyPath:
     """Writes WORKDIR/report.html about a training that is finished or still running.
 
     A section whose data are missing (no evaluation yet, no checkpoint, no data set) is left out, with a line that says
     why. A section that `page.put_section` added to an earlier report is kept.
 
     Args:
-      workdir: of the training, on a local file system.
+      workdir: of the training.
 
     Returns:
       The path of the page.
 
     Raises:
-      UserError: the directory holds no training.
-      OSError: the page cannot be written.
+      UserError: the directory holds no training, or the page cannot be written.
     """
     run = _read(workdir)
     inputs = _Inputs(run)
@@ -150,7 +149,7 @@ class _Inputs:
         """The last evaluation: step, labels, classes, probabilities, confusion."""
         file = self._run.path / "predictions.npz"
         try:
-            with open(file, "rb") as content, np.load(content) as arrays:
+            with file.open("rb") as content, np.load(content) as arrays:
                 return {name: arrays[name] for name in ("step", "labels", "classes", "probabilities", "confusion")}
         except FileNotFoundError:
             raise UserError(f"{file.name} is missing; training writes it at its end") from None

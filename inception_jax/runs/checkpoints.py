@@ -1,42 +1,52 @@
 """Saves and restores the checkpoints of a run with Orbax."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
+import errno
+import functools
 import itertools
 import json
-import logging
+import os
+import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from inception_jax import paths
 from inception_jax.errors import UserError, check_choice
+from inception_jax.paths import AnyPath
 from inception_jax.runs.renamed import STATE_FIELDS
 
 _STATE, _METADATA = "state", "facts"  # names on disk of the items of a checkpoint
-
-# Orbax warns when the last save of a run waits for the save before it; nothing is wrong then.
-logging.getLogger("absl").addFilter(lambda record: "Waiting for previous save" not in str(record.msg))
+_UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of Orbax's directories until they are complete
+# Orbax is used by the first process alone. The state is replicated, so no other has anything to add or to wait for.
+_ALONE = ocp.options.MultiprocessingOptions(
+    primary_host=0, active_processes={0}, barrier_sync_key_prefix="inception_jax"
+)
 
 
 class Checkpoints:
     """The checkpoints of one run: the latest few and the best, written in the background.
 
+    Only the first process reads and writes files, so no decision has to be agreed and no disk is shared.
+
     A checkpoint holds the whole training state, and metadata in JSON:
     - What inference needs besides weights: the network, the preprocessing, the class names.
     - The metrics of the evaluation after its step, if there was one.
     - A checksum of each field of the state, because Orbax does not notice a flipped byte.
+
+    In a bucket a checkpoint is uploaded from a temporary directory, and counts from when `paths.COMMITTED` is in it.
     """
 
-    def __init__(self, directory: Path, keep: int):
-        """Opens the directory, and creates it if it is missing.
+    def __init__(self, directory: AnyPath, keep: int):
+        """Opens the directory, and creates it if it is missing; removes what an earlier process did not complete.
 
         Args:
           directory: directory of all checkpoints.
@@ -45,22 +55,27 @@ class Checkpoints:
         Raises:
           UserError: the directory cannot be used.
         """
-        self.directory = directory.absolute()
+        self.directory = directory
         self._keep = keep
-        self._open()
-
-    def _open(self):
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=_LatestAndBest(self._keep, self.best), cleanup_tmp_directories=True
-        )
-        try:
-            self._manager = ocp.CheckpointManager(self.directory, options=options)
-        except OSError as error:
-            raise UserError(f"{self.directory} cannot be used for checkpoints: {error.strerror}") from None
-        self._metrics = {}
-        for step in self._manager.all_steps():
+        self._metrics: dict[int, Mapping[str, float] | None] = {}  # by step, of all checkpoints
+        self._writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
+        self._writing: concurrent.futures.Future | None = None
+        self._is_first = jax.process_index() == 0
+        if not self._is_first:
+            return
+        if isinstance(directory, Path):
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"{directory} cannot be used for checkpoints: {error.strerror}") from None
+        complete = _steps_below(directory)
+        for name in paths.names_in(directory):
+            if _UNFINISHED in name or (name.isdigit() and int(name) not in complete):
+                paths.remove(directory / name)
+        for step in complete:
+            self._metrics[step] = None
             with contextlib.suppress(DamagedCheckpoint):  # `restore` reports it if it needs this one
-                self._metrics[step] = read_metadata(self.directory / str(step))["metrics"]
+                self._metrics[step] = read_metadata(directory / str(step))["metrics"]
 
     def save(self, step: int, state, inference: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> None:
         """Starts to write the checkpoint of `step`.
@@ -72,45 +87,66 @@ class Checkpoints:
           state: training state, a dataclass of replicated arrays.
           inference: what inference needs besides weights, in JSON's types.
           metrics: result of an evaluation after this step: 'top1', 'loss' and others.
+
+        Raises:
+          UserError: the checkpoint before could not be written, see `wait`.
         """
-        if step in (steps := self._manager.all_steps()):
-            if metrics is None or self._metrics.get(step):
-                return
-            self._metrics[step] = metrics
-            if len(steps) == 1:
-                return
-            self._manager.delete(step)
+        self.wait()
+        exists, alone = step in self._metrics, len(self._metrics) == 1
+        if exists and (metrics is None or self._metrics[step]):
+            return
         self._metrics[step] = metrics
+        if (exists and alone) or not self._is_first:
+            return
         # A copy, because the next step reuses the memory of the state during the writing.
-        host = jax.tree.map(lambda x: np.array(x.addressable_data(0)), state)
+        fields = _fields(jax.tree.map(lambda x: np.array(x.addressable_data(0)), state))
+        latest = sorted(self._metrics)[-self._keep :]
+        superseded = [other for other in self._metrics if other not in (*latest, self.best())]
+        for other in superseded:
+            del self._metrics[other]
+        self._writing = self._writer.submit(self._write, step, fields, inference, metrics, exists, superseded)
 
-        def metadata():
-            return {"inference": inference, "metrics": metrics, "checksums": _checksums(_fields(host))}
-
-        items = {_STATE: ocp.args.StandardSave(_fields(host)), _METADATA: _SaveJsonOf(metadata)}
-        self._manager.save(step, args=ocp.args.Composite(**items))
+    def _write(self, step: int, fields: dict, inference, metrics, replaces: bool, superseded: list[int]) -> None:
+        metadata = {"inference": inference, "metrics": metrics, "checksums": _checksums(fields)}
+        items = {_STATE: ocp.args.StandardSave(fields), _METADATA: ocp.args.JsonSave(metadata)}
+        target = self.directory / str(step)
+        with contextlib.ExitStack() as stack:
+            if replaces:
+                paths.remove(target)
+            local = target if isinstance(target, Path) else Path(stack.enter_context(_temporary())) / str(step)
+            try:
+                _orbax().save(local, args=ocp.args.Composite(**items))
+            except Exception:
+                for name in paths.names_in(local.parent):  # of a full disk: others need the room
+                    if _UNFINISHED in name:
+                        paths.remove(local.parent / name)
+                raise
+            if not isinstance(target, Path):
+                paths.upload(local, target, commit=True)
+        for other in superseded:
+            paths.remove(self.directory / str(other))
 
     def restore(self, abstract, warn: Callable[[str], None]):
-        """Returns the state of the latest readable checkpoint; None if there is no checkpoint.
+        """Returns the state of the latest readable checkpoint, NumPy arrays; None if there is no checkpoint.
 
         Later checkpoints, which could not be read, are renamed to STEP.damaged, with one warning for each.
 
         Args:
-          abstract: structure of the state, with the shapes, dtypes and shardings of the result. The number of devices
-            may differ from that of the run that saved it.
+          abstract: structure of the state, with the shapes and dtypes of the result. The number of devices may differ
+            from that of the run that saved it.
           warn: function that is called with each warning, one line.
 
         Raises:
-          UserError: there are checkpoints, but none can be read; nothing is renamed.
+          UserError: there are checkpoints, but none can be read; nothing is renamed. Or the bucket cannot be reached.
         """
         damaged = {}
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in sorted(self._metrics, reverse=True):
             try:
                 state = self._read(step, abstract)
-            except (PermissionError, jax.errors.JaxRuntimeError):
-                raise  # not the checkpoint's fault
-            except Exception as error:  # Orbax, tensorstore and the file system raise many types.
-                damaged[step] = _reason(error)
+            except PermissionError as error:  # not the checkpoint's fault
+                raise UserError(f"{self.directory / str(step)} cannot be read: {paths.reason(error)}") from None
+            except DamagedCheckpoint as error:
+                damaged[step] = error.reason
                 continue
             self._set_aside(damaged, warn)
             return state
@@ -123,32 +159,28 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, abstract):
-        checksums = read_metadata(self.directory / str(step))["checksums"]
+        checkpoint = self.directory / str(step)
+        checksums = read_metadata(checkpoint)["checksums"]
         fields = _fields(abstract)
         if is_old := not checksums.keys() >= fields.keys():
             fields = _as_in_version_0_1(fields)
-        args = ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(fields)})
-        with _patient_event_loops():
-            fields = self._manager.restore(step, args=args)[_STATE]
-        if _checksums(fields) != checksums:
-            raise ValueError("its checksum is wrong")
+        with _reading(checkpoint) as directory:
+            fields = _read_arrays(directory / _STATE, fields)
+            if _checksums(fields) != checksums:
+                raise ValueError("its checksum is wrong")
         if is_old:
             self._metrics[step] = None  # version 0.1 saved before the evaluation changed the state, so it is repeated
             fields = _of_version_0_1(fields, abstract)
         return abstract.replace(**fields)
 
     def _set_aside(self, damaged: dict[int, str], warn: Callable[[str], None]) -> None:
-        if not damaged:
-            return
-        self._manager.close()
         for step, reason in damaged.items():
-            if jax.process_index() == 0:
-                names = (f"{step}.damaged" + (f".{i}" if i else "") for i in itertools.count())
-                name = next(name for name in names if not (self.directory / name).exists())
-                warn(f"checkpoint {step} is damaged ({reason}); it is set aside as {name}")
-                (self.directory / str(step)).rename(self.directory / name)
-        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
-        self._open()
+            names = (f"{step}.damaged" + (f".{i}" if i else "") for i in itertools.count())
+            present = paths.names_in(self.directory)
+            name = next(name for name in names if name not in present)
+            warn(f"checkpoint {step} is damaged ({reason}); it is set aside as {name}")
+            paths.rename(self.directory / str(step), self.directory / name)
+            del self._metrics[step]
 
     def best(self) -> int | None:
         """Returns the step of the checkpoint with the highest top-1, then lowest loss; None if none was evaluated."""
@@ -159,20 +191,71 @@ class Checkpoints:
         return self._metrics.get(step)
 
     def wait(self) -> None:
-        """Waits until everything is written."""
-        self._manager.wait_until_finished()
+        """Waits until everything is written.
+
+        Raises:
+          UserError: it could not be written; the checkpoints before it are as they were.
+        """
+        if self._writing is None:
+            return
+        try:
+            self._writing.result()
+        except UserError:
+            raise
+        except Exception as error:  # Orbax, tensorstore and the file system raise many types
+            if not (reason := _file_error(error)):
+                raise
+            raise UserError(
+                f"the checkpoint in {self.directory} cannot be written: {reason}; those before it are kept. Make room, "
+                "and rerun the same command to resume"
+            ) from None
+        finally:
+            self._writing = None
 
     def close(self) -> None:
-        """Waits until everything is written, and ends the background threads."""
-        self._manager.close()
+        """Waits until everything is written, and ends the background thread."""
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
 
 
-def steps_in(workdir: Path) -> list[int]:
+def _file_error(error: Exception) -> str:
+    """Returns the reason of an error that the file system is to blame for, '' of any other."""
+    if isinstance(error, OSError):
+        return paths.reason(error)
+    text = str(error)  # TensorStore's are ValueErrors with the words of the system
+    known = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO))
+    return next((words for words in known if words in text), "")
+
+
+def _orbax() -> ocp.Checkpointer:
+    handlers = {
+        _STATE: ocp.StandardCheckpointHandler(multiprocessing_options=_ALONE),
+        _METADATA: ocp.JsonCheckpointHandler(multiprocessing_options=_ALONE),
+    }
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=_ALONE), **handlers
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=_ALONE)
+
+
+_temporary = functools.partial(tempfile.TemporaryDirectory, prefix="inception_jax-", ignore_cleanup_errors=True)
+
+
+def _steps_below(directory: AnyPath) -> list[int]:
+    steps = sorted(int(name) for name in paths.names_in(directory) if name.isdigit())
+    if isinstance(directory, Path):
+        return steps
+    return [step for step in steps if paths.COMMITTED in paths.names_in(directory / str(step))]
+
+
+def steps_in(workdir: AnyPath) -> list[int]:
     """Returns the steps of the checkpoints in a workdir, ascending, without damaged ones that were set aside."""
-    return sorted(int(entry.name) for entry in (workdir / "checkpoints").glob("*") if entry.name.isdigit())
+    return _steps_below(workdir / "checkpoints")
 
 
-def best_first(metrics: Mapping[int, dict | None]) -> list[int]:
+def best_first(metrics: Mapping[int, Mapping | None]) -> list[int]:
     """Sorts steps from best to worst: highest top-1, then lowest loss; steps without metrics last, latest first."""
 
     def rank(step: int) -> tuple:
@@ -185,19 +268,20 @@ def best_first(metrics: Mapping[int, dict | None]) -> list[int]:
 class DamagedCheckpoint(UserError):
     """A checkpoint cannot be read; `reason` says why, without its path."""
 
-    def __init__(self, checkpoint: Path, error: Exception):
+    def __init__(self, checkpoint: AnyPath, error: Exception):
         self.reason = _reason(error)
         super().__init__(f"{checkpoint} cannot be read as a checkpoint: {self.reason}")
 
 
-def read_metadata(checkpoint: Path) -> dict:
+def read_metadata(checkpoint: AnyPath) -> dict:
     """Returns the metadata of a checkpoint (the directory of a step): 'inference', 'metrics' and 'checksums'.
 
     Raises:
       DamagedCheckpoint: it is missing, or not as `Checkpoints.save` wrote it.
     """
     try:
-        facts = json.loads((checkpoint / _METADATA / "metadata").read_text(encoding="utf-8"))
+        with paths.bucket_errors(checkpoint):
+            facts = json.loads((checkpoint / _METADATA / "metadata").read_text(encoding="utf-8"))
         if metrics := facts["metrics"]:
             float(metrics["top1"]), float(metrics["loss"])
         return {key: facts[key] for key in ("inference", "metrics", "checksums")}
@@ -212,31 +296,7 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-class _LatestAndBest(preservation_policy.PreservationPolicy):
-    """Keeps the latest checkpoints and the best; Orbax's own policy fails if metrics of a checkpoint are damaged."""
-
-    def __init__(self, keep: int, best: Callable[[], int | None]):
-        self._keep, self._best = keep, best
-
-    def should_preserve(self, checkpoints: Sequence, *, context) -> list[bool]:  # noqa: ARG002 (Orbax's signature)
-        latest = {checkpoint.step for checkpoint in checkpoints[-self._keep :]}
-        return [checkpoint.step in latest or checkpoint.step == self._best() for checkpoint in checkpoints]
-
-
-class _LazyJsonHandler(ocp.JsonCheckpointHandler):
-    """Saves the result of a function, which is called in the background with the rest of the writing."""
-
-    async def _save_fn(self, x, directory):
-        await super()._save_fn(x(), directory)
-
-
-@ocp.args.register_with_handler(_LazyJsonHandler, for_save=True, for_restore=True)
-@dataclasses.dataclass
-class _SaveJsonOf(ocp.args.CheckpointArgs):
-    item: Callable[[], dict]
-
-
-def read_weights(checkpoint: Path, weights: str = "") -> tuple[dict, dict]:
+def read_weights(checkpoint: AnyPath, weights: str = "") -> tuple[dict, dict]:
     """Reads what inference needs from a checkpoint (the directory of one step).
 
     Args:
@@ -254,14 +314,12 @@ def read_weights(checkpoint: Path, weights: str = "") -> tuple[dict, dict]:
         check_choice("weights", weights, ("ema", "raw"))
     metadata = read_metadata(checkpoint)
     checksums = {STATE_FIELDS.get(name, name): checksum for name, checksum in metadata["checksums"].items()}
-    try:
-        arrays = _read_arrays((checkpoint / _STATE).absolute())
+    with _reading(checkpoint) as directory:
+        arrays = _read_arrays(directory / _STATE)
         state = {STATE_FIELDS.get(name, name): value for name, value in arrays.items()}
         for field in ("params", "batch_stats", "ema", "dataset_stats"):
             if _checksum(state.get(field) or {}) != checksums[field]:
                 raise ValueError(f"the checksum of its {field} is wrong")
-    except Exception as error:  # Orbax, tensorstore and the file system raise many types.
-        raise DamagedCheckpoint(checkpoint, error) from None
     if weights == "ema" and not state.get("ema"):
         raise UserError(f"weights='ema': {checkpoint} has no moving averages, the run did not keep them; take 'raw'")
     chosen = state if weights == "raw" else state.get("ema") or state
@@ -270,12 +328,43 @@ def read_weights(checkpoint: Path, weights: str = "") -> tuple[dict, dict]:
     return {name: part or {} for name, part in variables.items()}, metadata
 
 
-def _read_arrays(directory: Path) -> dict:
-    """Reads the arrays of a state as NumPy arrays, in this process alone, whatever devices they were saved from."""
-    handler = ocp.PyTreeCheckpointHandler()
+@contextlib.contextmanager
+def _reading(checkpoint: AnyPath) -> Iterator[Path]:
+    """Gives the local directory of a checkpoint, and turns what fails while it is read into a DamagedCheckpoint."""
+    with contextlib.ExitStack() as stack:
+        try:
+            if isinstance(checkpoint, Path):
+                local = checkpoint
+            else:
+                local = Path(stack.enter_context(_temporary())) / checkpoint.name
+                paths.download(checkpoint, local)
+            yield local
+        except (PermissionError, MemoryError, UserError):  # not the checkpoint's fault
+            raise
+        except Exception as error:  # Orbax, tensorstore and the file system raise many types
+            raise DamagedCheckpoint(checkpoint, error) from None
+
+
+def _read_arrays(directory: Path, abstract: Mapping[str, Any] | None = None) -> dict:
+    """Reads the arrays of a state as NumPy arrays, in this process alone, whatever devices they were saved from.
+
+    Args:
+      directory: the state's.
+      abstract: structure of the result with its shapes and dtypes; None: as it was saved, in dictionaries and lists.
+
+    Raises:
+      ValueError: the state has another structure, or arrays of other shapes or dtypes.
+    """
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_ALONE)
     with _patient_event_loops():
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(directory).tree)
-        return handler.restore(directory, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+        structure = handler.metadata(directory).tree if abstract is None else abstract
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), structure)
+        restore_args = ocp.args.PyTreeRestore(item=abstract, restore_args=as_numpy)
+        arrays = handler.restore(directory, args=restore_args)
+    for wanted, found in zip(jax.tree.leaves(abstract), jax.tree.leaves(arrays), strict=False):
+        if (wanted.shape, wanted.dtype) != (found.shape, found.dtype):
+            raise ValueError(f"an array is {found.dtype}{list(found.shape)}, not {wanted.dtype}{list(wanted.shape)}")
+    return arrays
 
 
 class _PatientEventLoop(asyncio.SelectorEventLoop):
@@ -300,7 +389,7 @@ def _patient_event_loops() -> Iterator[None]:
         asyncio.new_event_loop = usual
 
 
-def _fields(state) -> dict[str, Any]:
+def _fields(state: Any) -> dict[str, Any]:
     return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
 
 
@@ -326,6 +415,6 @@ def _as_in_version_0_1(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_version_0_1(fields: Mapping[str, Any], abstract) -> dict[str, Any]:
     """Returns the fields of a state restored from version 0.1 under their present names."""
-    zeros = jax.tree.map(lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), abstract.opt_state)
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract.opt_state)
     new = {STATE_FIELDS.get(name, name): field for name, field in fields.items()}
     return new | {"opt_state": zeros._replace(inner_state=fields["opt_state"])}

@@ -28,8 +28,9 @@ from inception_jax.data.decoding import PlainJpeg, array_to_rgb, open_image, rea
 from inception_jax.errors import UserError, check_choice
 from inception_jax.models import create_model, options_of
 from inception_jax.models.network import Network
-from inception_jax.names import check_utf8, readable, text_of
+from inception_jax.names import readable, text_of
 from inception_jax.parallel import REPLICATED, SPLIT, DataParallel
+from inception_jax.paths import AnyPath, is_bucket, local_copy, to_path, written
 from inception_jax.runs.checkpoints import DamagedCheckpoint, best_first, read_metadata, read_weights, steps_in
 from inception_jax.runs.renamed import MISSING_FIELDS, STATE_FIELDS, current_config
 from inception_jax.runs.run import Run
@@ -56,7 +57,7 @@ class Classifier:
     """
 
     name: str
-    source: Path
+    source: AnyPath
     options: Mapping[str, Any]
     variables: Mapping[str, dict]
     class_names: tuple[str, ...]
@@ -64,7 +65,7 @@ class Classifier:
     crop_config: CropConfig
 
     @property
-    def workdir(self) -> Path:
+    def workdir(self) -> AnyPath:
         """Run directory that holds the checkpoint; of a file of weights the folder that it is in."""
         return workdir_of(self.source)
 
@@ -235,7 +236,8 @@ class Classifier:
         Raises:
           UserError: the file cannot be written.
         """
-        return files.write(Path(file), self.variables, self.metadata)
+        with written(to_path(file)) as local:
+            return files.write(local, self.variables, self.metadata)
 
     def _batches(self, images: Any, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
         if batch_size < 1:
@@ -313,6 +315,12 @@ def load(
     if place.is_dir():
         variables, metadata, place = read_checkpoint(place, checkpoint, weights, warn)
         return _classifier(variables, metadata["inference"], place)
+    with local_copy(place) as file:
+        return dataclasses.replace(_of_file(file, source, weights), source=place)
+
+
+def _of_file(place: Path, source: catalogue.Source | None, weights: str) -> Classifier:
+    """A classifier of a file of weights: one of ours, or a publisher's."""
     if weights:
         raise UserError(f"weights={weights!r} is for workdirs; {place} holds one kind of weights")
     if not source and not files.is_ours(place) and (found := archive.read(formats.read(place))):
@@ -338,7 +346,7 @@ def imported(weights: importing.Imported, file: Path) -> Classifier:
 
 def _published(path: str | os.PathLike) -> catalogue.Source | None:
     """Returns the published file of this name, unless a file or directory has it."""
-    if Path(os.path.expanduser(path)).exists():
+    if is_bucket(path) or Path(os.path.expanduser(path)).exists():
         return None
     return catalogue.sources().get(os.fspath(path))
 
@@ -378,7 +386,7 @@ def load_each(
         raise error or UserError(f"{workdir} has no checkpoints")
 
 
-def _steps(workdir: Path, follow: bool) -> Iterator[int]:
+def _steps(workdir: AnyPath, follow: bool) -> Iterator[int]:
     """Steps of the checkpoints in order; with `follow` also those that training adds until its end."""
     seen: set[int] = set()
     while True:
@@ -405,18 +413,23 @@ def load_weights(path: str | os.PathLike, warn: Callable[[str], None] = warnings
     place = source.fetch() if source else _existing(path)
     if place.is_dir():
         variables = read_checkpoint(place, warn=warn)[0]
-    elif not source and not files.is_ours(place) and (found := archive.read(formats.read(place))):
-        variables = found[0]
-    elif source or not files.is_ours(place):
-        variables = importing.read(place, source).variables
     else:
-        variables = files.read(place)[0]
+        with local_copy(place) as file:
+            variables = _variables_of_file(file, source)
     return files.flatten({part: variables.get(part, {}) for part in ("params", "batch_stats")})
 
 
+def _variables_of_file(place: Path, source: catalogue.Source | None) -> dict[str, dict]:
+    if not source and not files.is_ours(place) and (found := archive.read(formats.read(place))):
+        return found[0]
+    if source or not files.is_ours(place):
+        return importing.read(place, source).variables
+    return files.read(place)[0]
+
+
 def read_checkpoint(
-    path: Path, checkpoint: str = "best", weights: str = "", warn: Callable[[str], None] = warnings.warn
-) -> tuple[dict, dict, Path]:
+    path: AnyPath, checkpoint: str = "best", weights: str = "", warn: Callable[[str], None] = warnings.warn
+) -> tuple[dict, dict, AnyPath]:
     """Reads what inference needs from a checkpoint of a workdir.
 
     If the best or the last checkpoint is damaged, the next one takes its place, as in training.
@@ -433,7 +446,7 @@ def read_checkpoint(
     Raises:
       UserError: no such checkpoint exists, all are damaged, or the path is not UTF-8.
     """
-    check_utf8(path.absolute())
+    path = to_path(path)
     if (path / "state").is_dir():
         return *read_weights(path, weights), path
     steps = steps_in(path)
@@ -468,26 +481,26 @@ def read_checkpoint(
     raise damaged[0]
 
 
-def workdir_of(path: str | os.PathLike) -> Path:
+def workdir_of(path: str | os.PathLike) -> AnyPath:
     """Returns the run directory of a workdir (itself), of a checkpoint in it or of a file of weights in it.
 
     Raises:
       UserError: the path does not exist.
     """
-    path = Path(os.path.expanduser(path)).absolute()
+    path = to_path(path)
     if path.parent.name == "checkpoints":  # may have been removed by training meanwhile
         return path.parent.parent
     return path if _existing(path).is_dir() else path.parent
 
 
-def _existing(path: str | os.PathLike) -> Path:
-    place = Path(os.path.expanduser(path))
+def _existing(path: str | os.PathLike) -> AnyPath:
+    place = to_path(path) if is_bucket(path) else Path(os.path.expanduser(path))
     if not place.exists():
         raise UserError(f"{place} does not exist")
     return place
 
 
-def _classifier(variables: Mapping[str, dict], metadata: Mapping[str, Any], source: Path) -> Classifier:
+def _classifier(variables: Mapping[str, dict], metadata: Mapping[str, Any], source: AnyPath) -> Classifier:
     """A classifier of what a checkpoint or a file holds, also of version 0.1."""
     current = {STATE_FIELDS.get(part, part): tree for part, tree in variables.items()}
     options = current_config({"model": metadata["model"]})["model"]

@@ -1,6 +1,5 @@
 """Writes a workdir for weights that others have published, as if training had just saved them."""
 
-from pathlib import Path
 from typing import Any
 
 import flax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from inception_jax.errors import UserError
+from inception_jax.paths import AnyPath
 from inception_jax.runs.checkpoints import Checkpoints, steps_in
 from inception_jax.runs.classifier import Classifier
 from inception_jax.runs.workdir import Workdir
@@ -26,13 +26,13 @@ class _State(flax.struct.PyTreeNode):
     plateau: Any
 
 
-def check_free(workdir: Path) -> None:
+def check_free(workdir: AnyPath) -> None:
     """Raises a UserError if a run has begun in the directory."""
     if steps_in(workdir):
         raise UserError(f"{workdir} holds a run already; choose another workdir")
 
 
-def write_workdir(classifier: Classifier, workdir: Path, config: ConfigDict, origin: dict[str, Any]) -> None:
+def write_workdir(classifier: Classifier, workdir: AnyPath, config: ConfigDict, origin: dict[str, Any]) -> None:
     """Writes config.json and the checkpoint of step 0.
 
     Args:

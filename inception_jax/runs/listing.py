@@ -16,6 +16,7 @@ from typing import Any
 from inception_jax.console import percent
 from inception_jax.console import table as text_table
 from inception_jax.errors import UserError
+from inception_jax.paths import AnyPath, files_below, is_bucket, to_path
 from inception_jax.runs.run import LAUNCH, Run, field, flat, is_free
 
 
@@ -62,6 +63,8 @@ def find(directory: str | os.PathLike) -> dict[str, Run]:
     Raises:
       UserError: `directory` cannot be read.
     """
+    if is_bucket(directory):
+        return _find_in_bucket(to_path(directory))
     root, runs, seen = os.path.abspath(directory), {}, set()
 
     def check(error: OSError) -> None:
@@ -77,6 +80,19 @@ def find(directory: str | os.PathLike) -> dict[str, Run]:
         directories[:] = sorted(below, key=lambda name: (os.path.islink(os.path.join(here, name)), name))
         seen.add(real)
     return {path: runs[path] for path in sorted(runs, key=_natural)}
+
+
+def _find_in_bucket(root: AnyPath) -> dict[str, Run]:
+    found: set[str] = set()
+    for file in files_below(root):
+        parent, _, name = file.rpartition("/")
+        if name in ("config.json", LAUNCH):
+            found.add(parent)
+    # Not those below another run, such as its exported weights with a config.json.
+    paths = [
+        path for path in found if not any(f"{path}/".startswith(f"{one}/" if one else "") for one in found - {path})
+    ]
+    return {path or ".": Run.read(root / path if path else root) for path in sorted(paths, key=_natural)}
 
 
 def select(

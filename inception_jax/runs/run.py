@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from inception_jax.paths import AnyPath, bucket_errors, is_bucket, to_path
 from inception_jax.runs.renamed import current_config
 
 LAUNCH, LOCK = "run.json", ".lock"  # what a sweep's job writes, and what it locks as long as the run's process lives
@@ -73,7 +74,7 @@ class Run:
       launch: the object of run.json, which a sweep writes: "command", "state", "seconds", "status", "error", "job".
     """
 
-    path: Path
+    path: AnyPath
     state: str = "waiting"
     error: str = ""
     config: dict[str, Any] | None = None
@@ -93,7 +94,7 @@ class Run:
           path: of the directory.
           metrics_bytes: most bytes that are read of metrics.jsonl, its last ones; None reads all.
         """
-        directory: Any = path if hasattr(path, "read_bytes") else Path(path)
+        directory = to_path(path) if is_bucket(path) else Path(path)
         damage: list[str] = []
         record = _read_object(directory, "config.json", damage) or {}
         config = record.get("config")
@@ -102,7 +103,8 @@ class Run:
         if record and config is None and not damage:
             damage.append("config.json is damaged: it has no config")
         try:
-            rows, broken_lines = _read_metrics(directory / "metrics.jsonl", metrics_bytes)
+            with bucket_errors(directory):
+                rows, broken_lines = _read_metrics(directory / "metrics.jsonl", metrics_bytes)
         except OSError as unreadable:
             damage.append(f"metrics.jsonl cannot be read: {unreadable.strerror}")
         run = cls(
@@ -183,12 +185,12 @@ def metrics_rows(content: bytes) -> list[dict[str, Any]]:
     ]
 
 
-def read_launch(path: Path) -> dict[str, Any]:
+def read_launch(path: AnyPath) -> dict[str, Any]:
     """Reads what a sweep wrote about the launch of a run, `Run.launch`; {} if it is missing or damaged."""
     return _read_object(path, LAUNCH, []) or {}
 
 
-def is_locked(path: Path) -> bool:
+def is_locked(path: AnyPath) -> bool:
     """Tells whether a process of this machine works on the run of a sweep in this directory."""
     try:
         with open(path / LOCK, encoding="utf-8") as lock:
@@ -220,13 +222,14 @@ def _state_of(run: Run) -> tuple[str, str]:
     return ("waiting" if run.config is None else "unfinished"), ""
 
 
-def _read_object(path: Path, name: str, damage: list[str]) -> dict[str, Any] | None:
+def _read_object(path: AnyPath, name: str, damage: list[str]) -> dict[str, Any] | None:
     """Reads a file of a run, None if it is missing or damaged; a line of `damage` then says what is wrong."""
     try:
-        content = _parse((path / name).read_bytes())
+        with bucket_errors(path):
+            content = _parse((path / name).read_bytes())
         _check(name, content)
     except (FileNotFoundError, NotADirectoryError):
-        if (path / name).is_symlink():
+        if isinstance(path, Path) and (path / name).is_symlink():
             damage.append(f"{name} cannot be read: it links to nothing")
     except OSError as error:
         damage.append(f"{name} cannot be read: {error.strerror}")
@@ -260,7 +263,7 @@ def _check(name: str, content: Any) -> None:
         raise ValueError("it has no last.top1")
 
 
-def _read_metrics(file: Path, last_bytes: int | None) -> tuple[list[dict[str, Any]], int]:
+def _read_metrics(file: AnyPath, last_bytes: int | None) -> tuple[list[dict[str, Any]], int]:
     """The rows of metrics.jsonl, and the number of damaged lines; 0 where only its end is read."""
     try:
         with file.open("rb") as opened:

@@ -1,11 +1,14 @@
 """Writes the files of a run, except for its checkpoints."""
 
+import contextlib
 import importlib.metadata
 import io
 import json
 import math
 import os
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,15 +18,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from inception_jax.errors import MissingExtraError, UserError, needs_extra
-from inception_jax.names import check_utf8, text_of
+from inception_jax.names import text_of
+from inception_jax.paths import AnyPath, names_in, storage, to_path, upload, write_whole
 from inception_jax.runs.renamed import current_config
 from inception_jax.runs.run import flat, is_free, metrics_rows
 
+_UPLOAD_SECONDS = 30.0  # a bucket gets new lines of metrics this often, and before each checkpoint
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
 
 
 class Workdir:
     """Writes the directory of one run, in the first process only. `runs.run.Run` reads it.
+
+    In a bucket, where nothing can be appended, metrics.jsonl is written again and again, and TensorBoard's events are
+    copied from a temporary directory: every half minute, and by `flush`.
 
     Its files are:
     - config.json: resolved config, versions, command lines.
@@ -42,13 +50,17 @@ class Workdir:
         Raises:
           UserError: it cannot be written, it holds another experiment, or its path is not UTF-8.
         """
-        self.path = Path(path).absolute()
-        check_utf8(self.path)
+        self.path = to_path(path)
         self._writes = jax.process_index() == 0
         self._tensorboard = None
+        self._lines: list[str] = []  # of metrics.jsonl, in a bucket
+        self._events: Path | None = None  # TensorBoard's local directory
+        self._uploaded = time.monotonic()
+        if not self._writes:
+            return
         self._record = record = {"commands": []} | (self._read_json("config.json") or {})
         new = json.loads(json.dumps(_with_texts(config.to_dict())))  # lists in place of tuples, as in the file
-        begun = any(self.checkpoints.glob("[0-9]*"))  # without a checkpoint there is nothing to lose
+        begun = any(name.isdigit() for name in names_in(self.checkpoints))  # else there is nothing to lose
         if begun and (different := differences(current_config(record.get("config", new)), new)):
             listed = "\n".join(f"  {line}" for line in different)
             raise UserError(
@@ -57,14 +69,10 @@ class Workdir:
             )
         record.update(config=new, versions=_versions())
         record["commands"].append(_with_texts(sys.argv))
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"the workdir {self.path} cannot be written: {error.strerror}") from None
         self._write_json("config.json", record)
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> AnyPath:
         """Directory of the checkpoints."""
         return self.path / "checkpoints"
 
@@ -77,12 +85,7 @@ class Workdir:
         """Writes a file completely or not at all; raises UserError if it cannot be written."""
         if not self._writes:
             return
-        temporary = self.path / f".{name}.tmp"
-        try:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-            temporary.replace(self.path / name)
-        except OSError as error:
-            raise UserError(f"{self.path / name} cannot be written: {error.strerror}") from None
+        write_whole(self.path / name, content.encode() if isinstance(content, str) else content)
 
     def _write_json(self, name: str, value: dict) -> None:
         self.write(name, json.dumps(value, indent=2) + "\n")
@@ -109,11 +112,12 @@ class Workdir:
         """
         rows, lines = self.history(), (self._read("metrics.jsonl") or b"").count(b"\n")
         if self._writes and lines != len(rows):  # the process may have ended within the last line
-            os.replace(self.path / "metrics.jsonl", self.path / "metrics.jsonl.damaged")
+            self.write("metrics.jsonl.damaged", self._read("metrics.jsonl") or b"")
             warn("metrics.jsonl has damaged lines; it is kept as metrics.jsonl.damaged, and continued without them")
         last = [row for row in rows if row["step"] == step and (evaluated or row["split"] == "train")]
         kept = [row for row in rows if row["step"] < step] + last
-        self.write("metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in kept))
+        self._lines = [f"{json.dumps(row)}\n" for row in kept]
+        self.write("metrics.jsonl", "".join(self._lines))
         if tensorboard and self._writes:
             # Otherwise TensorFlow, which computes nothing here, prints two messages about oneDNN on stderr.
             os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -123,17 +127,43 @@ class Workdir:
             except MissingExtraError as error:
                 warn(f"no TensorBoard events are written: {error}")
             else:
-                self._tensorboard = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(self.path)))
+                self._events = self.path if isinstance(self.path, Path) else Path(tempfile.mkdtemp())
+                self._tensorboard = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(self._events)))
 
     def log(self, step: int, split: str, values: dict[str, float]) -> None:
         """Writes a line of metrics.jsonl, where values that are not finite become null, and TensorBoard's scalars."""
         if not self._writes:
             return
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "split": split} | finite) + "\n")
+        line = json.dumps({"step": step, "split": split} | finite) + "\n"
         if self._tensorboard:
             self._tensorboard.write_scalars(step, {f"{split}/{key}": value for key, value in values.items()})
+        if isinstance(self.path, Path):
+            with (
+                storage(self.path / "metrics.jsonl", "cannot be written"),
+                open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file,
+            ):
+                file.write(line)
+            return
+        self._lines.append(line)
+        if time.monotonic() - self._uploaded > _UPLOAD_SECONDS:
+            with contextlib.suppress(UserError):  # the next time includes these lines
+                self.flush()
+
+    def flush(self) -> None:
+        """Brings the metrics so far into a bucket; a local file has them already.
+
+        Raises:
+          UserError: the bucket cannot be written.
+        """
+        if not self._writes or isinstance(self.path, Path):
+            return
+        self._uploaded = time.monotonic()
+        self.write("metrics.jsonl", "".join(self._lines))
+        if self._tensorboard and self._events:
+            self._tensorboard.flush()
+            for file in self._events.iterdir():
+                upload(file, self.path / file.name)
 
     def history(self) -> list[dict]:
         """Returns the objects of metrics.jsonl, see `metrics_rows`; raises UserError if it cannot be read."""
@@ -144,21 +174,21 @@ class Workdir:
         return self._read_json("results.json")
 
     def close(self) -> None:
-        """Flushes TensorBoard's events."""
-        if self._tensorboard:
-            self._tensorboard.close()
-            self._tensorboard = None
+        """Writes what is still to be written."""
+        try:
+            self.flush()
+        finally:
+            if self._tensorboard:
+                self._tensorboard.close()
+                self._tensorboard = None
 
     def _read(self, name: str) -> bytes | None:
         """Returns the content of a file; None if it is missing."""
         try:
-            return (self.path / name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            with storage(self.path / name, "cannot be read", "; move it away, or make it readable"):
+                return (self.path / name).read_bytes()
+        except FileNotFoundError:
             return None
-        except OSError as error:
-            raise UserError(
-                f"{self.path / name} cannot be read: {error.strerror}; move it away, or make it readable"
-            ) from None
 
     def _read_json(self, name: str) -> dict | None:
         data = self._read(name)

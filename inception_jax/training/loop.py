@@ -10,9 +10,9 @@ from collections.abc import Callable, Generator
 import jax
 import numpy as np
 from clu import parameter_overview
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from inception_jax import processes
 from inception_jax.console import Progress, Stopwatch, duration, percent, plural, table
 from inception_jax.data import loader
 from inception_jax.data.sources import Source, Subset
@@ -65,13 +65,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
         with preemption.at_once():
             progress = Progress()
             stack.callback(progress.stop)
-            with section("config"):
-                parallel = DataParallel(config.parallel, fast_compile=config.fast_compile)
-            experiment = Experiment(config, parallel)
-            directory = Workdir(workdir, config)
-            stack.callback(directory.close)
-            checkpoints = Checkpoints(directory.checkpoints, config.checkpoint.keep)
-            stack.callback(checkpoints.close)
+            with processes.together():
+                with section("config"):
+                    parallel = DataParallel(config.parallel, fast_compile=config.fast_compile)
+                experiment = Experiment(config, parallel)
+                directory = Workdir(workdir, config)
+                stack.callback(directory.close)
+                checkpoints = Checkpoints(directory.checkpoints, config.checkpoint.keep)
+                stack.callback(checkpoints.close)
             preemption.finish = checkpoints.wait
             damage = (loader.DamageReport(source) for source in (experiment.train_source, experiment.eval_source))
             run = _Run(experiment, parallel, directory, checkpoints, progress, preemption, *damage)
@@ -81,7 +82,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
             _describe(run, step)
 
         # --------------------------------------------------------------- Evaluation that a stopped run did not finish
-        is_evaluated = checkpoints.metrics(step) is not None
+        is_evaluated = processes.share(checkpoints.metrics(step) is not None)
         directory.open_metrics(step, is_evaluated, config.log.tensorboard, progress.say)
         if experiment.evaluates_at(step) and not is_evaluated:  # stopped during the evaluation
             with preemption.at_once():
@@ -95,7 +96,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
         # ------------------------------------------------------------------------------------------------- Finish
         progress.stop()
         checkpoints.wait()
-        if not directory.has_evaluation(experiment.total_steps):  # stopped before these files were written
+        if not processes.share(
+            directory.has_evaluation(experiment.total_steps)
+        ):  # stopped before these files were written
             with preemption.at_once():
                 _write_evaluation(run, experiment.total_steps, _evaluate_on(run, state.inference_variables))
         for report in filter(None, (run.train_damage, run.eval_damage)):
@@ -104,25 +107,31 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
 
 
 def _initial_state(run: _Run) -> TrainState:
-    """Returns the state at the start of this process, by the first of these rules that applies:
+    """Returns the state at the start of this process.
+
+    The first process makes it, and the others get it from there: only that process needs the files, and linear algebra
+    may differ in the last bits between machines.
+    """
+    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), run.experiment.abstract_state())
+    with processes.together():
+        if processes.is_first():
+            state = _first_state(run)
+    return run.parallel.replicate(processes.broadcast(state))
+
+
+def _first_state(run: _Run) -> TrainState:
+    """Returns the state by the first of these rules that applies:
 
     1. Resume: the latest checkpoint of this run.
     2. Fine-tune: the weights of `init_from`, except for parameters that match `reinit`.
     3. From scratch: random parameters from the seed.
     """
     experiment, config, say = run.experiment, run.experiment.config, run.progress.say
-    sharding = run.parallel.replicated
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), experiment.abstract_state()
-    )
-    if (state := run.checkpoints.restore(abstract, say)) is not None:
+    if (state := run.checkpoints.restore(experiment.abstract_state(), say)) is not None:
         return state
     state = experiment.create_state()
     if state.dataset_stats:
-        # Linear algebra may differ in the last bits between machines, so all processes use the result of process 0.
-        first = jax.process_index() == 0
-        dataset_stats = experiment.fit_dataset_stats(say) if first else state.dataset_stats
-        state = state.replace(dataset_stats=multihost_utils.broadcast_one_to_all(dataset_stats))
+        state = state.replace(dataset_stats=experiment.fit_dataset_stats(say))
     if config.init_from:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         with section("config"):
@@ -130,7 +139,7 @@ def _initial_state(run: _Run) -> TrainState:
         for line in lines:
             say(f"{config.init_from}: {line}")
         state = state.replace(**variables, ema=jax.tree.map(np.copy, variables) if state.ema else {})
-    return run.parallel.replicate(state)
+    return state
 
 
 def _train(run: _Run, state: TrainState, step: int) -> TrainState:
@@ -219,6 +228,7 @@ def _shard() -> loader.ProcessShard:
 
 def _save(run: _Run, state: TrainState, step: int, evaluation: Evaluation | None = None) -> None:
     metrics = evaluation.summary() if evaluation else None
+    run.directory.flush()  # before the checkpoint, from which a resumed run continues the metrics
     run.checkpoints.save(step, state, run.experiment.inference_metadata(), metrics)
     run.preemption.step = step
     if evaluation:

@@ -1,0 +1,248 @@
+"""Paths of local file systems and of buckets (gs://, s3://).
+
+A bucket has no rename, no append and no locks: an object is written whole, or not at all. So whoever writes more than
+one object writes last the one that makes the others count.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+# Buckets are read through fsspec; with TensorFlow installed epath would take TensorFlow's file systems, which lack s3://.
+os.environ.setdefault("EPATH_USE_TF", "false")
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # it asks for credentials and warns without them
+
+from etils import epath
+
+from inception_jax.errors import MissingExtraError, UserError
+from inception_jax.names import check_utf8
+
+AnyPath: TypeAlias = Path | epath.Path
+_EXTRAS = {"gs": "gcs", "s3": "s3"}  # by scheme: the extra of pyproject.toml that reads it
+# Modules whose errors are those of a bucket. Most of them are no OSErrors.
+_BUCKET_MODULES = ("aiobotocore.", "aiohttp.", "botocore.", "gcsfs.", "google.auth.", "google.api_core.", "requests.")
+COMMITTED = "commit_success.txt"  # written last into a directory of a bucket, as Orbax does
+
+
+def is_bucket(path: str | os.PathLike) -> bool:
+    """Whether a path is in a bucket."""
+    return os.fspath(path).startswith(tuple(f"{scheme}://" for scheme in _EXTRAS))
+
+
+def to_path(path: str | os.PathLike) -> AnyPath:
+    """Returns the path as an object; a local path becomes absolute, with '~' replaced.
+
+    Raises:
+      UserError: it is in a bucket that cannot be used, see `check_bucket`, or of another scheme; or it is not UTF-8.
+    """
+    text = os.fspath(path)
+    if is_bucket(text):
+        check_bucket(text)
+        return epath.Path(text)
+    if "://" in text:
+        raise UserError(f"{text} is of no known kind: use a local path, {' or '.join(f'{s}://' for s in _EXTRAS)}")
+    local = Path(os.path.expanduser(text)).absolute()
+    check_utf8(local)
+    return local
+
+
+def check_bucket(path: str) -> None:
+    """Raises a UserError in one line if the bucket of `path` does not exist or cannot be reached, or an extra lacks."""
+    scheme, _, rest = path.partition("://")
+    _reach(scheme, rest.partition("/")[0])
+
+
+@functools.cache
+def _reach(scheme: str, bucket: str) -> None:
+    address = f"{scheme}://{bucket}"
+    try:
+        found = _filesystem(scheme).exists(bucket)
+    except ImportError as error:
+        extra = _EXTRAS[scheme]
+        raise MissingExtraError(f"{address} needs pip install 'inception_jax[{extra}]' ({error})") from None
+    except Exception as error:  # the packages raise many types
+        raise UserError(f"{address} cannot be reached: {reason(error)}") from None
+    if not found:
+        raise UserError(f"there is no bucket {address}, or its credentials do not show it")
+
+
+@functools.cache
+def _filesystem(scheme: str) -> Any:
+    import fsspec
+
+    logging.getLogger("gcsfs").setLevel(logging.ERROR)
+    # Other processes write to the same bucket, so no listing is remembered. epath takes the same object.
+    for name in ("gs", "gcs", "s3"):
+        fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)
+    return fsspec.filesystem("gcs" if scheme == "gs" else scheme)
+
+
+def _of(path: AnyPath) -> Any:
+    return _filesystem(os.fspath(path).partition("://")[0])
+
+
+def is_bucket_error(error: BaseException) -> bool:
+    """Whether an error comes from the packages that reach a bucket."""
+    return f"{type(error).__module__}.".startswith(_BUCKET_MODULES)
+
+
+def reason(error: BaseException) -> str:
+    """Returns what failed with a file or a bucket, in one line."""
+    if isinstance(error, OSError) and error.strerror and not is_bucket_error(error):
+        return error.strerror
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+@contextlib.contextmanager
+def bucket_errors(path: AnyPath) -> Iterator[None]:
+    """Turns errors of the packages that reach a bucket into a UserError; those of missing files stay as they are."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, FileNotFoundError) or not is_bucket_error(error):
+            raise
+        raise UserError(f"{path} cannot be reached: {reason(error)}") from None
+
+
+@contextlib.contextmanager
+def storage(path: AnyPath, what: str, remedy: str = "") -> Iterator[None]:
+    """Turns errors of files and buckets into a UserError: '{path} {what}: {reason}'; not that of a missing file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(*error.args) from None
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_bucket_error(error):
+            raise
+        raise UserError(f"{path} {what}: {reason(error)}{remedy}") from None
+
+
+def write_whole(path: AnyPath, content: bytes) -> None:
+    """Writes a file completely or not at all, and its directory if it is missing.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with storage(path, "cannot be written"):
+            if isinstance(path, Path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    temporary.write_bytes(content)
+                    temporary.replace(path)
+                except OSError:
+                    with contextlib.suppress(OSError):  # a full disk: leave its room to what comes next
+                        temporary.unlink()
+                    raise
+            else:
+                _of(path).pipe_file(os.fspath(path), content)
+    except FileNotFoundError as error:  # also where a file has the place of its directory
+        raise UserError(f"{path} cannot be written: {reason(error)}") from None
+
+
+def names_in(directory: AnyPath) -> list[str]:
+    """Returns the names of what is in a directory, sorted; none if it is missing."""
+    try:
+        with storage(directory, "cannot be read"):
+            if isinstance(directory, Path):
+                return sorted(os.listdir(directory))
+            found = _of(directory).ls(os.fspath(directory), detail=False)
+            return sorted({name.rstrip("/").rpartition("/")[2] for name in found} - {directory.name, ""})
+    except FileNotFoundError:
+        return []
+
+
+def upload(source: Path, target: AnyPath, commit: bool = False) -> None:
+    """Copies a local directory, or one file, to a bucket.
+
+    Args:
+      source: the directory or file.
+      target: its place in the bucket.
+      commit: whether `COMMITTED` is written last into the directory.
+
+    Raises:
+      UserError: the bucket cannot be written.
+    """
+    with storage(target, "cannot be written"):
+        if source.is_file():
+            _of(target).put_file(os.fspath(source), os.fspath(target))
+            return
+        files = sorted(path for path in source.rglob("*") if path.is_file())
+        _of(target).put([str(path) for path in files], [f"{target}/{path.relative_to(source)}" for path in files])
+        if commit:
+            _of(target).pipe_file(f"{target}/{COMMITTED}", b"")
+
+
+def download(source: AnyPath, target: Path) -> None:
+    """Copies a directory of a bucket to a local directory that does not exist yet.
+
+    Raises:
+      UserError: it cannot be read, or the disk is full.
+      FileNotFoundError: it is missing.
+    """
+    names = files_below(source)
+    with storage(source, f"cannot be copied to {target}"):
+        if not names:
+            raise FileNotFoundError(os.fspath(source))
+        for name in names:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+        _of(source).get([f"{source}/{name}" for name in names], [str(target / name) for name in names])
+
+
+@contextlib.contextmanager
+def local_copy(path: AnyPath) -> Iterator[Path]:
+    """Gives a local file with the content of `path`: itself, or a copy of the object that is removed at the end."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="inception_jax-") as directory:
+        local = Path(directory) / path.name
+        with storage(path, "cannot be copied"):
+            _of(path).get_file(os.fspath(path), str(local))
+        yield local
+
+
+@contextlib.contextmanager
+def written(path: AnyPath) -> Iterator[Path]:
+    """Gives a local path to write; what is then there, and beside it, is brought to the bucket if `path` is in one."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="inception_jax-") as directory:
+        yield Path(directory) / path.name
+        upload(Path(directory), path.parent)
+
+
+def files_below(directory: AnyPath) -> list[str]:
+    """Returns the paths of all files below a directory of a bucket, relative to it."""
+    root = os.fspath(directory).partition("://")[2].rstrip("/")
+    with storage(directory, "cannot be read"):
+        return sorted(name.removeprefix(f"{root}/") for name in _of(directory).find(os.fspath(directory)))
+
+
+def rename(source: AnyPath, target: AnyPath) -> None:
+    """Renames a directory; in a bucket it is copied and removed."""
+    if isinstance(source, Path):
+        source.rename(target)
+    else:
+        _of(source).mv(os.fspath(source), os.fspath(target), recursive=True)
+
+
+def remove(directory: AnyPath) -> None:
+    """Removes a directory with all that is in it; in a bucket what makes it count goes first."""
+    if isinstance(directory, Path):
+        shutil.rmtree(directory, ignore_errors=True)
+        return
+    with storage(directory, "cannot be removed"), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):
+            _of(directory).rm_file(f"{directory}/{COMMITTED}")
+        _of(directory).rm(os.fspath(directory), recursive=True)
