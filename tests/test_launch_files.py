@@ -216,7 +216,7 @@ KINDS = {
             "failurePolicy": {
                 "maxRestarts": int,
                 "restartStrategy": str,
-                "rules": [{"action": str, "onJobFailureReasons": [str]}],
+                "rules": [{"name": str, "action": str, "onJobFailureReasons": [str]}],
             },
             "replicatedJobs": [{"name": str, "replicas": int, "template": {"spec": JOB}}],
         }
