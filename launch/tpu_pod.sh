@@ -26,10 +26,10 @@ command=${1:-help}
 case $command in
 create) tpu_vm create "${NAME:?}" --accelerator-type="$TYPE" --version="$VERSION" "$@" ;;
 setup)
-    archive=$(mktemp --suffix=.tar.gz)
-    trap 'rm -f "$archive"' EXIT
-    git archive --prefix=inception_jax/ --output="$archive" HEAD
-    tpu_vm scp "$archive" "${NAME:?}:inception_jax.tar.gz" --worker=all
+    directory=$(mktemp -d)
+    trap 'rm -r "$directory"' EXIT
+    git archive --prefix=inception_jax/ --output="$directory/inception_jax.tar.gz" HEAD
+    tpu_vm scp "$directory/inception_jax.tar.gz" "${NAME:?}:" --worker=all
     # The VMs' own Python is older than 3.11; uv brings one.
     on_all 'set -e
         tar -xzf inception_jax.tar.gz

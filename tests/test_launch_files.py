@@ -148,7 +148,7 @@ def test_tpu_pod_creates_stops_and_deletes(pod):
     assert create[0] == "inception"
     assert options(create) | {"--accelerator-type": "v6e-16", "--version": "v2-alpha-tpuv6e"} == options(create)
     setup = pod("setup")
-    assert setup["scp"][1] == "inception:inception_jax.tar.gz"
+    assert setup["scp"][1] == "inception:"
     for call in (setup["scp"], setup["ssh"], pod("stop")["ssh"]):
         assert options(call)["--worker"] == "all"
     assert pod("delete")["delete"][0] == "inception"
