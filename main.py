@@ -31,7 +31,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from inception_jax.training.preemption import Interrupted, Preemption
 
     configure(arguments.config.model.dtype)
-    cli.join(arguments.distributed)
+    cli.join(arguments)
     try:
         train_and_evaluate(arguments.config, arguments.workdir, exits=True)
         if jax.process_index() == 0:

@@ -14,6 +14,8 @@ from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.tuple_parser import TupleParser
 
+from experiments import supervisor
+
 if TYPE_CHECKING:
     from inception_jax.paths import AnyPath
 
@@ -107,19 +109,25 @@ class Parser(argparse.ArgumentParser):
         group.add_argument("--config", metavar="FILE[:VARIANTS]", help="recipe, a file of configs/")
         group.add_argument("--config.KEY", metavar="VALUE", dest="_override", help="value of one key of the recipe")
 
-    def add_distributed(self, group: "argparse._ArgumentGroup | None" = None) -> None:
-        """Adds --distributed, for `join`."""
-        (group or self).add_argument(
-            "--distributed", action="store_true", help="join the other processes of this job (SLURM, MPI, TPU pod)"
+    def add_distributed(self) -> "argparse._ArgumentGroup":
+        """Adds --distributed and the place of this process in its job, for `join`; returns their group."""
+        group = self.add_argument_group("several processes")
+        group.add_argument(
+            "--distributed",
+            action="store_true",
+            help="join the other processes of this job, which JAX finds on SLURM, MPI, Kubernetes and TPU pods",
         )
+        group.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: the address of process 0")
+        group.add_argument("--num-processes", type=positive, metavar="N", help="their number")
+        group.add_argument("--process-id", type=_natural, metavar="I", help="the number of this one, from 0")
+        return group
 
     def add_share(self) -> None:
-        """Adds --shard, --distributed and --shard-size, for `own_share`."""
-        group = self.add_argument_group("several machines")
+        """Adds what `add_distributed` adds, --shard and --shard-size, for `own_share`."""
+        group = self.add_distributed()
         group.add_argument(
             "--shard", type=share, metavar="I/N", help="this is machine I of N, from 1/N to N/N, which need not meet"
         )
-        self.add_distributed(group)
         group.add_argument(
             "--shard-size", type=positive, default=4096, metavar="N", help="images in a file (default: %(default)s)"
         )
@@ -190,6 +198,8 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
     """
     logging.set_verbosity(logging.WARNING)  # JAX logs missing backends, Orbax every save
     arguments = parser.parse_args(argv)
+    if argv is None and is_distributed(arguments):
+        supervisor.supervise()
     try:
         if getattr(arguments, "config", None) is not None:
             from configs.common import validate  # not at the top, so that --help appears at once
@@ -210,11 +220,15 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
 
         if isinstance(error, UserError):
             text = _with_flag(str(error), parser)
+        elif supervisor.is_about_others(error):
+            text = supervisor.OTHERS_ENDED
         elif isinstance(error, OSError) or is_bucket_error(error):
             text = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else reason(error)
         else:
             raise
         print(f"error: {text}", file=sys.stderr)
+        if is_distributed(arguments) and argv is None:
+            supervisor.leave(2)
         return 2
 
 
@@ -258,6 +272,12 @@ def check_writable(*files: "AnyPath | None") -> None:
             raise UserError(f"{file} cannot be written")
 
 
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number, 0 or more")
+    return int(text)
+
+
 def share(text: str) -> tuple[int, int]:
     """Reads '3/16', the third of sixteen machines, as (2, 16)."""
     number, _, count = text.partition("/")
@@ -272,21 +292,27 @@ def own_share(arguments: argparse.Namespace) -> tuple[int, int]:
 
     from inception_jax.errors import UserError
 
-    if arguments.shard and arguments.distributed:
+    if arguments.shard and is_distributed(arguments):
         raise UserError("--shard and --distributed are two ways to divide the images: give one")
-    join(arguments.distributed)
+    join(arguments)
     return arguments.shard or (jax.process_index(), jax.process_count())
 
 
-def join(distributed: bool) -> None:
-    """Joins the other processes of this job, if `distributed`; raises UserError if there is no such job."""
-    if not distributed:
-        return
-    import jax
+def is_distributed(arguments: argparse.Namespace) -> bool:
+    """Whether the arguments ask for several processes."""
+    return any(getattr(arguments, name, None) for name in ("distributed", "coordinator", "num_processes"))
 
+
+def join(arguments: argparse.Namespace) -> None:
+    """Joins the other processes of this job, if there are any, and says how many there are."""
+    from inception_jax import processes
     from inception_jax.errors import UserError
 
-    try:
-        jax.distributed.initialize()
-    except ValueError as error:
-        raise UserError(f"--distributed: JAX found no job with several processes ({error})") from None
+    place = (arguments.coordinator, arguments.num_processes, arguments.process_id)
+    if None in place and place != (None,) * 3:
+        raise UserError("--coordinator, --num-processes and --process-id need each other")
+    if not is_distributed(arguments):
+        return
+    processes.join(*place)
+    if processes.is_first():
+        print(processes.described(), file=sys.stderr)

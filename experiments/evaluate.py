@@ -62,11 +62,10 @@ def main(argv: list[str] | None = None) -> int:
         help="JSON file with all right classes of each image (real.json of ImageNet-ReaL)",
     )
     add("--label-map", default="", help="drop_first (for 1001 outputs), or a JSON file: the output of each class")
-    machine = parser.add_argument_group("machine")
-    add = machine.add_argument
+    add = parser.add_argument_group("machine").add_argument
     add("--batch-size", type=cli.positive, default=64, help="windows in one forward pass (default: %(default)s)")
     add("--threads", type=int, default=0, help="number of decoding threads (default: one for each core)")
-    parser.add_distributed(machine)
+    parser.add_distributed()
     add = parser.add_argument_group("results").add_argument
     add("--worst", type=int, default=16, help="number of images of the highest loss to show (default: %(default)s)")
     add("--cache", type=cli.path, help="directory of the scores (default: WORKDIR/evaluation)")
@@ -87,6 +86,7 @@ def _evaluate(arguments: argparse.Namespace, command: str) -> None:
     from inception_jax.errors import UserError
     from inception_jax.evaluation.evaluate import evaluate, open_data
     from inception_jax.names import text_of
+    from inception_jax.paths import to_path, write_whole
     from inception_jax.report.evaluation import put_evaluation
     from inception_jax.runs.classifier import workdir_of
     from inception_jax.runtime import configure
@@ -94,8 +94,8 @@ def _evaluate(arguments: argparse.Namespace, command: str) -> None:
     if (arguments.checkpoint == "all" or arguments.follow) and len(arguments.workdir) > 1:
         raise UserError("--checkpoint=all and --follow are for one --workdir")
     configure("float32")
-    cli.join(arguments.distributed)
-    out = arguments.out or workdir_of(arguments.workdir[0])
+    cli.join(arguments)
+    out = to_path(arguments.out or workdir_of(arguments.workdir[0]))
     numbers, predictions, report = (out / name for name in ("evaluation.json", "predictions.csv", "report.html"))
     numbers = arguments.json or numbers
     source, data = open_data(arguments.workdir, arguments.data, arguments.split, arguments.data_dir)
@@ -123,9 +123,8 @@ def _evaluate(arguments: argparse.Namespace, command: str) -> None:
         print(result.table(), flush=True)
         rows += result.rows
         result = dataclasses.replace(result, rows=rows)
-        out.mkdir(parents=True, exist_ok=True)
         record = {"command": text_of(command), "data": data} | result.to_json()
-        numbers.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_whole(numbers, (json.dumps(record, indent=1) + "\n").encode())
         result.write_predictions(predictions)
         put_evaluation(report, result, source, data=data, command=text_of(command), worst=arguments.worst)
         print(f"written: {numbers}, {predictions}, {report}", file=sys.stderr)

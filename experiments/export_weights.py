@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> None:
+    from inception_jax import paths
     from inception_jax.console import warn
     from inception_jax.errors import UserError
     from inception_jax.runs import exporting
@@ -53,15 +54,16 @@ def _export(arguments: argparse.Namespace) -> None:
     if form not in FORMATS:
         raise UserError(f"out={arguments.out} has no suffix of a format; give --format")
     classifier = load(arguments.workdir, arguments.checkpoint, arguments.weights, warn)
-    written = exporting.export(
-        classifier,
-        arguments.out,
-        form,
-        end_points=tuple(filter(None, arguments.end_points.split(","))),
-        probabilities=arguments.probabilities,
-        fold=not arguments.keep_batch_norm,
-    )
-    print(f"{written} arrays of {classifier.source} written to {arguments.out}")
+    with paths.written(arguments.out) as out:
+        count = exporting.export(
+            classifier,
+            out,
+            form,
+            end_points=tuple(filter(None, arguments.end_points.split(","))),
+            probabilities=arguments.probabilities,
+            fold=not arguments.keep_batch_norm,
+        )
+    print(f"{count} arrays of {classifier.source} written to {arguments.out}")
     if arguments.push:
         folder = arguments.out if arguments.out.is_dir() else arguments.out.parent
         print(f"pushed to {exporting.push(classifier, folder, arguments.push)}")

@@ -68,12 +68,11 @@ def main(argv: list[str] | None = None) -> int:
     add("--subset-size", type=cli.positive, default=1000, metavar="N", help="images in each (default: %(default)s)")
     add("--neighbours", type=cli.positive, default=3, metavar="K", help="of precision, recall (default: %(default)s)")
     add("--resamples", type=cli.positive, default=100, metavar="N", help="of the interval (default: %(default)s)")
-    machine = parser.add_argument_group("machine")
-    add = machine.add_argument
+    add = parser.add_argument_group("machine").add_argument
     add("--batch-size", type=cli.positive, metavar="N", help="images in one forward pass (default: 16 on a CPU, or 64 "
         "for each device)")  # fmt: skip
     add("--threads", type=int, default=0, metavar="N", help="number of decoding threads (default: one for each core)")
-    parser.add_distributed(machine)
+    parser.add_distributed()
     return cli.run(parser, _fid, argv)
 
 
@@ -93,7 +92,7 @@ def _fid(arguments: argparse.Namespace) -> int:
         raise UserError("--save writes statistics for fid and sfid; other metrics and --json need two sets")
     cli.check_writable(arguments.save, arguments.json)
     configure("float32")
-    cli.join(arguments.distributed)
+    cli.join(arguments)
     paths = [path for path in (arguments.real, arguments.generated) if path]
     sets = [open_set(path, arguments.split if Path(path, "config.json").is_file() else "") for path in paths]
     extractor = make_extractor(arguments.protocol, arguments.weights or WEIGHTS, arguments.end_point)

@@ -15,7 +15,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
@@ -24,6 +23,7 @@ from experiments import cli
 
 if TYPE_CHECKING:
     from inception_jax.evaluation.predict import ImageFile, Prediction
+    from inception_jax.paths import AnyPath
 
 _FORMATS = {".txt": "text", ".csv": "csv", ".json": "json", ".jsonl": "jsonl"}
 _PICTURES = 256  # on a contact sheet
@@ -74,7 +74,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from inception_jax.runtime import configure
 
     configure("float32")
-    if arguments.shard or arguments.distributed:
+    if arguments.shard or cli.is_distributed(arguments):
         return _predict_shards(arguments)
     form = _format(arguments)
     _check_files(arguments)
@@ -209,23 +209,30 @@ class _Kept:
         return prediction
 
     def save(self) -> None:
+        from inception_jax.paths import written
         from inception_jax.report.pictures import contact_sheet
 
         if self._features_out:
             features = np.stack(self._features) if self._features else np.zeros((0,), np.float32)
-            with open(self._features_out, "wb") as file:
+            with written(self._features_out) as local, open(local, "wb") as file:
                 np.savez(file, paths=np.array(self._paths, str), features=features)
         if self._pictures:
-            contact_sheet(self._pictures).save(self._contact_sheet, format="PNG")
+            with written(self._contact_sheet) as local:
+                contact_sheet(self._pictures).save(local, format="PNG")
         elif self._contact_sheet:
             print(f"{self._contact_sheet} is not written: no image could be read", file=sys.stderr)
 
 
-def _opened(file: Path | None):
-    """A context with the file for predictions, to which file names are written as the bytes that they are."""
-    if file:
-        return open(file, "w", newline="", encoding="utf-8", errors="inception_jax")
-    return contextlib.nullcontext(sys.stdout)
+@contextlib.contextmanager
+def _opened(file: "AnyPath | None") -> Iterator[TextIO]:
+    """Gives the file for predictions, to which file names are written as the bytes that they are."""
+    from inception_jax.paths import written
+
+    if not file:
+        yield sys.stdout
+        return
+    with written(file) as local, open(local, "w", newline="", encoding="utf-8", errors="inception_jax") as opened:
+        yield opened
 
 
 def _write(predictions: Iterable["Prediction"], form: str, columns: int, file: TextIO) -> None:

@@ -33,12 +33,18 @@ def join(coordinator: str | None = None, count: int | None = None, index: int | 
     Raises:
       UserError: there is no such job, not all processes came in time, or this one sees too few GPUs of its node.
     """
+    # With a given place JAX must not look for a cluster: on SLURM it would take one GPU for this process.
+    detection = "deactivate" if coordinator else None
     try:
-        jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=SILENCE)
+        jax.distributed.initialize(
+            coordinator,
+            count,
+            index,
+            cluster_detection_method=detection,
+            heartbeat_timeout_seconds=SILENCE,
+        )
     except ValueError as error:
-        raise UserError(
-            f"JAX found no job with several processes ({error}); give coordinator, count and index"
-        ) from None
+        raise UserError(f"JAX found no job with several processes ({error})") from None
     except RuntimeError as error:
         raise UserError(f"the processes of the job have not met: {' '.join(str(error).split())[:300]}") from None
     _check_gpus()

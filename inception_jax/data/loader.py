@@ -25,6 +25,7 @@ from inception_jax.errors import UserError
 from inception_jax.runtime import available_cores
 
 Batch = dict[str, np.ndarray]
+_HOPELESS = 100  # damaged images met in one batch after which it is not completed, or 2 % of the source if that is more
 _PATIENCE = 3.0  # seconds to wait for running threads when the batches are closed
 
 
@@ -34,23 +35,31 @@ class DamageReport:
     Not for several threads: only whoever consumes batches adds to it.
     """
 
-    def __init__(self, source):
-        self._source = source
+    def __init__(self, source, stops: bool = True):
+        """Begins without damage.
+
+        Args:
+          source: the images.
+          stops: whether `add` raises an error. One of several processes must not stop alone: it asks for `error`.
+        """
+        self._source, self._stops = source, stops
         self._reasons: dict[str, str] = {}
 
     def add(self, damaged: DamagedImage) -> None:
-        """Adds one damaged image.
-
-        Raises:
-          UserError: more than 1 % of the source is damaged; lists the damaged images.
-        """
+        """Adds one damaged image; raises `error` if there is one and this report stops the run."""
         self._reasons[damaged.name] = damaged.reason
-        if _too_many(self._reasons, self._source):
-            listed = "\n".join(f"  {name}: {reason}" for name, reason in sorted(self._reasons.items()))
-            raise UserError(
-                f"{len(self._reasons)} of {len(self._source)} images could not be decoded, which is more than 1 %; "
-                f"repair or remove them:\n{listed}"
-            )
+        if self._stops and (error := self.error()):
+            raise error
+
+    def error(self) -> UserError | None:
+        """Returns an error that lists the damaged images if they are more than 1 % of the source; else None."""
+        if 100 * len(self._reasons) <= len(self._source):
+            return None
+        listed = "\n".join(f"  {name}: {reason}" for name, reason in sorted(self._reasons.items()))
+        return UserError(
+            f"{len(self._reasons)} of {len(self._source)} images could not be decoded, which is more than 1 %; "
+            f"repair or remove them:\n{listed}"
+        )
 
     def __len__(self) -> int:
         return len(self._reasons)
@@ -58,10 +67,6 @@ class DamageReport:
     def summary(self) -> str:
         """Returns one line for each damaged image."""
         return "\n".join(f"skipped damaged {name}: {why}" for name, why in sorted(self._reasons.items()))
-
-
-def _too_many(damaged, source) -> bool:
-    return 100 * len(damaged) > len(source)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,8 +137,8 @@ def train_batches(
                     break
                 except DamagedImage as error:
                     damaged[error.name] = error
-                    if _too_many(damaged, source):  # the report will stop the run: the batch need not be complete
-                        return batch, list(damaged.values())
+                    if len(damaged) >= min(len(source), max(_HOPELESS, len(source) // 50)):
+                        return {}, list(damaged.values())  # on which `in_order` stops
                     index = (index + 1) % len(source)
         return batch, list(damaged.values())
 
@@ -264,6 +269,8 @@ def in_order(
         for batch, damaged in batches:
             for image in damaged:
                 damage.add(image)
+            if damaged and not batch and (error := damage.error()):
+                raise error
             yield batch
     finally:
         # Wait for a limited time only: a thread may hang in a file system.

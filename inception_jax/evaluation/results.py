@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from inception_jax import console
 from inception_jax.evaluation.analysis import Analysis
 from inception_jax.evaluation.protocols import Protocol
+from inception_jax.paths import AnyPath, written
 from inception_jax.reference.printed_results import Result
 
 
@@ -140,11 +140,11 @@ class EvaluationResult:
             "rows": [row.to_json(self.class_names) for row in self.rows],
         }
 
-    def write_predictions(self, file: Path) -> None:
+    def write_predictions(self, file: AnyPath) -> None:
         """Writes a CSV line for each row and image: right classes, loss, and the five most probable classes."""
         best = min(5, len(self.class_names))
         head = [f"{what}_{rank}" for rank in range(1, best + 1) for what in ("class", "probability")]
-        with open(file, "w", encoding="utf-8", newline="") as target:
+        with written(file) as local, open(local, "w", encoding="utf-8", newline="") as target:
             writer = csv.writer(target, lineterminator="\n")
             writer.writerow(["networks", "protocol", "image", "label", "loss", *head])
             for row in self.rows:

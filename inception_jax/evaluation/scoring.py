@@ -226,7 +226,8 @@ class Store:
         try:
             write_whole(self.path / "identity.json", text.encode())
         except UserError as error:
-            raise UserError(f"cache={error}; choose another one") from None
+            why = str(error).rpartition(": ")[2]
+            raise UserError(f"cache={directory} cannot be written: {why}; choose another one") from None
 
     def missing(self) -> list[range]:
         """Returns the chunks that are missing or damaged."""

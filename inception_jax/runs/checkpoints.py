@@ -77,7 +77,14 @@ class Checkpoints:
             with contextlib.suppress(DamagedCheckpoint):  # `restore` reports it if it needs this one
                 self._metrics[step] = read_metadata(directory / str(step))["metrics"]
 
-    def save(self, step: int, state, inference: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state,
+        inference: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+        window: Mapping[str, Any] | None = None,
+    ) -> None:
         """Starts to write the checkpoint of `step`.
 
         An existing checkpoint of this step is replaced only to add `metrics`, and never if it is the only checkpoint.
@@ -87,6 +94,7 @@ class Checkpoints:
           state: training state, a dataclass of replicated arrays.
           inference: what inference needs besides weights, in JSON's types.
           metrics: result of an evaluation after this step: 'top1', 'loss' and others.
+          window: metrics of the steps since the last row of the log, in JSON's types.
 
         Raises:
           UserError: the checkpoint before could not be written, see `wait`.
@@ -104,10 +112,11 @@ class Checkpoints:
         superseded = [other for other in self._metrics if other not in (*latest, self.best())]
         for other in superseded:
             del self._metrics[other]
-        self._writing = self._writer.submit(self._write, step, fields, inference, metrics, exists, superseded)
+        metadata = {"inference": inference, "metrics": metrics, "window": window or {}}
+        self._writing = self._writer.submit(self._write, step, fields, metadata, exists, superseded)
 
-    def _write(self, step: int, fields: dict, inference, metrics, replaces: bool, superseded: list[int]) -> None:
-        metadata = {"inference": inference, "metrics": metrics, "checksums": _checksums(fields)}
+    def _write(self, step: int, fields: dict, metadata: dict, replaces: bool, superseded: list[int]) -> None:
+        metadata = metadata | {"checksums": _checksums(fields)}
         items = {_STATE: ocp.args.StandardSave(fields), _METADATA: ocp.args.JsonSave(metadata)}
         target = self.directory / str(step)
         with contextlib.ExitStack() as stack:
@@ -189,6 +198,10 @@ class Checkpoints:
     def metrics(self, step: int) -> Mapping[str, float] | None:
         """Returns the metrics of the checkpoint of `step`; None if it was not evaluated."""
         return self._metrics.get(step)
+
+    def window(self, step: int) -> Mapping[str, Any]:
+        """Returns what `save` got as `window`; {} if there is no such checkpoint here."""
+        return read_metadata(self.directory / str(step))["window"] if step in self._metrics and self._is_first else {}
 
     def wait(self) -> None:
         """Waits until everything is written.
@@ -274,7 +287,7 @@ class DamagedCheckpoint(UserError):
 
 
 def read_metadata(checkpoint: AnyPath) -> dict:
-    """Returns the metadata of a checkpoint (the directory of a step): 'inference', 'metrics' and 'checksums'.
+    """Returns the metadata of a checkpoint (the directory of a step): what `Checkpoints.save` got, and 'checksums'.
 
     Raises:
       DamagedCheckpoint: it is missing, or not as `Checkpoints.save` wrote it.
@@ -284,7 +297,7 @@ def read_metadata(checkpoint: AnyPath) -> dict:
             facts = json.loads((checkpoint / _METADATA / "metadata").read_text(encoding="utf-8"))
         if metrics := facts["metrics"]:
             float(metrics["top1"]), float(metrics["loss"])
-        return {key: facts[key] for key in ("inference", "metrics", "checksums")}
+        return {key: facts[key] for key in ("inference", "metrics", "checksums")} | {"window": facts.get("window", {})}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpoint(checkpoint, error) from None
 

@@ -45,9 +45,10 @@ def write_workdir(classifier: Classifier, workdir: AnyPath, config: ConfigDict, 
       UserError: the directory holds a run, or cannot be written.
     """
     check_free(workdir)
-    Workdir(workdir, config)
+    directory = Workdir(workdir, config)
     variables = {part: jax.tree.map(jnp.asarray, tree) for part, tree in classifier.variables.items()}
     state = _State(step=jnp.int32(0), opt_state={}, ema={}, plateau={}, **variables)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
     checkpoints.save(0, state, classifier.metadata | {"total_steps": 0, "origin": origin})
     checkpoints.close()
+    directory.close()

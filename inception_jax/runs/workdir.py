@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from inception_jax.errors import MissingExtraError, UserError, needs_extra
 from inception_jax.names import text_of
 from inception_jax.paths import AnyPath, names_in, storage, to_path, upload, write_whole
+from inception_jax.runs.lock import Lock
 from inception_jax.runs.renamed import current_config
 from inception_jax.runs.run import flat, is_free, metrics_rows
 
@@ -44,11 +45,17 @@ class Workdir:
       path: absolute path of the directory.
     """
 
-    def __init__(self, path: str | os.PathLike, config: ConfigDict):
-        """Creates the directory, or opens an existing directory of the same experiment.
+    def __init__(self, path: str | os.PathLike, config: ConfigDict, say: Callable[[str], None] = lambda _: None):
+        """Creates the directory, or opens an existing directory of the same experiment, and locks it until `close`.
+
+        Args:
+          path: the directory, which may be in a bucket.
+          config: of the experiment.
+          say: called with one line if the last process in this directory ended without notice.
 
         Raises:
-          UserError: it cannot be written, it holds another experiment, or its path is not UTF-8.
+          UserError: it cannot be written, it holds another experiment, its path is not UTF-8, or another process
+            writes it.
         """
         self.path = to_path(path)
         self._writes = jax.process_index() == 0
@@ -56,8 +63,20 @@ class Workdir:
         self._lines: list[str] = []  # of metrics.jsonl, in a bucket
         self._events: Path | None = None  # TensorBoard's local directory
         self._uploaded = time.monotonic()
+        self._lock: Lock | None = None
         if not self._writes:
             return
+        if isinstance(self.path, Path):
+            with storage(self.path, "cannot be written"):
+                self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock(self.path, say)
+        try:
+            self._open(config)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, config: ConfigDict) -> None:
         self._record = record = {"commands": []} | (self._read_json("config.json") or {})
         new = json.loads(json.dumps(_with_texts(config.to_dict())))  # lists in place of tuples, as in the file
         begun = any(name.isdigit() for name in names_in(self.checkpoints))  # else there is nothing to lose
@@ -78,6 +97,8 @@ class Workdir:
 
     def describe(self, **network: int | str) -> None:
         """Adds facts about the network and the data to config.json, as 'network'."""
+        if not self._writes:
+            return
         self._record["network"] = network
         self._write_json("config.json", self._record)
 
@@ -110,15 +131,17 @@ class Workdir:
           tensorboard: whether to write TensorBoard events too, which needs TensorFlow.
           warn: function that is called with a line if TensorFlow is missing or metrics.jsonl is damaged.
         """
+        if not self._writes:
+            return
         rows, lines = self.history(), (self._read("metrics.jsonl") or b"").count(b"\n")
-        if self._writes and lines != len(rows):  # the process may have ended within the last line
+        if lines != len(rows):  # the process may have ended within the last line
             self.write("metrics.jsonl.damaged", self._read("metrics.jsonl") or b"")
             warn("metrics.jsonl has damaged lines; it is kept as metrics.jsonl.damaged, and continued without them")
         last = [row for row in rows if row["step"] == step and (evaluated or row["split"] == "train")]
         kept = [row for row in rows if row["step"] < step] + last
         self._lines = [f"{json.dumps(row)}\n" for row in kept]
         self.write("metrics.jsonl", "".join(self._lines))
-        if tensorboard and self._writes:
+        if tensorboard:
             # Otherwise TensorFlow, which computes nothing here, prints two messages about oneDNN on stderr.
             os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
             try:
@@ -154,8 +177,10 @@ class Workdir:
         """Brings the metrics so far into a bucket; a local file has them already.
 
         Raises:
-          UserError: the bucket cannot be written.
+          UserError: the bucket cannot be written, or another process has taken over the directory.
         """
+        if self._lock:
+            self._lock.check()
         if not self._writes or isinstance(self.path, Path):
             return
         self._uploaded = time.monotonic()
@@ -174,10 +199,13 @@ class Workdir:
         return self._read_json("results.json")
 
     def close(self) -> None:
-        """Writes what is still to be written."""
+        """Writes what is still to be written, and unlocks the directory."""
         try:
             self.flush()
         finally:
+            if self._lock:
+                self._lock.release()
+                self._lock = None
             if self._tensorboard:
                 self._tensorboard.close()
                 self._tensorboard = None

@@ -6,6 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Generator
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -26,7 +27,7 @@ from inception_jax.runs.workdir import Workdir
 from inception_jax.runtime import peak_memory, release_free_memory
 from inception_jax.training.experiment import Experiment
 from inception_jax.training.metric_accumulator import MetricAccumulator
-from inception_jax.training.preemption import Interrupted, Preemption
+from inception_jax.training.preemption import Interrupted, Preemption, request_stop
 from inception_jax.training.state import TrainState
 from inception_jax.weights.load_into import load_into
 
@@ -69,12 +70,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
                 with section("config"):
                     parallel = DataParallel(config.parallel, fast_compile=config.fast_compile)
                 experiment = Experiment(config, parallel)
-                directory = Workdir(workdir, config)
+                directory = Workdir(workdir, config, progress.say)
                 stack.callback(directory.close)
                 checkpoints = Checkpoints(directory.checkpoints, config.checkpoint.keep)
                 stack.callback(checkpoints.close)
             preemption.finish = checkpoints.wait
-            damage = (loader.DamageReport(source) for source in (experiment.train_source, experiment.eval_source))
+            stops = jax.process_count() == 1  # one of several must not stop alone
+            sources = (experiment.train_source, experiment.eval_source)
+            damage = (loader.DamageReport(source, stops) for source in sources)
             run = _Run(experiment, parallel, directory, checkpoints, progress, preemption, *damage)
             state = _initial_state(run)
             step = int(state.step)
@@ -87,7 +90,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
         if experiment.evaluates_at(step) and not is_evaluated:  # stopped during the evaluation
             with preemption.at_once():
                 state, evaluation = _evaluate(run, state, step)
-            _save(run, state, step, evaluation)
+            _save(run, state, step, evaluation=evaluation)
 
         # -------------------------------------------------------------------------------------------------- Train
         if step < experiment.total_steps:
@@ -147,7 +150,8 @@ def _train(run: _Run, state: TrainState, step: int) -> TrainState:
     experiment, config, preemption = run.experiment, run.experiment.config, run.preemption
     first_step, total_steps = step, experiment.total_steps
     train_step = run.parallel.map(experiment.train_step(), (REPLICATED, SPLIT), (REPLICATED, REPLICATED), donate=(0,))
-    accumulator, stopwatch = MetricAccumulator(step), Stopwatch()
+    accumulator = MetricAccumulator(step, processes.share(run.checkpoints.window(step)))
+    stopwatch, failure = Stopwatch(), None
     started = time.perf_counter()
     run.progress.start(step, total_steps)
     with contextlib.ExitStack() as stack:
@@ -157,16 +161,18 @@ def _train(run: _Run, state: TrainState, step: int) -> TrainState:
             is_first = step == first_step  # nothing to save yet, and the step is being compiled
 
             # -- Batch
+            stop: UserError | Interrupted | None = None
             try:
                 with preemption.at_once(saved=is_first):
                     batch = stopwatch.wait(batches)
-            except (UserError, Interrupted) as stop:  # too many damaged images, or a signal; the state is good
+            except (UserError, Interrupted) as raised:  # too many damaged images, or a signal; the state is good
+                if jax.process_count() > 1:
+                    raise  # at once: the others are in the middle of the next step
                 if not is_first:
-                    accumulator.check()
-                    _save(run, state, step)
-                if isinstance(stop, Interrupted):
-                    _stop(run, stop.signal_number)
-                raise
+                    _save(run, state, step, accumulator)
+                _stop(run, raised)
+            if failure is None and (failure := run.train_damage.error()):
+                request_stop()  # which all processes do together, below
 
             # -- Step; nothing waits for its result, and nothing is copied to or from the device
             profiler.before(step)
@@ -188,20 +194,21 @@ def _train(run: _Run, state: TrainState, step: int) -> TrainState:
                 _log(run, step, accumulator.read(), *stopwatch.read())
 
             # -- Evaluate, then save once with the metrics
-            signal_number, evaluation = preemption.received(step), None
-            if experiment.evaluates_at(step) and not signal_number:
+            if number := preemption.received():
+                stop = failure or Interrupted(number)
+            evaluation = None
+            if experiment.evaluates_at(step) and not stop:
                 accumulator.check()
                 try:
                     with preemption.at_once(saved=False):
                         state, evaluation = _evaluate(run, state, step)
-                except Interrupted as interrupted:
-                    signal_number = interrupted.signal_number
+                except (UserError, Interrupted) as raised:
+                    stop = raised
                 stopwatch.reset()
-            if evaluation or signal_number or experiment.clock.due(step, config.checkpoint.every):
-                accumulator.check()
-                _save(run, state, step, evaluation)
-            if signal_number:
-                _stop(run, signal_number)
+            if evaluation or stop or experiment.clock.due(step, config.checkpoint.every):
+                _save(run, state, step, accumulator, evaluation)
+            if stop:
+                _stop(run, stop)
     return state
 
 
@@ -226,18 +233,30 @@ def _shard() -> loader.ProcessShard:
     return loader.ProcessShard(jax.process_index(), jax.process_count())
 
 
-def _save(run: _Run, state: TrainState, step: int, evaluation: Evaluation | None = None) -> None:
+def _save(
+    run: _Run,
+    state: TrainState,
+    step: int,
+    accumulator: MetricAccumulator | None = None,
+    evaluation: Evaluation | None = None,
+) -> None:
+    """Starts to write a checkpoint, unless a metric of a step was not finite; and the files of an evaluation."""
+    window = accumulator.check() if accumulator else {}
     metrics = evaluation.summary() if evaluation else None
     run.directory.flush()  # before the checkpoint, from which a resumed run continues the metrics
-    run.checkpoints.save(step, state, run.experiment.inference_metadata(), metrics)
+    run.checkpoints.save(step, state, run.experiment.inference_metadata(), metrics, window)
     run.preemption.step = step
     if evaluation:
         _write_evaluation(run, step, evaluation)
 
 
-def _stop(run: _Run, signal_number: int) -> None:
-    run.checkpoints.wait()
-    raise Interrupted(signal_number, run.preemption.step)
+def _stop(run: _Run, stop: UserError | Interrupted) -> NoReturn:
+    """Ends all processes by the error of one of them, else by the signal, after the checkpoint is written."""
+    with processes.together():
+        run.checkpoints.wait()
+        if isinstance(stop, UserError):
+            raise stop
+    raise Interrupted(stop.signal_number, run.preemption.step)
 
 
 def _evaluate(run: _Run, state: TrainState, step: int) -> tuple[TrainState, Evaluation]:
@@ -282,7 +301,10 @@ def _evaluate_on(run: _Run, variables: dict, sample: Subset | None = None, own_s
         to_device=lambda batch: (batch.pop("position"), run.parallel.shard(batch)),
     )
     with contextlib.closing(batches):
-        return evaluate(_eval_step(experiment, run.parallel, own_statistics), variables, batches, expected=len(source))
+        step = _eval_step(experiment, run.parallel, own_statistics)
+        evaluation = evaluate(step, variables, run.preemption.stoppable(batches), expected=len(source))
+    processes.agree(run.eval_damage.error() if sample is None else None)
+    return evaluation
 
 
 @functools.cache  # compiled once in a process

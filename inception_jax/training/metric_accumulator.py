@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from inception_jax.errors import UserError
 
@@ -16,10 +17,15 @@ _CHECKED = ("loss", "grad_norm")
 class MetricAccumulator:
     """Sums the metrics of steps on the device and fetches only the sums, so that no step waits for its metrics."""
 
-    def __init__(self, step: int):
-        """Starts after `step` finished steps."""
-        self._step = step
+    def __init__(self, step: int, window: dict[str, Any] | None = None):
+        """Starts after `step` finished steps; `window` is the result of `check` after the same step."""
+        count = window["count"] if window else 0
+        self._step = step - count
         self._totals: Any = None  # see `_sum`; None: no step yet
+        if window and count:
+            sums = {name: np.float32(value) for name, value in window["sums"].items()}
+            bad = {name: np.float32(0) for name in _CHECKED}
+            self._totals = {"count": np.int32(count), "sums": sums, "last": sums, "first_bad": np.int32(0), "bad": bad}
         self._in_flight: collections.deque = collections.deque()
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
@@ -29,13 +35,19 @@ class MetricAccumulator:
         if len(self._in_flight) > _IN_FLIGHT:
             self._in_flight.popleft().block_until_ready()
 
-    def check(self) -> None:
-        """Waits for all steps.
+    def check(self) -> dict[str, Any]:
+        """Waits for all steps; returns their number and sums since the last reading, in JSON's types.
+
+        With these a resumed run continues the window, so that its row of metrics is that of an uninterrupted run.
 
         Raises:
           UserError: a loss or gradient was not finite; the message names the first such step.
         """
-        self._fetch()
+        totals = self._fetch()
+        if not totals:
+            return {}
+        sums = {name: float(total) for name, total in totals["sums"].items()}
+        return {"count": int(totals["count"]), "sums": sums}
 
     def read(self) -> dict[str, float]:
         """Returns the means since the last reading, and the latest learning rate; then starts a new reading.

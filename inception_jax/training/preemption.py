@@ -6,10 +6,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import jax
 from jax.experimental import multihost_utils
+
+T = TypeVar("T")
 
 _TAKEN = (signal.SIGTERM, signal.SIGINT)
 _PATIENCE = 5.0  # seconds that a compilation or a hanging file system may still take after a signal
@@ -49,18 +52,20 @@ class Preemption:
         self.step: int | None = None
         self.finish: Callable[[], None] = lambda: None
         self._exits = exits
-        self._number = 0
+        self._number = self._calls = 0
         self._at_once = self._saved = False
         self._restore = contextlib.ExitStack()
 
     def __enter__(self):
-        # Several processes must stop after the same step, see `received`. Outside the main thread the caller handles
-        # signals.
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            for number in _TAKEN:
-                self._restore.callback(signal.signal, number, signal.signal(number, self._note))
-            if self._exits:
-                self._watch()
+        if threading.current_thread() is not threading.main_thread():  # the caller handles signals
+            return self
+        if jax.process_count() > 1:  # see `received`
+            self._restore.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, request_stop))
+            return self
+        for number in _TAKEN:
+            self._restore.callback(signal.signal, number, signal.signal(number, self._note))
+        if self._exits:
+            self._watch()
         return self
 
     def __exit__(self, *exception):
@@ -81,15 +86,26 @@ class Preemption:
         finally:
             self._at_once = self._saved = False
 
-    def received(self, step: int) -> int:
-        """Returns the number of the signal that came, 0 if none did; called after each step.
+    def received(self) -> int:
+        """Returns the number of the signal that came, 0 if none did.
 
-        Several processes must stop after the same step. JAX's own service notices SIGTERM in any of them and agrees on
-        that step.
+        Several processes must stop at the same point. So all call this equally often, after each step and each batch of
+        an evaluation. JAX's own service notices SIGTERM in any of them, and agrees with the others on a later call.
         """
         if jax.process_count() == 1:
             return self._number
-        return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else 0
+        self._calls += 1
+        return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(self._calls) else 0
+
+    def stoppable(self, batches: Iterable[T]) -> Iterator[T]:
+        """Yields the batches of an evaluation; several processes raise Interrupted after the same one.
+
+        A single process uses `at_once`.
+        """
+        for batch in batches:
+            yield batch
+            if jax.process_count() > 1 and (number := self.received()):
+                raise Interrupted(number, self.step)
 
     def _note(self, number, _):
         if self._number == number == signal.SIGINT:
@@ -117,6 +133,11 @@ class Preemption:
                         _exit(number[0], str(Interrupted(number[0], self.step)))
 
         threading.Thread(target=watch, daemon=True).start()
+
+
+def request_stop(*_) -> None:
+    """Has all processes of the job stop at the same point, as SIGTERM does."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _exit(number: int, said: str):

@@ -1,5 +1,7 @@
+import errno
 import math
 import os
+import pathlib
 import re
 import runpy
 import sys
@@ -9,6 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from inception_jax.errors import UserError
 from inception_jax.report import curves, page
 from inception_jax.report.page import Sample, confusion_section, drawing, put_section, samples_section, write_page
 
@@ -106,12 +109,12 @@ def test_a_page_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     path.write_text("the old one")
 
     def fail(source, target):
-        assert os.path.dirname(source) == str(tmp_path)
-        raise OSError("no space left")
+        assert source.parent == tmp_path
+        raise OSError(errno.ENOSPC, "no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", fail)
-        with pytest.raises(OSError, match="no space left"):
+        patch.setattr(pathlib.Path, "replace", fail)
+        with pytest.raises(UserError, match="report.html cannot be written: no space left"):
             write_page(path, "Run", {}, [])
     assert path.read_text() == "the old one"
     assert os.listdir(tmp_path) == ["report.html"]

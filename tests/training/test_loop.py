@@ -4,7 +4,6 @@ import asyncio
 import errno
 import itertools
 import json
-import logging
 import os
 import shutil
 import signal
@@ -50,8 +49,9 @@ def stop_at(step):
     """In place of `Preemption`: SIGTERM comes after the step."""
 
     class StopAt(Preemption):
-        def received(self, now):
-            return signal.SIGTERM if now == step else 0
+        def received(self):
+            self._calls += 1
+            return signal.SIGTERM if self._calls == step else 0
 
     return StopAt
 
@@ -258,10 +258,8 @@ def test_a_step_copies_nothing_from_or_to_the_device(tiny_config, tmp_path, monk
 
 
 def restore(experiment, parallel, workdir):
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=parallel.replicated), experiment.abstract_state()
-    )
-    return Checkpoints(workdir / "checkpoints", 3).restore(abstract, pytest.fail)
+    checkpoints = Checkpoints(workdir / "checkpoints", 3)
+    return parallel.replicate(checkpoints.restore(experiment.abstract_state(), pytest.fail))
 
 
 def test_a_checkpoint_restores_on_another_number_of_devices(tiny_config, uninterrupted):
@@ -397,7 +395,7 @@ def test_another_experiment_is_refused(tiny_config, uninterrupted):
 
 def test_a_workdir_that_cannot_be_written(tiny_config, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"workdir .*file/run cannot be written: Not a directory"):
+    with pytest.raises(UserError, match=r"file/run/config.json cannot be written: Not a directory"):
         run(tiny_config, tmp_path / "file" / "run")
 
 
@@ -430,16 +428,6 @@ def test_a_file_that_may_not_be_read_is_named(tiny_config, tmp_path, monkeypatch
         monkeypatch.setattr(Path, method, refuse)
     with pytest.raises(UserError, match="config.json cannot be read: Permission denied; move it away"):
         Workdir(tmp_path, tiny_config)
-
-
-def test_orbax_does_not_warn_of_what_nobody_can_change():
-    absl = logging.getLogger("absl")
-
-    def shown(text):
-        return bool(absl.filter(absl.makeRecord("absl", logging.WARNING, "", 0, text, (2.0,), None)))
-
-    assert not shown("Waiting for previous save to complete took %f seconds. If this number is high, consider")
-    assert shown("Something else took %f seconds")
 
 
 def test_a_workdir_without_a_checkpoint_takes_another_config(tiny_config, tmp_path):

@@ -13,11 +13,11 @@ def test_the_first_signal_is_noted_and_a_second_interrupt_stops_at_once(monkeypa
     monkeypatch.setattr(os, "_exit", exits.append)
     before = signal.getsignal(signal.SIGINT)
     with Preemption() as signals:
-        assert signals.received(1) == 0
+        assert signals.received() == 0
         signal.raise_signal(signal.SIGTERM)
-        assert signals.received(1) == signal.SIGTERM
+        assert signals.received() == signal.SIGTERM
         signal.raise_signal(signal.SIGINT)  # the first of its kind
-        assert (signals.received(1), exits) == (signal.SIGINT, [])
+        assert (signals.received(), exits) == (signal.SIGINT, [])
         signal.raise_signal(signal.SIGINT)
         assert exits == [130]
     assert "stopped at once" in capfd.readouterr().err
@@ -35,7 +35,7 @@ def test_a_signal_is_raised_where_that_does_no_harm():
         with signals.at_once():
             pass
         signal.raise_signal(signal.SIGTERM)  # no more
-        assert signals.received(1) == signal.SIGTERM
+        assert signals.received() == signal.SIGTERM
     assert not issubclass(Interrupted, Exception)  # nobody takes it for a damaged file
 
 
