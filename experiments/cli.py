@@ -110,6 +110,14 @@ class Parser(argparse.ArgumentParser):
             "--distributed", action="store_true", help="join the other processes of this job (SLURM, MPI, TPU pod)"
         )
 
+    def add_raw_csv(self, group: "argparse._ArgumentGroup | None" = None) -> None:
+        """Adds --raw-csv, for `spreadsheet.row_writer`."""
+        (group or self).add_argument(
+            "--raw-csv",
+            action="store_true",
+            help="write names to CSV as they are (default: an apostrophe before = + - @, which spreadsheets run)",
+        )
+
     def add_share(self) -> None:
         """Adds --shard, --distributed and --shard-size, for `own_share`."""
         group = self.add_argument_group("several machines")
@@ -191,12 +199,13 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
         print("stopped", file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
+        from inception_jax.console import harmless
         from inception_jax.errors import UserError
 
         if not isinstance(error, UserError | OSError):
             raise
         text = _with_flag(str(error), parser) if isinstance(error, UserError) else _of_a_file(error)
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {harmless(text)}", file=sys.stderr)
         return 2
 
 

@@ -64,11 +64,13 @@ def main(argv: list[str] | None = None) -> int:
     add("--batch-size", type=cli.positive, default=64, help="windows in one forward pass (default: %(default)s)")
     add("--threads", type=int, default=0, help="number of decoding threads (default: one for each core)")
     parser.add_distributed(machine)
-    add = parser.add_argument_group("results").add_argument
+    results = parser.add_argument_group("results")
+    add = results.add_argument
     add("--worst", type=int, default=16, help="number of images of the highest loss to show (default: %(default)s)")
     add("--cache", type=Path, help="directory of the scores (default: WORKDIR/evaluation)")
     add("--out", type=Path, help="directory of the results (default: the first workdir)")
     add("--json", type=Path, help="JSON file (default: OUT/evaluation.json)")
+    parser.add_raw_csv(results)
     command = shlex.join(["python", "-m", "experiments.evaluate", *(sys.argv[1:] if argv is None else argv)])
     return cli.run(parser, lambda arguments: _evaluate(arguments, command), argv)
 
@@ -123,7 +125,7 @@ def _evaluate(arguments: argparse.Namespace, command: str) -> None:
         out.mkdir(parents=True, exist_ok=True)
         record = {"command": text_of(command), "data": data} | result.to_json()
         numbers.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        result.write_predictions(predictions)
+        result.write_predictions(predictions, arguments.raw_csv)
         put_evaluation(report, result, source, data=data, command=text_of(command), worst=arguments.worst)
         print(f"written: {numbers}, {predictions}, {report}", file=sys.stderr)
 
