@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -223,6 +224,7 @@ def _state_of(run: Run) -> tuple[str, str]:
 def _read_object(path: Path, name: str, damage: list[str]) -> dict[str, Any] | None:
     """Reads a file of a run, None if it is missing or damaged; a line of `damage` then says what is wrong."""
     try:
+        refuse_pipe(path / name)
         content = _parse((path / name).read_bytes())
         _check(name, content)
     except (FileNotFoundError, NotADirectoryError):
@@ -235,6 +237,12 @@ def _read_object(path: Path, name: str, damage: list[str]) -> dict[str, Any] | N
     else:
         return content
     return None
+
+
+def refuse_pipe(file: Any) -> None:
+    """Raises OSError for a pipe, a socket or a device, whose reader may wait for ever."""
+    if not (file.is_file() or file.is_dir()) and file.exists():
+        raise OSError(errno.EINVAL, "not a regular file", str(file))
 
 
 def _check(name: str, content: Any) -> None:
@@ -263,6 +271,7 @@ def _check(name: str, content: Any) -> None:
 def _read_metrics(file: Path, last_bytes: int | None) -> tuple[list[dict[str, Any]], int]:
     """The rows of metrics.jsonl, and the number of damaged lines; 0 where only its end is read."""
     try:
+        refuse_pipe(file)
         with file.open("rb") as opened:
             if last_bytes is not None:
                 opened.seek(max(0, opened.seek(0, os.SEEK_END) - last_bytes))

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from inception_jax.errors import MissingExtraError, UserError, needs_extra
 from inception_jax.names import check_utf8, text_of
 from inception_jax.runs.renamed import current_config
-from inception_jax.runs.run import flat, is_free, metrics_rows
+from inception_jax.runs.run import flat, is_free, metrics_rows, refuse_pipe
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
 
@@ -152,6 +152,7 @@ class Workdir:
     def _read(self, name: str) -> bytes | None:
         """Returns the content of a file; None if it is missing."""
         try:
+            refuse_pipe(self.path / name)
             return (self.path / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None

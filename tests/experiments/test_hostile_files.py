@@ -13,7 +13,10 @@ import pytest
 from PIL import Image
 
 from experiments import features, fid, predict, prepare
+from inception_jax.errors import UserError
+from inception_jax.evaluation.evaluate import open_data
 from inception_jax.evaluation.predict import find_images
+from inception_jax.runs.listing import find
 
 ODD = "=1+1\n\x1b[2J.png"  # a formula, another line, and an escape that clears the screen
 NO_TEXT = "\udcff\udc1b.png".replace("\udc1b", "\udc9b")  # bytes that are not UTF-8, one of them CSI
@@ -127,6 +130,24 @@ def test_sets_of_images(hostile, command, trained):
         status, _, err = command(fid, name, "train", f"--weights={trained}")
         assert (status, err.count("error: ")) == (2, 1)
         assert reason in err.splitlines()[-1]
+
+
+def test_networks_and_runs(hostile, command):
+    for name in ("weights.npz", "run/config.json", "run/metrics.jsonl", "run/results.json"):
+        (hostile / name).parent.mkdir(exist_ok=True)
+        os.mkfifo(name)
+    for workdir in ("weights.npz", "run"):
+        status, _, err = command(predict, f"--workdir={workdir}", "train")
+        assert (status, err.count("\n")) == (2, 1)
+        assert f"error: {workdir} is neither a" in err
+    found = find(hostile)["run"]
+    names = ("config.json", "metrics.jsonl", "results.json")
+    assert (found.state, found.error) == (
+        "damaged",
+        "; ".join(f"{name} cannot be read: not a regular file" for name in names),
+    )
+    with pytest.raises(UserError, match="run does not say which data"):
+        open_data(["run"])
 
 
 def test_prepared_images(hostile, command):
