@@ -228,7 +228,7 @@ def _opened(file: Path | None):
     return contextlib.nullcontext(sys.stdout)
 
 
-def _write(predictions: Iterable["Prediction"], form: str, columns: int, file: TextIO, raw_csv: bool) -> None:
+def _write(predictions: Iterable["Prediction"], form: str, columns: int, file: TextIO, raw_csv: bool = False) -> None:
     """Writes each prediction at once. In text, and on a terminal, control characters in names are escaped."""
     from inception_jax.names import printable, text_of
     from inception_jax.spreadsheet import row_writer
