@@ -65,12 +65,12 @@ def main(argv: list[str] | None = None) -> int:
     add("--threads", type=int, default=0, help="number of decoding threads (default: one for each core)")
     parser.add_distributed(machine)
     results = parser.add_argument_group("results")
+    parser.add_raw_csv(results)
     add = results.add_argument
     add("--worst", type=int, default=16, help="number of images of the highest loss to show (default: %(default)s)")
     add("--cache", type=Path, help="directory of the scores (default: WORKDIR/evaluation)")
     add("--out", type=Path, help="directory of the results (default: the first workdir)")
     add("--json", type=Path, help="JSON file (default: OUT/evaluation.json)")
-    parser.add_raw_csv(results)
     command = shlex.join(["python", "-m", "experiments.evaluate", *(sys.argv[1:] if argv is None else argv)])
     return cli.run(parser, lambda arguments: _evaluate(arguments, command), argv)
 

@@ -51,6 +51,7 @@ def _parser() -> cli.Parser:
     where("--slurm", action="append", default=[], type=_parameter, metavar="NAME=VALUE", help="parameter of submitit's "
           "executor: timeout_min, mem_gb, cpus_per_task, slurm_partition, ...; repeatable")  # fmt: skip
     group = parser.add_argument_group("list")
+    parser.add_raw_csv(group)
     listing = group.add_argument
     listing("--list", action="store_true", help="list all runs below WORKDIR")
     listing("--where", action="append", default=[], metavar="KEY=VALUE", help="lists only runs with this value; KEY is "
@@ -58,7 +59,6 @@ def _parser() -> cli.Parser:
     listing("--sort", default="", metavar="KEY", help="sorts by KEY; -KEY: largest first")
     listing("--columns", default="", metavar="KEY,KEY", help="columns to show")
     listing("--csv", type=Path, metavar="FILE", help="writes the list to a file, too")
-    parser.add_raw_csv(group)
     return parser
 
 

@@ -348,7 +348,7 @@ def measure(source, *, name: str, split: str, crop_config: CropConfig, whitening
 def _load(path: Path) -> dict[str, np.ndarray] | None:
     """Returns None if the file does not exist or is damaged."""
     try:
-        with open(path, "rb") as content, np.load(content, allow_pickle=False) as kept:
+        with open(path, "rb") as content, np.load(content) as kept:
             return dict(kept)  # reads the arrays and checks their checksums
     except Exception:  # on damaged files NumPy and zipfile raise OSError, ValueError, BadZipFile, EOFError, ...
         return None

@@ -192,7 +192,7 @@ def _write_npz(found: Features, file: BinaryIO) -> None:
 
 
 def _read_npz(file: BinaryIO) -> Features:
-    with np.load(file, allow_pickle=False) as arrays:
+    with np.load(file) as arrays:
         unread = zip(arrays["unread_paths"].tolist(), arrays["unread_reasons"].tolist(), strict=True)
         return Features(tuple(arrays["paths"].tolist()), arrays["features"], tuple(unread))
 

@@ -240,7 +240,7 @@ class Store:
         """Returns a field of `Scores` for all images; no chunk may be missing."""
         parts = []
         for chunk in self.chunks:
-            with np.load(self.path / self._file(chunk), allow_pickle=False) as arrays:
+            with np.load(self.path / self._file(chunk)) as arrays:
                 parts.append(arrays[field])
         return np.concatenate(parts)
 

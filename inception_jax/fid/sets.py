@@ -76,7 +76,7 @@ def open_set(path: str | os.PathLike, split: str = "", max_pixels: int = MAX_PIX
 
 def _mapped(file: Path) -> np.ndarray:
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        return np.load(file, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{file} cannot be read: {error}") from None
 

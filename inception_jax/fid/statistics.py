@@ -260,7 +260,7 @@ def read(file: str | os.PathLike) -> Statistics:
     """
     path = Path(os.path.expanduser(file))
     try:
-        with open(path, "rb") as content, np.load(content, allow_pickle=False) as loaded:
+        with open(path, "rb") as content, np.load(content) as loaded:
             present = set(loaded.files)
             wanted = [*_NAMES["features"], *_NAMES["spatial"], *_JAX_FID["features"], "count", _METADATA]
             arrays = {name: loaded[name] for name in wanted if name in present}

@@ -150,7 +150,7 @@ class _Inputs:
         """The last evaluation: step, labels, classes, probabilities, confusion."""
         file = self._run.path / "predictions.npz"
         try:
-            with open(file, "rb") as content, np.load(content, allow_pickle=False) as arrays:
+            with open(file, "rb") as content, np.load(content) as arrays:
                 return {name: arrays[name] for name in ("step", "labels", "classes", "probabilities", "confusion")}
         except FileNotFoundError:
             raise UserError(f"{file.name} is missing; training writes it at its end") from None

@@ -241,7 +241,7 @@ def _read_object(path: Path, name: str, damage: list[str]) -> dict[str, Any] | N
 
 def refuse_pipe(file: Any) -> None:
     """Raises OSError for a pipe, a socket or a device, whose reader may wait for ever."""
-    if not (file.is_file() or file.is_dir()) and file.exists():
+    if isinstance(file, Path) and not (file.is_file() or file.is_dir()) and file.exists():
         raise OSError(errno.EINVAL, "not a regular file", str(file))
 
 

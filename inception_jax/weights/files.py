@@ -81,7 +81,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
       UserError: it is no such file, or it is damaged.
     """
     try:
-        with open(file, "rb") as content, np.load(content, allow_pickle=False) as loaded:
+        with open(file, "rb") as content, np.load(content) as loaded:
             arrays = dict(loaded)
         texts = [str(arrays.pop(name)) for name in (_METADATA, _OLD_METADATA) if name in arrays]
         variables = flax.traverse_util.unflatten_dict({tuple(name.split("/")): a for name, a in arrays.items()})
