@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from experiments import features, fid, predict, prepare
+from inception_jax.data.decoding import DamagedImage, read_file
 from inception_jax.errors import UserError
 from inception_jax.evaluation.evaluate import open_data
 from inception_jax.evaluation.predict import find_images
@@ -82,6 +83,14 @@ def test_folders_and_patterns_end(hostile):
     assert set(images + pipes) <= set(everything)  # what a pattern names is reported, not left out
     assert len(everything) == len(set(everything)) < 20
     assert {image.path for image in find_images("**", pattern=True)} == {*images, *pipes}
+
+
+def test_a_pipe_that_takes_the_place_of_an_image_after_it_was_looked_at(hostile, monkeypatch):
+    before = os.stat("train/a/1.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", lambda _: before)
+        with pytest.raises(DamagedImage, match="x: not a regular file"):
+            read_file("train/a/pipe.png", "x")
 
 
 def test_predictions(hostile, command, trained):
