@@ -122,6 +122,14 @@ class Parser(argparse.ArgumentParser):
         group.add_argument("--process-id", type=_natural, metavar="I", help="the number of this one, from 0")
         return group
 
+    def add_raw_csv(self, group: "argparse._ArgumentGroup | None" = None) -> None:
+        """Adds --raw-csv, for `spreadsheet.row_writer`."""
+        (group or self).add_argument(
+            "--raw-csv",
+            action="store_true",
+            help="write names to CSV as they are (default: an apostrophe before = + - @, which spreadsheets run)",
+        )
+
     def add_share(self) -> None:
         """Adds what `add_distributed` adds, --shard and --shard-size, for `own_share`."""
         group = self.add_distributed()
@@ -215,6 +223,7 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
         print("stopped", file=sys.stderr)
         return 130
     except Exception as error:
+        from inception_jax.console import harmless
         from inception_jax.errors import UserError
         from inception_jax.paths import is_bucket_error, reason
 
@@ -226,7 +235,7 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
             text = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else reason(error)
         else:
             raise
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {harmless(text)}", file=sys.stderr)
         if is_distributed(arguments) and argv is None:
             supervisor.leave(2)
         return 2

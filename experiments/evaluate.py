@@ -66,7 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--batch-size", type=cli.positive, default=64, help="windows in one forward pass (default: %(default)s)")
     add("--threads", type=int, default=0, help="number of decoding threads (default: one for each core)")
     parser.add_distributed()
-    add = parser.add_argument_group("results").add_argument
+    results = parser.add_argument_group("results")
+    parser.add_raw_csv(results)
+    add = results.add_argument
     add("--worst", type=int, default=16, help="number of images of the highest loss to show (default: %(default)s)")
     add("--cache", type=cli.path, help="directory of the scores (default: WORKDIR/evaluation)")
     add("--out", type=cli.path, help="directory of the results (default: the first workdir)")
@@ -125,7 +127,7 @@ def _evaluate(arguments: argparse.Namespace, command: str) -> None:
         result = dataclasses.replace(result, rows=rows)
         record = {"command": text_of(command), "data": data} | result.to_json()
         write_whole(numbers, (json.dumps(record, indent=1) + "\n").encode())
-        result.write_predictions(predictions)
+        result.write_predictions(predictions, arguments.raw_csv)
         put_evaluation(report, result, source, data=data, command=text_of(command), worst=arguments.worst)
         print(f"written: {numbers}, {predictions}, {report}", file=sys.stderr)
 

@@ -152,9 +152,10 @@ def _measure(arguments: argparse.Namespace, sets, extractor, chosen: list[str]) 
 
 def _report_damage(damaged, count: int) -> None:
     from inception_jax.console import plural
+    from inception_jax.names import printable
 
     for image in damaged:
-        print(f"left out {image}", file=sys.stderr)
+        print(f"left out {printable(str(image))}", file=sys.stderr)
     if count:
         print(f"{plural(count, 'image')} could not be read", file=sys.stderr)
 

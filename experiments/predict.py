@@ -6,7 +6,6 @@ find photos -name '*.jpg' | python -m experiments.predict --workdir=/data/google
 
 import argparse
 import contextlib
-import csv
 import functools
 import io
 import itertools
@@ -63,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--batch-size", type=cli.positive, default=32, metavar="N", help="images in one forward pass (default: "
         "%(default)s)")  # fmt: skip
     add("--threads", type=int, default=0, metavar="N", help="number of decoding threads (default: one for each core)")
+    parser.add_raw_csv()
     parser.add_share()
     return cli.run(parser, _predict, argv)
 
@@ -90,7 +90,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     kept = _Kept(arguments)
     columns = min(arguments.top_k, len(classifier.class_names))
     with _opened(arguments.out) as file:
-        _write(map(kept.add, predictions), form, columns, file)
+        _write(map(kept.add, predictions), form, columns, file, arguments.raw_csv)
     kept.save()
     unread = f", {kept.unread} of them could not be read" if kept.unread else ""
     print(f"{plural(kept.count, 'image')}{unread}", file=sys.stderr)
@@ -128,7 +128,7 @@ def _predict_shards(arguments: argparse.Namespace) -> int:
         predictions = list(map(_without_crop, predict_files(classifier, members, **options)))
         errors = sum(bool(prediction.error) for prediction in predictions)
         text = io.StringIO()
-        _write(predictions, form, columns, text)
+        _write(predictions, form, columns, text, arguments.raw_csv)
         content = io.BytesIO(text.getvalue().encode("utf-8", "inception_jax"))
         shards.write(number, [image.path for image in members], errors, functools.partial(shutil.copyfileobj, content))
         unread += errors
@@ -235,22 +235,25 @@ def _opened(file: "AnyPath | None") -> Iterator[TextIO]:
         yield opened
 
 
-def _write(predictions: Iterable["Prediction"], form: str, columns: int, file: TextIO) -> None:
-    """Writes each prediction at once."""
-    from inception_jax.names import text_of
+def _write(predictions: Iterable["Prediction"], form: str, columns: int, file: TextIO, raw_csv: bool = False) -> None:
+    """Writes each prediction at once. In text, and on a terminal, control characters in names are escaped."""
+    from inception_jax.names import printable, text_of
+    from inception_jax.spreadsheet import row_writer
 
     as_bytes = file is sys.stdout and form in ("text", "csv")
-    table = csv.writer(file, lineterminator="\n")
+    shown = printable if file.isatty() else str
+    write_row = row_writer(file, raw_csv)
     if form == "csv":
         head = [f"{what}_{rank}" for rank in range(1, columns + 1) for what in ("class", "probability")]
-        table.writerow(["path", *head, "error"])
+        write_row(["path", *head, "error"])
     separator = "[\n"
     try:
         for prediction in predictions:
             path = prediction.path if as_bytes else text_of(prediction.path)
             if form == "csv":
-                best = list(itertools.chain(*zip(prediction.names, prediction.probabilities, strict=True)))
-                table.writerow([path, *(best or [""] * 2 * columns), prediction.error])
+                names = map(shown, prediction.names)
+                best = list(itertools.chain(*zip(names, prediction.probabilities, strict=True)))
+                write_row([shown(path), *(best or [""] * 2 * columns), shown(prediction.error)])
             elif form == "json":
                 file.write(separator + json.dumps(_object(path, prediction)))
                 separator = ",\n"
@@ -259,7 +262,7 @@ def _write(predictions: Iterable["Prediction"], form: str, columns: int, file: T
             else:
                 best = zip(prediction.names, prediction.probabilities, strict=True)
                 text = ", ".join(f"{name} {probability:.2%}" for name, probability in best)
-                file.write(f"{path}: {f'error: {prediction.error}' if prediction.error else text}\n")
+                file.write(printable(f"{path}: {f'error: {prediction.error}' if prediction.error else text}") + "\n")
             file.flush()
     finally:  # also if it was stopped
         if form == "json":

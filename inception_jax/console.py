@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inception_jax.errors import needs_extra
+from inception_jax.names import printable
 
 
 class Progress:
@@ -44,9 +45,10 @@ class Progress:
             self.say(f"{self._unit} {step}/{total_steps}  {text}")
 
     def say(self, text: str) -> None:
-        """Prints a line."""
+        """Prints lines."""
         if not self._shown:
             return
+        text = harmless(text)
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:
@@ -130,7 +132,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
     for place, name in enumerate(header):
         shown.add_column(Text(name), justify="left" if place < left else "right", no_wrap=True)
     for row in rows:
-        shown.add_row(*map(Text, row))
+        shown.add_row(*(Text(printable(cell)) for cell in row))
     file = io.StringIO()
     Console(file=file, width=10_000, color_system=None).print(shown)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
@@ -138,7 +140,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
 
 def warn(line: str) -> None:
     """Prints a warning on standard error."""
-    print(f"warning: {line}", file=sys.stderr)
+    print(f"warning: {harmless(line)}", file=sys.stderr)
+
+
+def harmless(text: str) -> str:
+    """Escapes control characters, with which a name could move the terminal's cursor, but keeps lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def tolerate_encoding() -> None:

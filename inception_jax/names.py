@@ -1,9 +1,13 @@
 """Converts file names to text that is the same in every locale."""
 
 import os
+import re
 import unicodedata
 
 from inception_jax.errors import UserError
+
+# C0, DEL and C1 (ISO/IEC 6429), with which a name could move a terminal's cursor; and Unicode's two ends of lines.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def text_of(path: str) -> str:
@@ -39,13 +43,18 @@ def check_utf8(path: str | os.PathLike) -> None:
 def readable(text: str) -> str:
     r"""Converts a `text_of` to text that can be compared and printed everywhere.
 
-    Bytes that are not UTF-8 become escapes such as \xff. The text is in Unicode's form NFC, because macOS writes names
-    in NFD: 'é' as 'e' and an accent.
+    Bytes that are not UTF-8 and control characters become escapes such as \xff and \n. The text is in Unicode's form
+    NFC, because macOS writes names in NFD: 'é' as 'e' and an accent.
     """
     if text.isascii():
-        return text
+        return printable(text)
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # a lone surrogate
         data = text.encode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", data.decode("utf-8", "backslashreplace"))
+    return printable(unicodedata.normalize("NFC", data.decode("utf-8", "backslashreplace")))
+
+
+def printable(text: str) -> str:
+    r"""Replaces control characters and ends of lines by escapes such as \x1b and \n, so that one line is shown."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

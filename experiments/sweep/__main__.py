@@ -50,7 +50,9 @@ def _parser() -> cli.Parser:
           "a cluster without GPUs: --slurm=gpus_per_node=0")  # fmt: skip
     where("--slurm", action="append", default=[], type=_parameter, metavar="NAME=VALUE", help="parameter of submitit's "
           "executor: timeout_min, mem_gb, cpus_per_task, slurm_partition, ...; repeatable")  # fmt: skip
-    listing = parser.add_argument_group("list").add_argument
+    group = parser.add_argument_group("list")
+    parser.add_raw_csv(group)
+    listing = group.add_argument
     listing("--list", action="store_true", help="list all runs below WORKDIR")
     listing("--where", action="append", default=[], metavar="KEY=VALUE", help="lists only runs with this value; KEY is "
             "of the config or the results; also != < <= > >= and ~ (contains); repeatable")  # fmt: skip
@@ -123,7 +125,7 @@ def _list(arguments: argparse.Namespace) -> None:
     columns = arguments.columns.split(",") if arguments.columns else ()
     header, rows = listing.select(runs, arguments.where, arguments.sort, columns)
     if arguments.csv:
-        listing.write_csv(arguments.csv, header, rows)
+        listing.write_csv(arguments.csv, header, rows, arguments.raw_csv)
     print(listing.table(header, rows))
 
 

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from experiments.sweep import job
 from experiments.sweep.plan import Task
-from inception_jax.console import duration, percent
+from inception_jax.console import duration, harmless, percent
+from inception_jax.names import printable
 from inception_jax.runs.run import Run, field, read_launch
 
 _ORDER = ("running", "failed", "damaged", "queued", "interrupted", "unfinished", "finished", "waiting")
@@ -53,7 +54,7 @@ class Board:
 
     def say(self, text: str) -> None:
         """Prints a line."""
-        self._console.print(escape(text), soft_wrap=True)
+        self._console.print(escape(harmless(text)), soft_wrap=True)
 
     def show(self, states: Mapping[str, str]) -> None:
         """Shows the present states, by the tasks' names."""
@@ -119,7 +120,7 @@ class Board:
             cells += ["" if loss is None else f"{loss:.3f}", _top1(run)]
             left = _seconds_left(run) if state == "running" else None
             cells += [run.error[:60] if state in ("failed", "damaged") else "" if left is None else duration(left)]
-            table.add_row(*map(escape, (task.name, state, *cells)), style=_STYLES.get(state))
+            table.add_row(*(escape(printable(cell)) for cell in (task.name, state, *cells)), style=_STYLES.get(state))
         return table
 
 

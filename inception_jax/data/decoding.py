@@ -75,12 +75,19 @@ def read_file(path: str | os.PathLike, name: str) -> bytes:
       DamagedImage: the file is missing, cannot be read, or is not a regular file (a pipe may never end).
     """
     try:
+        # Looked at first, because opening a device may do something; not blocking, because a pipe may take its place.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise DamagedImage(name, "not a regular file")
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise DamagedImage(name, "not a regular file")
             return file.read()
     except OSError as error:  # a broken link, no permission
         raise DamagedImage(name, error.strerror or str(error)) from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has no such flag
 
 
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -211,6 +218,8 @@ def _decode_by_pillow(data: bytes, name: str, max_pixels: int) -> np.ndarray:
         try:
             image = read(io.BytesIO(data))
             break
+        except Image.DecompressionBombError as error:  # of the readers of GIF and WebP, whatever `max_pixels` is
+            raise DamagedImage(name, str(error)) from None
         except Exception:  # SyntaxError: another format; OSError, ValueError, ...: a damaged header
             continue
     else:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+from etils import epath
 
 from inception_jax.data.decoding import IMAGE_SUFFIXES, decode_image, read_file
-from inception_jax.data.tfds_directory import default_directory, expanded
+from inception_jax.data.tfds_directory import check_metadata, default_directory, expanded
 from inception_jax.errors import UserError, needs_extra
 from inception_jax.names import check_utf8, readable, text_of
 
@@ -298,11 +299,14 @@ def _tfds_builder(name: str, data_dir: str):
         # Only NAME[/CONFIG][:VERSION]: TFDS looks up community namespaces (kubric:movi_a) on the network.
         if not re.fullmatch(r"\w+(/[^:]+)?(:[\d.*]+)?", name):
             raise tfds.core.DatasetNotFoundError
+        check_metadata(epath.Path(root) / re.split("[/:]", name)[0])
         builder = tfds.builder(name, data_dir=root)
     except tfds.core.DatasetNotFoundError:
         nearest = difflib.get_close_matches(re.split("[/:]", name)[0].lower(), known_names())
         hint = f"did you mean {', '.join(nearest)}?" if nearest else "see https://www.tensorflow.org/datasets/catalog"
         raise UserError(f"there is no dataset {name!r}; {hint}") from None
+    except UserError:
+        raise
     except (ValueError, AssertionError, tfds.core.dataset_info.DatasetInfoFileError) as error:
         # An unknown config or version, or a directory whose preparation was not completed.
         reason = textwrap.shorten(str(error).rpartition('": ')[2], 300)  # without "Failed to construct ..."
@@ -346,14 +350,19 @@ def _classes(parent: str) -> dict[str, str]:
 
 
 def _directories(parent: str) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(parent) if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in os.scandir(parent) if _is_directory(entry) and not entry.name.startswith("."))
+
+
+def _is_directory(entry: os.DirEntry) -> bool:
+    # DirEntry.is_dir() raises OSError for a link that leads to itself.
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
 
 
 def image_files(directory: str, fail: Callable[[OSError], None]) -> list[str]:
     """Returns the paths of the images below a directory, at any depth, sorted.
 
     Images are recognised by suffix. Hidden files and directories are left out, and so is anything but a regular file,
-    such as a pipe. A broken link counts as a (damaged) image.
+    such as a pipe. A link that is broken or leads to itself counts as a (damaged) image.
 
     Args:
       directory: directory to search.
@@ -371,9 +380,15 @@ def image_files(directory: str, fail: Callable[[OSError], None]) -> list[str]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 directories.append(entry.path)
-            elif entry.name.lower().endswith(IMAGE_SUFFIXES) and (entry.is_file() or not os.path.exists(entry.path)):
+            elif entry.name.lower().endswith(IMAGE_SUFFIXES) and _is_file(entry):
                 images.append(entry.path)
     return sorted(images)
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    if entry.is_symlink():  # os.path.exists is false for a link that leads nowhere or to itself
+        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
+    return entry.is_file()
 
 
 def _raise(error: OSError) -> None:

@@ -2,13 +2,20 @@
 
 import contextlib
 import io
+import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+from etils import epath
 
 from inception_jax.errors import UserError
 from inception_jax.names import check_utf8, is_utf8
 from inception_jax.runtime import writable
+
+_METADATA = ("features.json", "dataset_info.json")
 
 
 def default_directory() -> str:
@@ -22,6 +29,37 @@ def expanded(directory: str) -> str:
     if directory.startswith("~"):
         raise UserError(f"{directory} needs a home directory, but there is none; give a directory or set TFDS_DATA_DIR")
     return directory
+
+
+def check_metadata(dataset: epath.Path) -> None:
+    """Checks what TFDS would trust in the metadata of a prepared dataset.
+
+    Args:
+      dataset: DATA_DIR/NAME; the metadata are in its versions, or in the versions of its configs.
+
+    Raises:
+      UserError: they name a class outside of TFDS, whose module TFDS would import, or files in another directory.
+    """
+    for file in (file for name in _METADATA for depth in ("*", "*/*") for file in dataset.glob(f"{depth}/{name}")):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # TFDS says what is wrong with it
+        for key, value in _texts(content):
+            # In features.json the class of each feature; in dataset_info.json the pattern of the files' names.
+            if key in ("pythonClassName", "type") and not value.startswith("tensorflow_datasets."):
+                raise UserError(f"{file} names the class {value!r}, which is not part of TFDS; it is not imported")
+            if key in ("filepathTemplate", "name") and re.search(r"[/\\]", value):
+                raise UserError(f"{file} names the files {value!r}, which are not beside it")
+
+
+def _texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """The texts in JSON by their keys, at any depth."""
+    if isinstance(content, str):
+        yield key, content
+    elif isinstance(content, dict | list):
+        for name, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from _texts(value, str(name))
 
 
 def prepared(make: Callable, name: str, data_dir: str):

@@ -6,6 +6,7 @@ import dataclasses
 import glob
 import os
 import queue
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -170,10 +171,24 @@ def find_images(path: str, pattern: bool = False) -> Sequence[ImageFile]:
     if not (pattern and any(character in path for character in "*?[")):
         return [ImageFile(path, "no such file or folder")]
     found: dict[str, ImageFile] = {}  # by path, because ** matches folders and what is in them
-    for match in glob.glob(os.path.expanduser(path), recursive=True):
+    for match in _matches(os.path.expanduser(path)):
         images = _below(match) if os.path.isdir(match) else map(ImageFile, filter(_is_image, [match]))
         found |= {image.path: image for image in images}
     return [found[name] for name in sorted(found)] or [ImageFile(path, "no images match this pattern")]
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """The files and folders that match a pattern. Its ** follows no link: with two loops it would never end."""
+    found = re.search(r"(?:^|/)(\*\*(?:/+|\Z))", pattern)
+    if not found:
+        yield from glob.iglob(pattern)
+        return
+    before, after = pattern[: found.start(1)], pattern[found.end(1) :]
+    for top in glob.iglob(before) if before else ["./"]:
+        for folder, below, files in os.walk(top):
+            below[:] = [name for name in below if not name.startswith(".")]
+            folder = os.path.join(folder, "") if before else os.path.join(folder, "").removeprefix("./")
+            yield from _matches(glob.escape(folder) + after) if after else (folder + name for name in files)
 
 
 def _below(folder: str) -> list[ImageFile]:

@@ -1,6 +1,5 @@
 """Results of an evaluation: networks by protocols, as a table, JSON and CSV."""
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from inception_jax.evaluation.analysis import Analysis
 from inception_jax.evaluation.protocols import Protocol
 from inception_jax.paths import AnyPath, written
 from inception_jax.reference.printed_results import Result
+from inception_jax.spreadsheet import row_writer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,13 +140,18 @@ class EvaluationResult:
             "rows": [row.to_json(self.class_names) for row in self.rows],
         }
 
-    def write_predictions(self, file: AnyPath) -> None:
-        """Writes a CSV line for each row and image: right classes, loss, and the five most probable classes."""
+    def write_predictions(self, file: AnyPath, raw_csv: bool = False) -> None:
+        """Writes a CSV line for each row and image: right classes, loss, and the five most probable classes.
+
+        Args:
+          file: file to write.
+          raw_csv: see `spreadsheet.row_writer`.
+        """
         best = min(5, len(self.class_names))
         head = [f"{what}_{rank}" for rank in range(1, best + 1) for what in ("class", "probability")]
         with written(file) as local, open(local, "w", encoding="utf-8", newline="") as target:
-            writer = csv.writer(target, lineterminator="\n")
-            writer.writerow(["networks", "protocol", "image", "label", "loss", *head])
+            write = row_writer(target, raw_csv)
+            write(["networks", "protocol", "image", "label", "loss", *head])
             for row in self.rows:
                 about = [" + ".join(row.members), row.protocol]
                 predictions = zip(self.names, self.labels, row.losses, row.classes, row.probabilities, strict=True)
@@ -154,7 +159,7 @@ class EvaluationResult:
                     label = " | ".join(self.class_names[label] for label in sorted(right))
                     guesses = zip(classes.tolist(), probabilities.tolist(), strict=True)
                     listed = [cell for k, p in guesses for cell in (self.class_names[k], f"{p:.6f}")]
-                    writer.writerow([*about, name, label, f"{loss:.6f}", *listed])
+                    write([*about, name, label, f"{loss:.6f}", *listed])
 
 
 def columns(rows: Sequence[ProtocolResult]) -> dict[str, list[str]]:

@@ -54,7 +54,7 @@ def open_set(path: str | os.PathLike, split: str = "", max_pixels: int = MAX_PIX
         images = _images_of_npz(place, needed=known is None)
         return ImageSet(name, len(images), _loader(images, name), known)
     if place.suffix == ".npy" and place.is_file():
-        images = _checked(np.load(place, mmap_mode="r"), place)
+        images = _checked(_mapped(place), place)
         return ImageSet(name, len(images), _loader(images, name))
     if (place / "config.json").is_file():
         source, title = open_data([place], split=split or None)
@@ -72,6 +72,13 @@ def open_set(path: str | os.PathLike, split: str = "", max_pixels: int = MAX_PIX
         return decode_image(read_file(file, file), file, max_pixels)
 
     return ImageSet(name, len(found), load)
+
+
+def _mapped(file: Path) -> np.ndarray:
+    try:
+        return np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from None
 
 
 def _loader(images: Any, name: str) -> Callable[[int], np.ndarray]:

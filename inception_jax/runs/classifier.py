@@ -497,6 +497,8 @@ def _existing(path: str | os.PathLike) -> AnyPath:
     place = to_path(path) if is_bucket(path) else Path(os.path.expanduser(path))
     if not place.exists():
         raise UserError(f"{place} does not exist")
+    if not (place.is_file() or place.is_dir()):  # such as a pipe, which may never end
+        raise UserError(f"{place} is neither a file nor a directory")
     return place
 
 

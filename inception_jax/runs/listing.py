@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import csv
 import difflib
 import json
 import operator
@@ -18,6 +17,7 @@ from inception_jax.console import table as text_table
 from inception_jax.errors import UserError
 from inception_jax.paths import AnyPath, files_below, is_bucket, to_path
 from inception_jax.runs.run import LAUNCH, Run, field, flat, is_free
+from inception_jax.spreadsheet import row_writer
 
 
 def _of_training(run: Run, key: str) -> list[float]:
@@ -258,8 +258,16 @@ def _formatted(name: str, value: Any) -> str:
     return line if name == "path" or len(line) <= _WIDEST else line[: _WIDEST - 1] + "…"
 
 
-def write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(
+    path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence[Any]], raw_csv: bool = False
+) -> None:
     """Writes what `select` returns, with all digits; cells without a value are empty, lists are JSON.
+
+    Args:
+      path: file to write.
+      header: names of the columns.
+      rows: their values.
+      raw_csv: see `spreadsheet.row_writer`.
 
     Raises:
       UserError: the file cannot be written.
@@ -267,6 +275,8 @@ def write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Seq
     cells = [[_text(value) if isinstance(value, list) else value for value in row] for row in rows]
     try:
         with Path(path).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            csv.writer(file).writerows([header, *cells])
+            write = row_writer(file, raw_csv)
+            for row in [header, *cells]:
+                write(row)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -225,6 +226,7 @@ def _state_of(run: Run) -> tuple[str, str]:
 def _read_object(path: AnyPath, name: str, damage: list[str]) -> dict[str, Any] | None:
     """Reads a file of a run, None if it is missing or damaged; a line of `damage` then says what is wrong."""
     try:
+        refuse_pipe(path / name)
         with bucket_errors(path):
             content = _parse((path / name).read_bytes())
         _check(name, content)
@@ -238,6 +240,12 @@ def _read_object(path: AnyPath, name: str, damage: list[str]) -> dict[str, Any] 
     else:
         return content
     return None
+
+
+def refuse_pipe(file: Any) -> None:
+    """Raises OSError for a pipe, a socket or a device, whose reader may wait for ever."""
+    if isinstance(file, Path) and not (file.is_file() or file.is_dir()) and file.exists():
+        raise OSError(errno.EINVAL, "not a regular file", str(file))
 
 
 def _check(name: str, content: Any) -> None:
@@ -266,6 +274,7 @@ def _check(name: str, content: Any) -> None:
 def _read_metrics(file: AnyPath, last_bytes: int | None) -> tuple[list[dict[str, Any]], int]:
     """The rows of metrics.jsonl, and the number of damaged lines; 0 where only its end is read."""
     try:
+        refuse_pipe(file)
         with file.open("rb") as opened:
             if last_bytes is not None:
                 opened.seek(max(0, opened.seek(0, os.SEEK_END) - last_bytes))

@@ -22,7 +22,7 @@ from inception_jax.names import text_of
 from inception_jax.paths import AnyPath, names_in, storage, to_path, upload, write_whole
 from inception_jax.runs.lock import Lock
 from inception_jax.runs.renamed import current_config
-from inception_jax.runs.run import flat, is_free, metrics_rows
+from inception_jax.runs.run import flat, is_free, metrics_rows, refuse_pipe
 
 _UPLOAD_SECONDS = 30.0  # a bucket gets new lines of metrics this often, and before each checkpoint
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
@@ -214,6 +214,7 @@ class Workdir:
         """Returns the content of a file; None if it is missing."""
         try:
             with storage(self.path / name, "cannot be read", "; move it away, or make it readable"):
+                refuse_pipe(self.path / name)
                 return (self.path / name).read_bytes()
         except FileNotFoundError:
             return None

@@ -396,3 +396,39 @@ def test_a_broken_link_is_a_damaged_image(tmp_path):
     source = open_source("folder", "train", root)
     with pytest.raises(DamagedImage, match="train/a/2.png: No such file or directory"):
         source[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "changed", "reason"),
+    [
+        ("features.json", ("tensorflow_datasets.core.features.image_feature.Image", "evil.Image"), "is not imported"),
+        ("dataset_info.json", ("{DATASET}-{SPLIT}", "../{DATASET}-{SPLIT}"), "not beside it"),
+        ("dataset_info.json", ('"train"', '"/etc/train"'), "not beside it"),
+    ],
+)
+def test_metadata_name_neither_code_nor_other_directories(tmp_path, monkeypatch, file, changed, reason):
+    (tmp_path / "evil.py").write_text("raise SystemExit('this was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    examples = [{"image": io.BytesIO(png(0)), "label": 0}] * 2
+    root = prepare(tmp_path, "pets", {"image": IMAGE, "label": tfds.features.ClassLabel(num_classes=2)}, examples)
+    assert len(open_source("pets", "train", root)) == 2
+    metadata = tmp_path / "pets" / "1.0.0" / file
+    content = metadata.read_text()
+    metadata.write_text(content.replace(*changed))
+    assert metadata.read_text() != content
+    with pytest.raises(UserError, match=f"^{metadata} names .*{reason}"):
+        open_source("pets", "train", root)
+
+
+def test_links_that_lead_to_themselves_and_names_of_two_lines(tmp_path):
+    root = write(tmp_path, "train/a/1.png", "train/b/1.png", "train/b/2\n\x1b[31m.png", "train/b\r\udcff/1.png")
+    (tmp_path / "train" / "a" / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "train" / "loop").symlink_to("loop")
+    (tmp_path / "train" / "a" / "up").symlink_to("..")
+    source = open_source("folder", "train", root)
+    assert source.class_names == ("a", "b", "b\\r\\xff")
+    names = [source.name(i) for i in range(len(source))]
+    b = ["train/b/1.png", "train/b/2\\n\\x1b[31m.png", "train/b\\r\\xff/1.png"]
+    assert names == ["train/a/1.png", "train/a/loop.jpg", *b]
+    with pytest.raises(DamagedImage, match="train/a/loop.jpg: Too many levels of symbolic links"):
+        source[1]

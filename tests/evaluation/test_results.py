@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -69,6 +70,14 @@ def test_json_has_all_numbers():
     }
     assert second["passes"] == 2 * 144
     assert "gain" not in first
+
+
+def test_no_name_in_the_predictions_is_a_formula(tmp_path):
+    named = dataclasses.replace(result(rows()), names=("=1", "+1+1", "-1.5", "@a"))
+    for raw_csv, expected in ((False, ["'=1", "'+1+1", "-1.5", "'@a"]), (True, list(named.names))):
+        named.write_predictions(tmp_path / "out.csv", raw_csv)
+        lines = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+        assert [line["image"] for line in lines[:4]] == expected
 
 
 def test_predictions_are_a_line_an_image(tmp_path):

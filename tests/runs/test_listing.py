@@ -215,5 +215,8 @@ def test_the_csv_has_all_digits(four):
     assert read[0] == header
     assert read[1] == ["a", repr(0.1 + 0.2), "[256, 512]", 'line "one"\nline\rtwo']
     assert read[3] == ["c", "", "[256, 512]", ""]
+    for raw_csv, cell in ((False, "'=1+1"), (True, "=1+1")):
+        write_csv(four / "out.csv", ["path", "loss"], [["=1+1", -0.5]], raw_csv=raw_csv)
+        assert (four / "out.csv").read_text() == f"path,loss\n{cell},-0.5\n"
     with pytest.raises(UserError, match="out.csv cannot be written: No such file or directory"):
         write_csv(four / "none" / "out.csv", header, rows)

@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import tarfile
+import tempfile
 import zipfile
 
 import ml_dtypes
@@ -142,3 +143,51 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", refuse)
     error_of(tmp_path / "file", "cannot be read: Permission denied")
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A folder with a file of weights; archives in a folder of it are unpacked to another one. It stays as it is."""
+    (tmp_path / "secret.caffemodel").write_bytes(caffe_files()[0])
+    for name in ("scratch", "in"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    yield tmp_path
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["in/archive", "secret.caffemodel"]
+
+
+@pytest.mark.parametrize("name", ["../net", "/{outside}/net", "a/../../../net", "..\\..\\net", "{outside}/in/../net"])
+def test_members_do_not_leave_the_folder(outside, name):
+    new, _, expected = caffe_files()
+    file, name = outside / "in" / "archive", f"{name.format(outside=outside)}.caffemodel"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, new)
+    same(formats.read(file).arrays, expected)
+    with tarfile.open(file, "w:gz") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(new)
+        archive.addfile(info, io.BytesIO(new))
+    same(formats.read(file).arrays, expected)
+
+
+@pytest.mark.parametrize("target", ["../secret.caffemodel", "../../secret.caffemodel", "{outside}/secret.caffemodel"])
+def test_members_that_are_links_are_not_followed(outside, target):
+    file, target = outside / "in" / "archive", target.format(outside=outside)
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE):
+        with tarfile.open(file, "w") as archive:
+            info = tarfile.TarInfo("net.caffemodel")
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+        error_of(file, "0 files of weights")
+    with zipfile.ZipFile(file, "w") as archive:
+        entry = zipfile.ZipInfo("net.caffemodel")
+        entry.create_system, entry.external_attr = 3, 0o120777 << 16  # Unix, a symbolic link
+        archive.writestr(entry, target)
+    error_of(file, "no file of weights|damaged")
+
+
+def test_an_index_of_safetensors_is_no_file_of_weights(tmp_path):
+    """So it cannot name files elsewhere."""
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../secret.safetensors"}}')
+    error_of(tmp_path / "model.safetensors.index.json", "no file of weights")
