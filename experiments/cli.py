@@ -205,9 +205,9 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
       The exit status: that of the command, 2 for invalid input, 130 after Ctrl-C, 141 if the output was closed.
     """
     logging.set_verbosity(logging.WARNING)  # JAX logs missing backends, Orbax every save
+    if argv is None and any(arg.startswith(("--distributed", "--coordinator")) for arg in sys.argv):
+        supervisor.supervise()  # before anything is imported that starts threads
     arguments = parser.parse_args(argv)
-    if argv is None and is_distributed(arguments):
-        supervisor.supervise()
     try:
         if getattr(arguments, "config", None) is not None:
             from configs.common import validate  # not at the top, so that --help appears at once

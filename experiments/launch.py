@@ -4,6 +4,7 @@ python -m experiments.launch --processes=2 -- main.py --config=configs/digits.py
 """
 
 import argparse
+import math
 import os
 import signal
 import socket
@@ -14,9 +15,9 @@ import time
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from experiments import cli
+from experiments import cli, supervisor
 
-_PATIENCE = 60.0  # seconds that the other processes get to end after one has failed; JAX gives them up after 30
+_PATIENCE = 5.0  # seconds that the other processes get to end by themselves after one has failed
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,7 +71,8 @@ def _wait(started: Sequence[subprocess.Popen]) -> int:
             deadline = time.monotonic() + _PATIENCE
         if deadline is not None and time.monotonic() > deadline:
             for process in started:
-                process.kill()
+                process.send_signal(supervisor.OTHER_HAS_ENDED)
+            deadline = math.inf
         time.sleep(0.05)
     return failed or next((process.returncode for process in started if process.returncode), 0)
 

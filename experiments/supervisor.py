@@ -12,6 +12,7 @@ import sys
 import threading
 
 OTHERS_ENDED = "another process of this job has ended or does not answer; rerun the same command in all processes"
+OTHER_HAS_ENDED = signal.SIGUSR1  # by which `experiments.launch` tells it at once
 _STATUS = 1
 _CRASHES = (b"coordination_service_agent.cc", b"coordination_service.cc", b"JAX distributed service detected fatal")
 # What JAX raises where a collective operation finds that another process has ended.
@@ -23,7 +24,7 @@ _KILL_WITH_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 def supervise() -> None:
     """Goes on in a child process; the parent waits for its end and exits with its status.
 
-    Call it before any thread is started. Signals to the parent reach the child, and it does not outlive the parent.
+    Call it before any thread is started. SIGTERM and SIGINT to the parent reach the child, which does not outlive it.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -40,9 +41,15 @@ def supervise() -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, forward)
     crashed = threading.Event()
+
+    def end(*_: object) -> None:
+        crashed.set()
+        forward(signal.SIGKILL, None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, forward)
+    signal.signal(OTHER_HAS_ENDED, end)
     relay = threading.Thread(target=_relay, args=(reader, crashed), daemon=True)
     relay.start()
     _, status = os.waitpid(child, 0)

@@ -125,6 +125,15 @@ def storage(path: AnyPath, what: str, remedy: str = "") -> Iterator[None]:
         raise UserError(f"{path} {what}: {reason(error)}{remedy}") from None
 
 
+def make_directory(path: AnyPath) -> None:
+    """Makes a directory and those above it; a bucket needs none. Raises a UserError if it cannot be written."""
+    if isinstance(path, Path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {reason(error)}") from None
+
+
 def write_whole(path: AnyPath, content: bytes) -> None:
     """Writes a file completely or not at all, and its directory if it is missing.
 
@@ -190,6 +199,8 @@ def download(source: AnyPath, target: Path) -> None:
       FileNotFoundError: it is missing.
     """
     names = files_below(source)
+    if any(".." in name.split("/") for name in names):  # no name that leaves the target
+        raise UserError(f"{source} has objects with '..' in their names")
     with storage(source, f"cannot be copied to {target}"):
         if not names:
             raise FileNotFoundError(os.fspath(source))

@@ -42,6 +42,10 @@ class Checkpoints:
     - The metrics of the evaluation after its step, if there was one.
     - A checksum of each field of the state, because Orbax does not notice a flipped byte.
 
+    Attributes:
+      directory: directory of all checkpoints.
+      window: what `save` got with the state that `restore` returned; {} before.
+
     In a bucket a checkpoint is uploaded from a temporary directory, and counts from when `paths.COMMITTED` is in it.
     """
 
@@ -56,6 +60,7 @@ class Checkpoints:
           UserError: the directory cannot be used.
         """
         self.directory = directory
+        self.window: Mapping[str, Any] = {}
         self._keep = keep
         self._metrics: dict[int, Mapping[str, float] | None] = {}  # by step, of all checkpoints
         self._writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
@@ -63,11 +68,7 @@ class Checkpoints:
         self._is_first = jax.process_index() == 0
         if not self._is_first:
             return
-        if isinstance(directory, Path):
-            try:
-                directory.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"{directory} cannot be used for checkpoints: {error.strerror}") from None
+        paths.make_directory(directory)
         complete = _steps_below(directory)
         for name in paths.names_in(directory):
             if _UNFINISHED in name or (name.isdigit() and int(name) not in complete):
@@ -169,8 +170,8 @@ class Checkpoints:
 
     def _read(self, step: int, abstract):
         checkpoint = self.directory / str(step)
-        checksums = read_metadata(checkpoint)["checksums"]
-        fields = _fields(abstract)
+        metadata = read_metadata(checkpoint)
+        checksums, fields = metadata["checksums"], _fields(abstract)
         if is_old := not checksums.keys() >= fields.keys():
             fields = _as_in_version_0_1(fields)
         with _reading(checkpoint) as directory:
@@ -180,6 +181,7 @@ class Checkpoints:
         if is_old:
             self._metrics[step] = None  # version 0.1 saved before the evaluation changed the state, so it is repeated
             fields = _of_version_0_1(fields, abstract)
+        self.window = metadata["window"]
         return abstract.replace(**fields)
 
     def _set_aside(self, damaged: dict[int, str], warn: Callable[[str], None]) -> None:
@@ -198,10 +200,6 @@ class Checkpoints:
     def metrics(self, step: int) -> Mapping[str, float] | None:
         """Returns the metrics of the checkpoint of `step`; None if it was not evaluated."""
         return self._metrics.get(step)
-
-    def window(self, step: int) -> Mapping[str, Any]:
-        """Returns what `save` got as `window`; {} if there is no such checkpoint here."""
-        return read_metadata(self.directory / str(step))["window"] if step in self._metrics and self._is_first else {}
 
     def wait(self) -> None:
         """Waits until everything is written.

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from inception_jax.errors import MissingExtraError, UserError, needs_extra
 from inception_jax.names import text_of
-from inception_jax.paths import AnyPath, names_in, storage, to_path, upload, write_whole
+from inception_jax.paths import AnyPath, make_directory, names_in, storage, to_path, upload, write_whole
 from inception_jax.runs.lock import Lock
 from inception_jax.runs.renamed import current_config
 from inception_jax.runs.run import flat, is_free, metrics_rows, refuse_pipe
@@ -66,9 +66,7 @@ class Workdir:
         self._lock: Lock | None = None
         if not self._writes:
             return
-        if isinstance(self.path, Path):
-            with storage(self.path, "cannot be written"):
-                self.path.mkdir(parents=True, exist_ok=True)
+        make_directory(self.path)
         self._lock = Lock(self.path, say)
         try:
             self._open(config)

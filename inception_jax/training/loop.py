@@ -85,23 +85,24 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
             _describe(run, step)
 
         # --------------------------------------------------------------- Evaluation that a stopped run did not finish
+        accumulator = MetricAccumulator(step, processes.share(checkpoints.window))
         is_evaluated = processes.share(checkpoints.metrics(step) is not None)
         directory.open_metrics(step, is_evaluated, config.log.tensorboard, progress.say)
         if experiment.evaluates_at(step) and not is_evaluated:  # stopped during the evaluation
             with preemption.at_once():
                 state, evaluation = _evaluate(run, state, step)
-            _save(run, state, step, evaluation=evaluation)
+            _save(run, state, step, accumulator, evaluation)
 
         # -------------------------------------------------------------------------------------------------- Train
         if step < experiment.total_steps:
-            state = _train(run, state, step)
+            state = _train(run, state, step, accumulator)
 
         # ------------------------------------------------------------------------------------------------- Finish
         progress.stop()
-        checkpoints.wait()
-        if not processes.share(
-            directory.has_evaluation(experiment.total_steps)
-        ):  # stopped before these files were written
+        with processes.together():
+            checkpoints.wait()
+        # Training may have been stopped before these files were written.
+        if not processes.share(directory.has_evaluation(experiment.total_steps)):
             with preemption.at_once():
                 _write_evaluation(run, experiment.total_steps, _evaluate_on(run, state.inference_variables))
         for report in filter(None, (run.train_damage, run.eval_damage)):
@@ -145,12 +146,11 @@ def _first_state(run: _Run) -> TrainState:
     return state
 
 
-def _train(run: _Run, state: TrainState, step: int) -> TrainState:
+def _train(run: _Run, state: TrainState, step: int, accumulator: MetricAccumulator) -> TrainState:
     """Trains from `step` to the end, with evaluations and checkpoints."""
     experiment, config, preemption = run.experiment, run.experiment.config, run.preemption
     first_step, total_steps = step, experiment.total_steps
     train_step = run.parallel.map(experiment.train_step(), (REPLICATED, SPLIT), (REPLICATED, REPLICATED), donate=(0,))
-    accumulator = MetricAccumulator(step, processes.share(run.checkpoints.window(step)))
     stopwatch, failure = Stopwatch(), None
     started = time.perf_counter()
     run.progress.start(step, total_steps)
@@ -234,14 +234,10 @@ def _shard() -> loader.ProcessShard:
 
 
 def _save(
-    run: _Run,
-    state: TrainState,
-    step: int,
-    accumulator: MetricAccumulator | None = None,
-    evaluation: Evaluation | None = None,
+    run: _Run, state: TrainState, step: int, accumulator: MetricAccumulator, evaluation: Evaluation | None = None
 ) -> None:
     """Starts to write a checkpoint, unless a metric of a step was not finite; and the files of an evaluation."""
-    window = accumulator.check() if accumulator else {}
+    window = accumulator.check()
     metrics = evaluation.summary() if evaluation else None
     run.directory.flush()  # before the checkpoint, from which a resumed run continues the metrics
     run.checkpoints.save(step, state, run.experiment.inference_metadata(), metrics, window)

@@ -20,9 +20,10 @@ def test_the_record_is_the_same_in_every_locale(tiny_config, tmp_path, monkeypat
         tiny_config.data.dir = tiny_config.init_from = path
         monkeypatch.setattr(sys, "argv", ["main.py", f"--config.data.dir={path}"])
         workdir = Workdir(tmp_path / encoding, tiny_config)
+        workdir.close()
         records.append(json.loads((workdir.path / "config.json").read_bytes()))
         (tmp_path / "utf-8" / "checkpoints" / "1").mkdir(parents=True, exist_ok=True)
-        Workdir(tmp_path / "utf-8", tiny_config)  # the same experiment
+        Workdir(tmp_path / "utf-8", tiny_config).close()  # the same experiment
     assert records[0]["config"]["data"]["dir"] == records[0]["config"]["init_from"] == "/café"
     assert records[0] == records[1] == records[2]
 

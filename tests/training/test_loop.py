@@ -112,9 +112,7 @@ def test_a_resumed_run_is_bitwise_equal(step, tiny_config, tmp_path, uninterrupt
         run(tiny_config, workdir)
     assert str(step) in [path.name for path in (workdir / "checkpoints").iterdir()]
     assert_equal(run(tiny_config, workdir), uninterrupted[0])
-    assert [row for row in history(workdir) if row["step"] > step + 1] == [
-        row for row in history(uninterrupted[1]) if row["step"] > step + 1
-    ]
+    assert history(workdir) == history(uninterrupted[1])
     ours, theirs = (json.loads((path / "results.json").read_text()) for path in (workdir, uninterrupted[1]))
     assert ours == theirs
 
@@ -427,12 +425,12 @@ def test_a_file_that_may_not_be_read_is_named(tiny_config, tmp_path, monkeypatch
     for method in ("read_bytes", "exists"):  # of root nothing is kept
         monkeypatch.setattr(Path, method, refuse)
     with pytest.raises(UserError, match="config.json cannot be read: Permission denied; move it away"):
-        Workdir(tmp_path, tiny_config)
+        Workdir(tmp_path, tiny_config).close()
 
 
 def test_a_workdir_without_a_checkpoint_takes_another_config(tiny_config, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"config": {"seed": 7}, "commands": []}))
-    Workdir(tmp_path, tiny_config)
+    Workdir(tmp_path, tiny_config).close()
     assert json.loads((tmp_path / "config.json").read_text())["config"]["seed"] == tiny_config.seed
 
 
