@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+from jax import lax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from inception_jax.errors import UserError, check_choice
@@ -91,3 +93,17 @@ class DataParallel:
             return jax.tree.map(lambda spec, x: reshaped(spec, x, (-1,), 2), out_specs, mapped(*by_device))
 
         return call
+
+
+def mean_over_devices(tree):
+    """Averages the floating-point arrays of `tree` over the axis `AXIS`, inside a mapped step.
+
+    Scalars and vectors travel as one vector. XLA joins at most 256 arrays into one all-reduce, and a network has up to
+    five vectors for each kernel: so every recipe's step has a single one. Copying kernels too would gain nothing.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    small = [leaf.ndim < 2 for leaf in leaves]
+    vector, split = ravel_pytree([leaf for leaf, is_small in zip(leaves, small, strict=True) if is_small])
+    vector, large = lax.pmean((vector, [leaf for leaf, is_small in zip(leaves, small, strict=True) if not is_small]), AXIS)
+    parts = {True: iter(split(vector)), False: iter(large)}
+    return jax.tree.unflatten(structure, [next(parts[is_small]) for is_small in small])
