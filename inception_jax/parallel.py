@@ -96,14 +96,15 @@ class DataParallel:
 
 
 def mean_over_devices(tree):
-    """Averages the floating-point arrays of `tree` over the axis `AXIS`, inside a mapped step.
+    """Averages a tree of floating-point arrays over the axis `AXIS`, inside a mapped step.
 
     Scalars and vectors travel as one vector. XLA joins at most 256 arrays into one all-reduce, and a network has up to
-    five vectors for each kernel: so every recipe's step has a single one. Copying kernels too would gain nothing.
+    five vectors for each kernel. So the step of every recipe has a single all-reduce; larger arrays are not copied.
     """
     leaves, structure = jax.tree.flatten(tree)
-    small = [leaf.ndim < 2 for leaf in leaves]
-    vector, split = ravel_pytree([leaf for leaf, is_small in zip(leaves, small, strict=True) if is_small])
-    vector, large = lax.pmean((vector, [leaf for leaf, is_small in zip(leaves, small, strict=True) if not is_small]), AXIS)
-    parts = {True: iter(split(vector)), False: iter(large)}
-    return jax.tree.unflatten(structure, [next(parts[is_small]) for is_small in small])
+    is_large = [leaf.ndim > 1 for leaf in leaves]
+    large = [leaf for leaf, wanted in zip(leaves, is_large, strict=True) if wanted]
+    vector, split = ravel_pytree([leaf for leaf, wanted in zip(leaves, is_large, strict=True) if not wanted])
+    large, vector = lax.pmean((large, vector), AXIS)
+    parts = {True: iter(large), False: iter(split(vector))}
+    return jax.tree.unflatten(structure, [next(parts[wanted]) for wanted in is_large])
