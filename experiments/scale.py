@@ -56,8 +56,10 @@ def _print(arguments: argparse.Namespace) -> None:
     costs = [step_cost(experiment(recipe)[0]) for recipe in RECIPES]
     steps, checkpoints = [], []
     if arguments.check:
-        steps = [compile_step(*experiment(recipe, devices)) for recipe in CHECKED for devices in DEVICES]
         for recipe in CHECKED:
+            for devices in DEVICES:
+                print(f"{recipe}: compiling for {devices} simulated devices", file=sys.stderr)
+                steps.append(compile_step(*experiment(recipe, devices)))
             with tempfile.TemporaryDirectory() as directory:
                 checkpoints.append(time_checkpoint(*experiment(recipe, 1), Path(directory)))
     if arguments.json:
