@@ -1,5 +1,6 @@
 """The estimates follow their formulas, and docs/scale.md holds what the networks cost today."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,10 @@ def test_a_step_on_many_chips():
 def test_a_networks_share_is_measured_or_assumed():
     share = scale.shares([COST])
     assert share == {"googlenet": pytest.approx(12942 * 6e9 / 723e12)}
+
+
+def test_the_record_holds_every_estimate():
+    record = json.loads(json.dumps(scale.scale_record([COST])))
+    assert record["networks"][0]["operations"] == 6 * 10**9
+    assert len(record["recipe_batch"]) == len(record["batch_per_chip"]) == 9  # three chips, three counts
+    assert record["recipe_batch"][0]["limit"] == scale.estimates([COST])[0].limit
