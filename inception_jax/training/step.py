@@ -10,7 +10,7 @@ from jax import lax
 
 from inception_jax.data.augment import Preprocessing
 from inception_jax.evaluation.metrics import label_rank
-from inception_jax.parallel import AXIS
+from inception_jax.parallel import AXIS, mean_over_devices
 from inception_jax.training.losses import Loss
 from inception_jax.training.optimizers import select, with_learning_rate
 from inception_jax.training.state import TrainState
@@ -109,7 +109,7 @@ def make_train_step(
             metrics = jax.tree.map(lambda x: x.mean(axis=0), metrics)
 
         # -- Mean over devices, also of the batch statistics, so that the state stays replicated
-        gradients, batch_stats, metrics = lax.pmean((gradients, batch_stats, metrics), AXIS)
+        gradients, batch_stats, metrics = mean_over_devices((gradients, batch_stats, metrics))
 
         # -- Update
         learning_rate = schedule(state.step)
