@@ -214,7 +214,7 @@ def time_checkpoint(experiment: Experiment, parallel: DataParallel, directory: P
     file_bytes = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     start = time.perf_counter()
-    jax.block_until_ready(checkpoints.restore(abstract, print))
+    jax.block_until_ready(parallel.replicate(checkpoints.restore(abstract, print)))
     restored = time.perf_counter() - start
     checkpoints.close()
     return CheckpointTime(experiment.config.model.name, _bytes(state), file_bytes, blocked, saved, restored)

@@ -1,0 +1,212 @@
+"""Workdirs in buckets, on servers of S3's and of Cloud Storage's protocol on this machine."""
+
+import json
+import logging
+import signal
+import socket
+import threading
+import time
+
+import fsspec
+import jax
+import numpy as np
+import pytest
+from moto.server import ThreadedMotoServer
+
+import inception_jax
+from configs.common import validate
+from experiments import evaluate, export_weights, predict
+from experiments.sweep.__main__ import main as sweep
+from inception_jax import paths
+from inception_jax.errors import MissingExtraError, UserError
+from inception_jax.report.training import write_report
+from inception_jax.runs import lock
+from inception_jax.runs.checkpoints import Checkpoints, steps_in
+from inception_jax.runs.listing import find
+from inception_jax.runs.lock import Lock
+from inception_jax.runs.run import Run
+from inception_jax.training import loop
+from inception_jax.training.preemption import Interrupted, Preemption
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_gcs(port):
+    from gcp_storage_emulator.server import create_server
+
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.ERROR)
+    server = create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="module")
+def servers():
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    moto.start()
+    port = free_port()
+    gcs = start_gcs(port)
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{moto.get_host_and_port()[1]}",
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        forget()
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield
+        forget()
+    moto.stop()
+    gcs.stop()
+
+
+def forget():
+    """Makes the next access connect anew."""
+    for cached in (paths._reach, paths._filesystem, paths.epath.backend.fsspec_backend._get_filesystem):
+        cached.cache_clear()
+    for name in ("s3", "gcs"):
+        fsspec.get_filesystem_class(name).clear_instance_cache()
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request, servers):
+    return f"{request.param}://bucket"
+
+
+def run(config, workdir):
+    validate(config)
+    return jax.device_get(loop.train_and_evaluate(config, workdir))
+
+
+def rows(run):
+    timing = ("images_per_second", "data_wait", "peak_memory")
+    return [{key: value for key, value in row.items() if key not in timing} for row in run.metrics]
+
+
+def test_a_run_in_a_bucket_is_that_on_a_disk(bucket, tiny_config, uninterrupted, tmp_path, monkeypatch, capsys):
+    """Stopped, resumed, reported, listed, evaluated, exported: all from the bucket."""
+    workdir = f"{bucket}/sweep/run"
+
+    class StopAtSeven(Preemption):
+        def received(self):
+            self._calls += 1
+            return signal.SIGTERM if self._calls == 7 else 0
+
+    tiny_config.log.tensorboard = True
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 7, which is saved"):
+        patch.setattr(loop, "Preemption", StopAtSeven)
+        run(tiny_config, workdir)
+    half = paths.to_path(workdir) / "checkpoints" / "9"  # a checkpoint whose upload was cut off
+    (half / "state" / "part").write_bytes(b"half")
+    jax.tree.map(np.testing.assert_array_equal, run(tiny_config, workdir), uninterrupted[0])
+    on_disk, in_bucket = Run.read(uninterrupted[1]), Run.read(workdir)
+    assert rows(in_bucket) == rows(on_disk)
+    assert in_bucket.results == on_disk.results
+    assert steps_in(paths.to_path(workdir)) == [7, 8, 12, 6][-3:] or steps_in(paths.to_path(workdir)) == [6, 8, 12]
+    names = paths.files_below(paths.to_path(workdir))
+    assert not [name for name in names if name.startswith("checkpoints/9/") or "tmp" in name or "lock" in name]
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert find(f"{bucket}/sweep").keys() == {"run"}
+    assert sweep(["--list", f"--workdir={bucket}/sweep"]) == 0
+    assert "finished" in capsys.readouterr().out
+    write_report(workdir)
+    assert evaluate.main([f"--workdir={workdir}", "--protocol=single,10crop"]) == 0
+    assert evaluate.main([f"--workdir={workdir}", "--protocol=single"]) == 0  # from the scores in the bucket
+    assert "<h2>Evaluation" in (paths.to_path(workdir) / "report.html").read_text()
+    assert json.loads((paths.to_path(workdir) / "evaluation.json").read_text())["count"] == 21
+    weights = f"{bucket}/weights/tiny.safetensors"
+    assert export_weights.main([f"--workdir={workdir}", f"--out={weights}"]) == 0
+    image = next((uninterrupted[1].parent.parent).rglob("*.png"), None) or tiny_config.data.dir + "/val/red/0.png"
+    assert predict.main([f"--workdir={weights}", f"--out={bucket}/predictions.csv", str(image)]) == 0
+    assert len(paths.to_path(f"{bucket}/predictions.csv").read_text().splitlines()) == 2
+    jax.tree.map(
+        np.testing.assert_array_equal, inception_jax.load(weights).variables, inception_jax.load(workdir).variables
+    )
+
+
+def test_a_damaged_checkpoint_of_a_bucket_is_set_aside(bucket, tiny_config, uninterrupted):
+    workdir = paths.to_path(f"{bucket}/damaged/run")
+    paths.upload(uninterrupted[1], workdir)
+    for step in (4, 6, 8, 12):
+        (workdir / "checkpoints" / str(step) / paths.COMMITTED).write_bytes(b"")
+    (workdir / "checkpoints" / "12" / "facts" / "metadata").write_text("{")
+    checkpoints = Checkpoints(workdir / "checkpoints", 3)
+    said = []
+    state = checkpoints.restore(jax.eval_shape(lambda: uninterrupted[0]), said.append)
+    assert int(state.step) == 8
+    assert "checkpoint 12 is damaged" in said[0]
+    assert "12.damaged" in paths.names_in(workdir / "checkpoints")
+    assert steps_in(workdir) == [4, 6, 8]
+    checkpoints.close()
+
+
+def test_a_lease_names_its_owner_and_is_taken_over_when_it_is_stale(bucket, monkeypatch):
+    monkeypatch.setattr(lock, "_BEAT", 0.05)
+    monkeypatch.setattr(lock, "_STALE", 1.0)
+    directory, said = paths.to_path(f"{bucket}/leased"), []
+    first = Lock(directory, said.append)
+    monkeypatch.setattr(lock, "_has_ended", lambda owner: False)  # as on another machine
+    with pytest.raises(UserError, match=r"leased is in use by process \d+ on .*: wait for its end"):
+        Lock(directory, said.append)
+    first._ended.set()  # the process is no more, but its lease is there
+    time.sleep(0.2)
+    second = Lock(directory, said.append)
+    assert "ended without notice; this one takes over" in said[-1]
+    with pytest.raises(UserError, match="was taken over by process"):
+        first._ended.clear()
+        first._renew()
+        first.check()
+    second.release()
+    assert paths.names_in(directory) == []
+
+
+def test_what_is_wrong_with_a_bucket_is_one_line(servers, monkeypatch, capsys):
+    with pytest.raises(UserError, match="there is no bucket s3://none"):
+        paths.to_path("s3://none/run")
+    with pytest.raises(UserError, match=r"abc://x is of no known kind: use a local path, gs:// or s3://"):
+        paths.to_path("abc://x")
+    with pytest.raises(SystemExit):
+        evaluate.main(["--workdir=s3://none/run"])
+    assert capsys.readouterr().err.startswith("error: argument --workdir: there is no bucket s3://none")
+
+    def missing(*_, **__):
+        raise ImportError("Install s3fs to access S3")
+
+    forget()
+    with monkeypatch.context() as patch, pytest.raises(MissingExtraError, match=r"pip install 'inception_jax\[s3\]'"):
+        patch.setattr(fsspec, "filesystem", missing)
+        paths.to_path("s3://bucket/run")
+    forget()
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match=r"s3://bucket cannot be reached: .*redential"),
+    ):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.delenv(name)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        paths.to_path("s3://bucket/run")
+    forget()
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match=r"s3://bucket cannot be reached: .*127.0.0.1"),
+    ):
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+        paths.to_path("s3://bucket/run")
+    forget()
+    assert threading.active_count() < 100
+
+
+def test_an_object_cannot_leave_the_folder(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "files_below", lambda _: ["a", "../b"])
+    with pytest.raises(UserError, match=r"evil has objects with '\.\.' in their names"):
+        paths.download(paths.to_path(f"{bucket}/evil"), tmp_path / "target")
