@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from inception_jax.errors import UserError, check_choice
-from inception_jax.runs.renamed import STATE_FIELDS
+from inception_jax.runs.renamed import MISSING_STATE_FIELDS, STATE_FIELDS
 
 _STATE, _METADATA = "state", "facts"  # names on disk of the items of a checkpoint
 
@@ -124,7 +124,8 @@ class Checkpoints:
 
     def _read(self, step: int, abstract):
         checksums = read_metadata(self.directory / str(step))["checksums"]
-        fields = _fields(abstract)
+        missing = {name for name in MISSING_STATE_FIELDS if name not in checksums}
+        fields = {name: field for name, field in _fields(abstract).items() if name not in missing}
         if is_old := not checksums.keys() >= fields.keys():
             fields = _as_in_version_0_1(fields)
         args = ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(fields)})
@@ -135,7 +136,7 @@ class Checkpoints:
         if is_old:
             self._metrics[step] = None  # version 0.1 saved before the evaluation changed the state, so it is repeated
             fields = _of_version_0_1(fields, abstract)
-        return abstract.replace(**fields)
+        return abstract.replace(**fields, **{name: _zeros(getattr(abstract, name)) for name in missing})
 
     def _set_aside(self, damaged: dict[int, str], warn: Callable[[str], None]) -> None:
         if not damaged:
@@ -326,6 +327,9 @@ def _as_in_version_0_1(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_version_0_1(fields: Mapping[str, Any], abstract) -> dict[str, Any]:
     """Returns the fields of a state restored from version 0.1 under their present names."""
-    zeros = jax.tree.map(lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), abstract.opt_state)
     new = {STATE_FIELDS.get(name, name): field for name, field in fields.items()}
-    return new | {"opt_state": zeros._replace(inner_state=fields["opt_state"])}
+    return new | {"opt_state": _zeros(abstract.opt_state)._replace(inner_state=fields["opt_state"])}
+
+
+def _zeros(abstract):
+    return jax.tree.map(lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), abstract)

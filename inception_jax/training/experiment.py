@@ -163,8 +163,8 @@ class Experiment:
         data = self.config.data
         return {"channels": data.channels, "pca_noise": data.pca_noise > 0, "whitening": data.whitening}
 
-    def train_step(self):
-        """Returns the training step of one device."""
+    def train_step(self, details: bool = False):
+        """Returns the training step of one device; `details` is that of `step.make_train_step`."""
         train = self.config.train
         return make_train_step(
             self.model,
@@ -176,6 +176,8 @@ class Experiment:
             accumulate=self.accumulate,
             ema_decay=train.ema_decay,
             freeze=self.config.optimizer.freeze,
+            max_skips=train.max_skips if train.on_nonfinite == "skip" else 0,
+            details=details,
         )
 
     def inference_metadata(self) -> dict:
