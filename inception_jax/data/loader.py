@@ -117,7 +117,8 @@ def train_batches(
     processes = worker_processes(processes, batch_size // shard.count * crop_config.size**2 * 3)
 
     def load(step: int) -> tuple[Batch, list[DamagedImage]]:
-        positions, damaged = shard.positions(step, batch_size), dict[str, DamagedImage]()
+        positions = shard.positions(step, batch_size)
+        damaged: dict[str, DamagedImage] = {}
         images, labels = _empty(len(positions), crop_config.size), np.empty(len(positions), np.int32)
         batch = {"image": images, "label": labels, "index": np.array(positions).astype(np.uint32)}
         batch["seed"] = np.full(len(positions), seed, np.uint32)
@@ -136,7 +137,8 @@ def train_names(source, crop_config: CropConfig, *, seed: int, batch_size: int, 
 
     It decodes them, because a damaged image is replaced by the next one.
     """
-    names, damaged = [], {}
+    names: list[str] = []
+    damaged: dict[str, DamagedImage] = {}
     for position in ProcessShard().positions(step, batch_size):
         example = _crop_example(source, crop_config, seed, position, _empty(1, crop_config.size)[0], damaged)
         if example is None:

@@ -13,9 +13,6 @@ CONFIG_KEYS = {
     "schedule.scale_from": "schedule.base_batch_size",
 }
 
-# Keys of a config that older configs lack, by section, with the values they had then.
-MISSING_KEYS = {"train": {"on_nonfinite": "stop", "max_skips": 10}}
-
 # Fields of the training state in a checkpoint: old name to new name.
 STATE_FIELDS = {"average": "ema", "statistics": "dataset_stats"}
 
@@ -42,9 +39,9 @@ MISSING_FIELDS = {
 
 
 def current_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns a nested config with its keys under their present names, in the same order, then the missing ones."""
+    """Returns a nested config with its keys under their present names, in the same order."""
     renamed = {}
     for key, value in config.items():
         new = CONFIG_KEYS.get(prefix + key, prefix + key).removeprefix(prefix)
         renamed[new] = current_config(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
-    return renamed | {key: value for key, value in MISSING_KEYS.get(prefix[:-1], {}).items() if key not in renamed}
+    return renamed

@@ -94,8 +94,8 @@ def first_layer(metrics: Mapping[str, Any], layers: Sequence[str]) -> dict[str, 
     return {"what": "", "first_layer": "", "arrays": []}
 
 
-def _bad(fractions: Mapping[str, float]) -> list[str]:
-    return [path for path, fraction in fractions.items() if fraction < 1]
+def _bad(counts: Mapping[str, float]) -> list[str]:
+    return [path for path, count in counts.items() if count]
 
 
 def _found(what: str, paths: Iterable[str], layers: Sequence[str]) -> dict[str, Any]:
@@ -123,8 +123,10 @@ def explain(
         "batch statistics": "the first new batch statistics that are not finite are those of {}",
         "": "the step stayed finite when it was repeated",
     }[found["what"]].format(found["first_layer"])
-    if found["what"] == "loss" and not found["first_layer"]:
-        where = "all layers are finite, only the loss is not"
+    if found["what"] == "loss" and found["first_layer"] in ("", "images"):
+        where = (
+            "the input of the network is not finite" if found["first_layer"] else "only the loss itself is not finite"
+        )
     before = f", after {skips} skipped steps in a row" if skips else ""
     return NonFiniteError(
         error.step,

@@ -1,6 +1,7 @@
 """Training step of one device."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -63,8 +64,9 @@ def make_train_step(
       freeze: patterns of the parameters for which no gradients are computed.
       max_skips: largest number of steps in a row that may be skipped.
       details: whether the metrics have an entry 'details' too, for `nonfinite.diagnose`. Its entries are dicts of
-        scalars: 'outputs', 'params', 'new_params' and 'new_batch_stats' have the fraction of finite values in each end
-        point (and in 'images'), and in each array by its path; 'gradients' have the norm of each array.
+        scalars: 'outputs', 'params', 'new_params' and 'new_batch_stats' have the number of values that are not finite,
+        in each end point (and in 'images') and in each array by its path; 'gradients' have the norm of each array. The
+        numbers of 'outputs' are means over devices and microbatches.
     """
 
     def loss_and_metrics(params, batch_stats, images, labels, mix_lambda, dropout_key):
@@ -78,9 +80,9 @@ def make_train_step(
             rngs={"dropout": dropout_key},
         )
         targets = jax.nn.one_hot(labels, logits.shape[-1])
-        metrics = {}
+        metrics: dict[str, Any] = {}
         if details:
-            metrics["outputs"] = _by_path({"images": images, **end_points}, _finite_fraction)
+            metrics["outputs"] = _by_path({"images": images, **end_points}, _nonfinite_count)
         if mix_lambda is not None:
             partners = targets[jnp.arange(len(labels)) ^ 1]  # as in `Preprocessing.mix`
             targets = mix_lambda[:, None] * targets + (1 - mix_lambda)[:, None] * partners
@@ -141,10 +143,10 @@ def make_train_step(
         if details:
             metrics["details"] = {
                 "outputs": metrics.pop("outputs"),
-                "params": _by_path(state.params, _finite_fraction),
+                "params": _by_path(state.params, _nonfinite_count),
                 "gradients": _by_path(gradients, optax.tree.norm),
-                "new_params": _by_path(params, _finite_fraction),
-                "new_batch_stats": _by_path(batch_stats, _finite_fraction),
+                "new_params": _by_path(params, _nonfinite_count),
+                "new_batch_stats": _by_path(batch_stats, _nonfinite_count),
             }
 
         # -- A step that is not finite changes nothing. All devices decide alike, because all these values are averaged.
@@ -167,8 +169,9 @@ def _all_finite(*trees) -> jax.Array:
     return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(trees)]))
 
 
-def _finite_fraction(array: jax.Array) -> jax.Array:
-    return jnp.isfinite(array).mean()
+def _nonfinite_count(array: jax.Array) -> jax.Array:
+    # Not a fraction: XLA multiplies by 1 / size, so that of a finite array may be 1 - 6e-8.
+    return (~jnp.isfinite(array)).sum(dtype=jnp.float32)
 
 
 def _by_path(tree, measure: Callable[[jax.Array], jax.Array]) -> dict[str, jax.Array]:
