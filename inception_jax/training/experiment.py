@@ -72,6 +72,8 @@ class Experiment:
             )
         self.aux_weights = {head: train.aux_weights[head] for head in heads}
 
+        # Steps in a row that may be skipped because they are not finite.
+        self.max_skips = {"stop": 0, "skip": train.max_skips}[train.on_nonfinite]
         self.clock = Clock(train.batch_size, len(self.train_source))
         with section("config.train"):
             self.total_steps = self.clock.total_steps(train.steps, train.epochs, train.examples)
@@ -176,7 +178,7 @@ class Experiment:
             accumulate=self.accumulate,
             ema_decay=train.ema_decay,
             freeze=self.config.optimizer.freeze,
-            max_skips=train.max_skips if train.on_nonfinite == "skip" else 0,
+            max_skips=self.max_skips,
             details=details,
         )
 

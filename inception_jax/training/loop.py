@@ -207,7 +207,6 @@ def _diagnosis(run: _Run, state_of: Callable[[], TrainState]) -> Generator[None]
         experiment, config = run.experiment, run.experiment.config
         state = state_of()
         step = int(state.step)  # the failed step left the state as it was before it
-        skips = config.train.max_skips if config.train.on_nonfinite == "skip" else 0
         run.progress.say(f"step {error.step} is not finite; it is repeated to find the layer")
         with run.preemption.at_once():
             with contextlib.closing(_train_batches(run, step)) as batches:
@@ -215,8 +214,9 @@ def _diagnosis(run: _Run, state_of: Callable[[], TrainState]) -> Generator[None]
             source, crops = experiment.train_source, experiment.crop_config
             options = {"seed": config.seed, "batch_size": config.train.batch_size, "step": step}
             examples = loader.train_names(source, crops, **options)
-        run.directory.write("nonfinite.json", as_json(error, found, skips, examples))
-        raise explain(error, found, skips, examples, str(run.directory.path / "nonfinite.json")) from None
+        run.directory.write("nonfinite.json", as_json(error, found, experiment.max_skips, examples))
+        file = str(run.directory.path / "nonfinite.json")
+        raise explain(error, found, experiment.max_skips, examples, file) from None
 
 
 def _train_batches(run: _Run, step: int) -> Generator[dict[str, jax.Array]]:
@@ -337,7 +337,7 @@ def _log(run: _Run, step: int, values: dict[str, float], rate: float, waited: fl
         values |= {"images_per_second": rate, "data_wait": waited}
     values["peak_memory"] = peak_memory()
     skipped = values["skipped"]
-    if experiment.config.train.on_nonfinite == "stop":
+    if not experiment.max_skips:
         del values["skipped"]  # always 0
     run.directory.log(step, "train", values)
     remaining = (experiment.total_steps - step) * experiment.config.train.batch_size
