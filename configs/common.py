@@ -103,6 +103,12 @@ KEYS = {
             "Decay of the moving average (EMA) of the weights, which is evaluated; 0: off", 0, 1, below=True),
         "sync_batch_norm": flag(False, "Compute batch statistics over all devices, not on each device"),
         "freeze_batch_norm": flag(False, "Normalise with the running statistics, without updating them"),
+        "on_nonfinite": choice("stop",
+            "After a step whose loss, gradient or new parameters are not finite; stop: end the run; skip: leave the "
+            "step out", ("stop", "skip")),
+        # Skipped steps change no weights. If a tenth of the batches were bad, ten in a row would come once in 10^10
+        # times; so the weights are bad, and no batch will help.
+        "max_skips": whole(10, "on_nonfinite skip: largest number of skipped steps in a row; one more ends the run", 1),
     },
     "optimizer": {
         "name": choice("sgd", "Optimizer; rmsprop: TensorFlow's variant", ("sgd", "rmsprop", "adamw", "lars", "lamb")),

@@ -418,6 +418,8 @@ WRONG = [
     ("train.ema_decay", 1.0, "=1.0 must be between 0 and 1, 1 excluded"),
     ("train.sync_batch_norm", 0, "=0 must be of type bool, not int"),
     ("train.freeze_batch_norm", 0, "=0 must be of type bool, not int"),
+    ("train.on_nonfinite", "go on", "='go on' is not one of stop, skip"),
+    ("train.max_skips", 0, "=0 must be at least 1"),
     ("optimizer.name", "adam", "='adam' is not one of sgd, rmsprop, adamw, lars, lamb"),
     ("optimizer.momentum", 1.0, "=1.0 must be between 0 and 1, 1 excluded"),
     ("optimizer.nesterov", 0, "=0 must be of type bool, not int"),
@@ -510,6 +512,7 @@ def test_values_are_brought_to_one_form(key, given, held):
 def test_differences_leave_out_what_may_change():
     old, new = common.get_config().to_dict(), common.get_config()
     new.log.every, new.data.threads, new.parallel = "1 step", 1, "pmap"
+    new.train.on_nonfinite = "skip"
     assert differences(old, new.to_dict()) == []
     new.seed = 5
     new.model.aux = False

@@ -122,27 +122,57 @@ def train_batches(
     processes = worker_processes(processes, batch_size // shard.count * crop_config.size**2 * 3)
 
     def load(step: int) -> tuple[Batch, list[DamagedImage]]:
-        positions, damaged = shard.positions(step, batch_size), {}
+        positions = shard.positions(step, batch_size)
+        damaged: dict[str, DamagedImage] = {}
         images, labels = _empty(len(positions), crop_config.size), np.empty(len(positions), np.int32)
         batch = {"image": images, "label": labels, "index": np.array(positions).astype(np.uint32)}
         batch["seed"] = np.full(len(positions), seed, np.uint32)
         for slot, position in enumerate(positions):
-            rng = random.Random(seed << 64 | position)  # NumPy's generators take ten times as long to create
-            epoch, place = divmod(position, len(source))
-            index = int(_order(len(source), seed, epoch)[place])
-            while True:
-                try:
-                    image, labels[slot] = read_image(source, index, crop_config.max_pixels)
-                    crop_config.train_crop(image, rng, images[slot])
-                    break
-                except DamagedImage as error:
-                    damaged[error.name] = error
-                    if len(damaged) >= min(len(source), max(_HOPELESS, len(source) // 50)):
-                        return {}, list(damaged.values())  # on which `in_order` stops
-                    index = (index + 1) % len(source)
+            example = _crop_example(source, crop_config, seed, position, images[slot], damaged)
+            if example is None:
+                return {}, list(damaged.values())  # on which `in_order` stops
+            _, labels[slot] = example
         return batch, list(damaged.values())
 
     return in_order(load, range(first_step, last_step), damage, threads, processes, to_device)
+
+
+def train_names(source, crop_config: CropConfig, *, seed: int, batch_size: int, step: int) -> list[str]:
+    """Returns the names of the images in the global batch after `step` steps, in order, see `train_batches`.
+
+    It decodes them, because a damaged image is replaced by the next one.
+    """
+    names: list[str] = []
+    damaged: dict[str, DamagedImage] = {}
+    for position in ProcessShard().positions(step, batch_size):
+        example = _crop_example(source, crop_config, seed, position, _empty(1, crop_config.size)[0], damaged)
+        if example is None:
+            break
+        names.append(source.name(example[0]))
+    return names
+
+
+def _crop_example(
+    source, crop_config: CropConfig, seed: int, position: int, crop: np.ndarray, damaged: dict[str, DamagedImage]
+) -> tuple[int, int] | None:
+    """Writes the example at `position` of the stream into `crop`; adds the damaged images that it passes to `damaged`.
+
+    Returns:
+      The image's index in the source and its label; None if too many images are damaged.
+    """
+    rng = random.Random(seed << 64 | position)  # NumPy's generators take ten times as long to create
+    epoch, place = divmod(position, len(source))
+    index = int(_order(len(source), seed, epoch)[place])
+    while True:
+        try:
+            image, label = read_image(source, index, crop_config.max_pixels)
+            crop_config.train_crop(image, rng, crop)
+            return index, label
+        except DamagedImage as error:
+            damaged[error.name] = error
+            if len(damaged) >= min(len(source), max(_HOPELESS, len(source) // 50)):
+                return None
+            index = (index + 1) % len(source)
 
 
 def eval_batches(

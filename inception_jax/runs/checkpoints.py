@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from inception_jax import paths
 from inception_jax.errors import UserError, check_choice
 from inception_jax.paths import AnyPath
-from inception_jax.runs.renamed import STATE_FIELDS
+from inception_jax.runs.renamed import MISSING_STATE_FIELDS, STATE_FIELDS
 
 _STATE, _METADATA = "state", "facts"  # names on disk of the items of a checkpoint
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of Orbax's directories until they are complete
@@ -171,7 +171,9 @@ class Checkpoints:
     def _read(self, step: int, abstract):
         checkpoint = self.directory / str(step)
         metadata = read_metadata(checkpoint)
-        checksums, fields = metadata["checksums"], _fields(abstract)
+        checksums = metadata["checksums"]
+        missing = {name for name in MISSING_STATE_FIELDS if name not in checksums}
+        fields = {name: field for name, field in _fields(abstract).items() if name not in missing}
         if is_old := not checksums.keys() >= fields.keys():
             fields = _as_in_version_0_1(fields)
         with _reading(checkpoint) as directory:
@@ -182,7 +184,7 @@ class Checkpoints:
             self._metrics[step] = None  # version 0.1 saved before the evaluation changed the state, so it is repeated
             fields = _of_version_0_1(fields, abstract)
         self.window = metadata["window"]
-        return abstract.replace(**fields)
+        return abstract.replace(**fields, **{name: _zeros(getattr(abstract, name)) for name in missing})
 
     def _set_aside(self, damaged: dict[int, str], warn: Callable[[str], None]) -> None:
         for step, reason in damaged.items():
@@ -426,6 +428,9 @@ def _as_in_version_0_1(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_version_0_1(fields: Mapping[str, Any], abstract) -> dict[str, Any]:
     """Returns the fields of a state restored from version 0.1 under their present names."""
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract.opt_state)
     new = {STATE_FIELDS.get(name, name): field for name, field in fields.items()}
-    return new | {"opt_state": zeros._replace(inner_state=fields["opt_state"])}
+    return new | {"opt_state": _zeros(abstract.opt_state)._replace(inner_state=fields["opt_state"])}
+
+
+def _zeros(abstract):
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract)

@@ -16,6 +16,9 @@ CONFIG_KEYS = {
 # Fields of the training state in a checkpoint: old name to new name.
 STATE_FIELDS = {"average": "ema", "statistics": "dataset_stats"}
 
+# Fields of the training state that older checkpoints lack; all their values are 0 then.
+MISSING_STATE_FIELDS = ("skips",)
+
 # Fields of `Preprocessing` and `CropConfig` that the metadata of older checkpoints lack, with the values they had then.
 MISSING_FIELDS = {
     "channels": 3,

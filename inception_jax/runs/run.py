@@ -52,7 +52,11 @@ _TYPES: dict[str, dict[str, Any]] = {
     "evaluation.json": {"rows": list},
     LAUNCH: {"state": str, "error": str, "seconds": float, "command": list, "job": str},
 }
-_FREE = ("parallel", "data.dir", "data.max_pixels", "data.threads", "data.processes", "eval", "checkpoint", "log")
+# The keys of train say what happens after a step that is not finite: a run that stopped there may go on by skipping it.
+_FREE = (
+    *("parallel", "data.dir", "data.max_pixels", "data.threads", "data.processes", "eval", "checkpoint", "log"),
+    *("train.on_nonfinite", "train.max_skips"),
+)
 _FRACTIONS = ("top1", "top5")
 _WORDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number"}
 

@@ -38,6 +38,7 @@ class Workdir:
     - config.json: resolved config, versions, command lines.
     - metrics.jsonl: one object a line, with step, split and values.
     - results.json, and predictions.npz of the last evaluation.
+    - nonfinite.json: what is known of a step that was not finite, see `training.nonfinite`.
     - parameters.txt, TensorBoard events, report.html.
     - checkpoints/: see `checkpoints`.
 

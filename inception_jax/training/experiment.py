@@ -72,6 +72,8 @@ class Experiment:
             )
         self.aux_weights = {head: train.aux_weights[head] for head in heads}
 
+        # Steps in a row that may be skipped because they are not finite.
+        self.max_skips = {"stop": 0, "skip": train.max_skips}[train.on_nonfinite]
         self.clock = Clock(train.batch_size, len(self.train_source))
         with section("config.train"):
             self.total_steps = self.clock.total_steps(train.steps, train.epochs, train.examples)
@@ -163,8 +165,8 @@ class Experiment:
         data = self.config.data
         return {"channels": data.channels, "pca_noise": data.pca_noise > 0, "whitening": data.whitening}
 
-    def train_step(self):
-        """Returns the training step of one device."""
+    def train_step(self, details: bool = False):
+        """Returns the training step of one device; `details` is that of `step.make_train_step`."""
         train = self.config.train
         return make_train_step(
             self.model,
@@ -176,6 +178,8 @@ class Experiment:
             accumulate=self.accumulate,
             ema_decay=train.ema_decay,
             freeze=self.config.optimizer.freeze,
+            max_skips=self.max_skips,
+            details=details,
         )
 
     def inference_metadata(self) -> dict:

@@ -27,6 +27,7 @@ from inception_jax.runs.workdir import Workdir
 from inception_jax.runtime import peak_memory, release_free_memory
 from inception_jax.training.experiment import Experiment
 from inception_jax.training.metric_accumulator import MetricAccumulator
+from inception_jax.training.nonfinite import NonFiniteError, as_json, diagnose, explain
 from inception_jax.training.preemption import Interrupted, Preemption, request_stop
 from inception_jax.training.state import TrainState
 from inception_jax.weights.load_into import load_into
@@ -155,6 +156,7 @@ def _train(run: _Run, state: TrainState, step: int, accumulator: MetricAccumulat
     started = time.perf_counter()
     run.progress.start(step, total_steps)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_diagnosis(run, lambda: state))
         profiler = stack.enter_context(contextlib.closing(_Profiler(config.log, run.directory)))
         batches = stack.enter_context(contextlib.closing(_train_batches(run, step)))
         while step < total_steps:
@@ -210,6 +212,27 @@ def _train(run: _Run, state: TrainState, step: int, accumulator: MetricAccumulat
             if stop:
                 _stop(run, stop)
     return state
+
+
+@contextlib.contextmanager
+def _diagnosis(run: _Run, state_of: Callable[[], TrainState]) -> Generator[None]:
+    """Says where a failed step became not finite, in the error and in WORKDIR/nonfinite.json."""
+    try:
+        yield
+    except NonFiniteError as error:
+        experiment, config = run.experiment, run.experiment.config
+        state = state_of()
+        step = int(state.step)  # the failed step left the state as it was before it
+        run.progress.say(f"step {error.step} is not finite; it is repeated to find the layer")
+        with run.preemption.at_once():
+            with contextlib.closing(_train_batches(run, step)) as batches:
+                found = diagnose(experiment, run.parallel, state, next(batches))
+            source, crops = experiment.train_source, experiment.crop_config
+            options = {"seed": config.seed, "batch_size": config.train.batch_size, "step": step}
+            examples = loader.train_names(source, crops, **options)
+        run.directory.write("nonfinite.json", as_json(error, found, experiment.max_skips, examples))
+        file = str(run.directory.path / "nonfinite.json")
+        raise explain(error, found, experiment.max_skips, examples, file) from None
 
 
 def _train_batches(run: _Run, step: int) -> Generator[dict[str, jax.Array]]:
@@ -341,6 +364,9 @@ def _log(run: _Run, step: int, values: dict[str, float], rate: float, waited: fl
     if rate:
         values |= {"images_per_second": rate, "data_wait": waited}
     values["peak_memory"] = peak_memory()
+    skipped = values["skipped"]
+    if not experiment.max_skips:
+        del values["skipped"]  # always 0
     run.directory.log(step, "train", values)
     remaining = (experiment.total_steps - step) * experiment.config.train.batch_size
     shown = {
@@ -352,6 +378,8 @@ def _log(run: _Run, step: int, values: dict[str, float], rate: float, waited: fl
         "waiting for data": percent(waited, 0),
         "left": duration(remaining / rate) if rate else "?",
     }
+    if skipped:
+        shown["skipped"] = str(skipped)
     run.progress.report(step, experiment.total_steps, shown)
 
 

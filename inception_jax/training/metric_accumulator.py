@@ -1,17 +1,16 @@
 """Metrics of training steps, summed on the device."""
 
 import collections
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inception_jax.errors import UserError
+from inception_jax.training.nonfinite import NonFiniteError
 
 _IN_FLIGHT = 2  # running steps; more would only keep the memory of their batches
-_CHECKED = ("loss", "grad_norm")
+_FLAGS = ("skipped", "failed")
 
 
 class MetricAccumulator:
@@ -24,8 +23,8 @@ class MetricAccumulator:
         self._totals: Any = None  # see `_sum`; None: no step yet
         if window and count:
             sums = {name: np.float32(value) for name, value in window["sums"].items()}
-            bad = {name: np.float32(0) for name in _CHECKED}
-            self._totals = {"count": np.int32(count), "sums": sums, "last": sums, "first_bad": np.int32(0), "bad": bad}
+            self._totals = {name: np.int32(window.get(name, 0)) for name in ("count", "skipped", "failed")}
+            self._totals |= {"sums": sums, "learning_rate": sums["learning_rate"], "at_failure": sums}
         self._in_flight: collections.deque = collections.deque()
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
@@ -41,48 +40,46 @@ class MetricAccumulator:
         With these a resumed run continues the window, so that its row of metrics is that of an uninterrupted run.
 
         Raises:
-          UserError: a loss or gradient was not finite; the message names the first such step.
+          NonFiniteError: the run has failed, see `step.make_train_step`; it has the number and the metrics of the step.
         """
         totals = self._fetch()
         if not totals:
             return {}
         sums = {name: float(total) for name, total in totals["sums"].items()}
-        return {"count": int(totals["count"]), "sums": sums}
+        return {"count": int(totals["count"]), "skipped": int(totals["skipped"]), "sums": sums}
 
     def read(self) -> dict[str, float]:
         """Returns the means since the last reading, and the latest learning rate; then starts a new reading.
 
+        Skipped steps do not count; their number is 'skipped'. If all were skipped, the means are NaN.
+
         Raises:
-          UserError: see `check`.
+          NonFiniteError: see `check`.
         """
         totals = self._fetch()
-        count = int(totals["count"])
+        count, skipped = int(totals["count"]), int(totals["skipped"])
         self._step += count
         self._totals = None
-        means = {name: float(total) / count for name, total in totals["sums"].items()}
-        return means | {"learning_rate": float(totals["last"]["learning_rate"])}
+        finite = count - skipped
+        means = {name: float(total) / finite if finite else float("nan") for name, total in totals["sums"].items()}
+        return means | {"learning_rate": float(totals["learning_rate"]), "skipped": skipped}
 
     def _fetch(self) -> dict:
         if self._totals is None:
             return {}
         totals = jax.device_get(self._totals)
         self._in_flight.clear()
-        if totals["first_bad"]:
-            step = self._step + int(totals["first_bad"])
-            name, value = next((n, v) for n in _CHECKED if not math.isfinite(v := float(totals["bad"][n])))
-            raise UserError(
-                f"{name} is {value} at step {step}; no checkpoint from before it is lost. Lower "
-                "config.schedule.base_lr, lengthen config.schedule.warmup or set config.optimizer.clip_norm, "
-                "with a new workdir"
-            )
+        if totals["failed"]:
+            values = {name: float(value) for name, value in totals["at_failure"].items()}
+            raise NonFiniteError(self._step + int(totals["failed"]), values)
         return totals
 
 
 @jax.jit
 def _first(metrics):
-    zeros = {"count": jnp.int32(0), "first_bad": jnp.int32(0)}
-    zeros |= {"sums": jax.tree.map(jnp.zeros_like, metrics), "bad": {name: jnp.float32(0) for name in _CHECKED}}
-    return _sum(zeros, metrics)
+    zeros = {name: jnp.int32(0) for name in ("count", "skipped", "failed")}
+    values = {name: jnp.zeros_like(value) for name, value in metrics.items() if name not in _FLAGS}
+    return _sum(zeros | {"sums": values, "at_failure": values}, metrics)
 
 
 @jax.jit
@@ -91,15 +88,15 @@ def _add(totals, metrics):
 
 
 def _sum(totals, metrics):
-    """Adds a step; 'first_bad' is the number of the first step with a value that is not finite, 'bad' its values."""
+    """Adds a step; 'failed' is the number of the step at which the run failed, 'at_failure' its metrics."""
     count = totals["count"] + 1
-    checked = {name: metrics[name] for name in _CHECKED}
-    is_bad = ~jnp.all(jnp.array([jnp.isfinite(value) for value in checked.values()]))
-    is_first = is_bad & (totals["first_bad"] == 0)
+    values = {name: value for name, value in metrics.items() if name not in _FLAGS}
+    fails = metrics["failed"] & (totals["failed"] == 0)
     return {
         "count": count,
-        "sums": jax.tree.map(jnp.add, totals["sums"], metrics),
-        "last": metrics,
-        "first_bad": jnp.where(is_first, count, totals["first_bad"]),
-        "bad": jax.tree.map(lambda old, new: jnp.where(is_first, new, old), totals["bad"], checked),
+        "skipped": totals["skipped"] + metrics["skipped"],
+        "sums": jax.tree.map(lambda sum, x: jnp.where(metrics["skipped"], sum, sum + x), totals["sums"], values),
+        "learning_rate": metrics["learning_rate"],
+        "failed": jnp.where(fails, count, totals["failed"]),
+        "at_failure": jax.tree.map(lambda old, new: jnp.where(fails, new, old), totals["at_failure"], values),
     }

@@ -20,6 +20,8 @@ class TrainState(flax.struct.PyTreeNode):
       ema: exponential moving averages {'params', 'batch_stats'}; {} if they are off.
       dataset_stats: statistics of the training set for preprocessing, see `data.dataset_stats`; {} if it needs none.
       plateau: state of `schedules.Plateau`; {} for other schedules.
+      skips: int32 scalar, number of steps in a row, up to the latest, that were skipped because they were not finite;
+        -1: the run has failed, see `step.make_train_step`.
     """
 
     step: jax.Array
@@ -29,6 +31,7 @@ class TrainState(flax.struct.PyTreeNode):
     ema: Any
     dataset_stats: Any
     plateau: Any
+    skips: jax.Array
 
     @property
     def inference_variables(self) -> dict:
@@ -69,4 +72,5 @@ def create_state(
         ema=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}) if ema else {},
         dataset_stats=dataset_stats,
         plateau=plateau,
+        skips=jnp.zeros((), jnp.int32),
     )

@@ -1,6 +1,7 @@
 """Training step of one device."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,6 +15,7 @@ from inception_jax.parallel import AXIS, mean_over_devices
 from inception_jax.training.losses import Loss
 from inception_jax.training.optimizers import select, with_learning_rate
 from inception_jax.training.state import TrainState
+from inception_jax.weights.files import path_of
 
 
 def make_train_step(
@@ -27,6 +29,8 @@ def make_train_step(
     accumulate: int,
     ema_decay: float,
     freeze: Sequence[str],
+    max_skips: int = 0,
+    details: bool = False,
 ) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns `step(state, batch) -> (state, metrics)` of one device, to be mapped over the axis `parallel.AXIS`.
 
@@ -35,8 +39,13 @@ def make_train_step(
     compiled program serves every seed.
 
     The metrics are scalars over all devices. 'loss', 'top1', 'top5' and, for each auxiliary head NAME, 'NAME_loss' are
-    means; 'loss' includes the auxiliary losses, not weight decay. 'grad_norm' is taken before clipping. The last one is
-    'learning_rate'.
+    means; 'loss' includes the auxiliary losses, not weight decay. 'grad_norm' is taken before clipping. The others are
+    'learning_rate' and the flags 'skipped' and 'failed'.
+
+    A step whose loss, gradient norm, new parameters or new batch statistics are not finite is skipped: it changes
+    nothing but the numbers of steps and of skips. If more than `max_skips` steps in a row are not finite, the run has
+    failed: the last of them and all later steps keep the state from before it. So a failure may be noticed later, and
+    the state still says which step failed and what it started from.
 
     Randomness is a function of the seed, the step and the example. The augmentation of an example does not depend on
     the number of devices; dropout masks do, because each device draws its own.
@@ -53,6 +62,11 @@ def make_train_step(
       ema_decay: decay of the moving averages of parameters and batch statistics; 0: none. In the first steps the decay
         is (1 + step) / (10 + step), as in TensorFlow's ExponentialMovingAverage.
       freeze: patterns of the parameters for which no gradients are computed.
+      max_skips: largest number of steps in a row that may be skipped.
+      details: whether the metrics have an entry 'details' too, for `nonfinite.diagnose`. Its entries are dicts of
+        scalars: 'outputs', 'params', 'new_params' and 'new_batch_stats' have the number of values that are not finite,
+        in each end point (and in 'images') and in each array by its path; 'gradients' have the norm of each array. The
+        numbers of 'outputs' are means over devices and microbatches.
     """
 
     def loss_and_metrics(params, batch_stats, images, labels, mix_lambda, dropout_key):
@@ -66,11 +80,13 @@ def make_train_step(
             rngs={"dropout": dropout_key},
         )
         targets = jax.nn.one_hot(labels, logits.shape[-1])
+        metrics: dict[str, Any] = {}
+        if details:
+            metrics["outputs"] = _by_path({"images": images, **end_points}, _nonfinite_count)
         if mix_lambda is not None:
             partners = targets[jnp.arange(len(labels)) ^ 1]  # as in `Preprocessing.mix`
             targets = mix_lambda[:, None] * targets + (1 - mix_lambda)[:, None] * partners
         total = loss(logits, targets).mean()
-        metrics = {}
         for head, weight in aux_weights.items():
             metrics[f"{head}_loss"] = loss(end_points[head], targets).mean()
             total += weight * metrics[f"{head}_loss"]
@@ -124,7 +140,39 @@ def make_train_step(
             latest = {"params": params, "batch_stats": batch_stats}
             ema = optax.incremental_update(latest, ema, 1.0 - decay)
         metrics |= {"grad_norm": optax.tree.norm(gradients), "learning_rate": learning_rate}
+        if details:
+            metrics["details"] = {
+                "outputs": metrics.pop("outputs"),
+                "params": _by_path(state.params, _nonfinite_count),
+                "gradients": _by_path(gradients, optax.tree.norm),
+                "new_params": _by_path(params, _nonfinite_count),
+                "new_batch_stats": _by_path(batch_stats, _nonfinite_count),
+            }
+
+        # -- A step that is not finite changes nothing. All devices decide alike, because all these values are averaged.
+        # Not by optax.apply_if_finite: it applies the update after all if there are too many in a row, and it does not
+        # know of the loss, the EMA and the batch statistics.
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & _all_finite(params, batch_stats)
+        skips = jnp.where(finite, 0, state.skips + 1)
+        failed = (state.skips < 0) | (skips > max_skips)
+        skipped = failed | ~finite
+        metrics |= {"skipped": skipped, "failed": failed}
         new = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state, "ema": ema}
-        return state.replace(step=state.step + 1, **new), metrics
+        old = {name: getattr(state, name) for name in new}
+        new = jax.tree.map(lambda old, new: jnp.where(skipped, old, new), old, new)
+        return state.replace(step=state.step + ~failed, skips=jnp.where(failed, -1, skips), **new), metrics
 
     return step
+
+
+def _all_finite(*trees) -> jax.Array:
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(trees)]))
+
+
+def _nonfinite_count(array: jax.Array) -> jax.Array:
+    # Not a fraction: XLA multiplies by 1 / size, so that of a finite array may be 1 - 6e-8.
+    return (~jnp.isfinite(array)).sum(dtype=jnp.float32)
+
+
+def _by_path(tree, measure: Callable[[jax.Array], jax.Array]) -> dict[str, jax.Array]:
+    return {path_of(path): measure(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

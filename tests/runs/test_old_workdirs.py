@@ -34,7 +34,9 @@ def old(tmp_path):
 
 
 def config_of(workdir):
-    config = ConfigDict(current_config(json.loads((workdir / "config.json").read_text())["config"]))
+    """The config of today's recipe, which has newer keys too."""
+    old = current_config(json.loads((workdir / "config.json").read_text(encoding="utf-8"))["config"])
+    config = ConfigDict(old | {"train": get_config().train.to_dict() | old["train"]})
     validate(config)
     return config
 
