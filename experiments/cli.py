@@ -314,7 +314,7 @@ def is_distributed(arguments: argparse.Namespace) -> bool:
 
 def join(arguments: argparse.Namespace) -> None:
     """Joins the other processes of this job, if there are any, and says how many there are."""
-    from inception_jax import processes
+    from inception_jax import processes, runtime
     from inception_jax.errors import UserError
 
     place = (arguments.coordinator, arguments.num_processes, arguments.process_id)
@@ -323,5 +323,6 @@ def join(arguments: argparse.Namespace) -> None:
     if not is_distributed(arguments):
         return
     processes.join(*place)
+    runtime.cache_compilations(per_host=True)
     if processes.is_first():
         print(processes.described(), file=sys.stderr)

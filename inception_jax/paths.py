@@ -62,21 +62,24 @@ def check_bucket(path: str) -> None:
 def _reach(scheme: str, bucket: str) -> None:
     address = f"{scheme}://{bucket}"
     try:
-        found = _filesystem(scheme).exists(bucket)
+        # Of some object, because to look at the bucket itself needs a right that its users often lack.
+        _filesystem(scheme).info(f"{bucket}/inception_jax")
+    except FileNotFoundError as error:
+        if str(error).endswith(("bucket does not exist", f"b/{bucket}/o")):  # words of s3fs and of gcsfs
+            raise UserError(f"there is no bucket {address}, or these credentials do not show it") from None
     except ImportError as error:
         extra = _EXTRAS[scheme]
         raise MissingExtraError(f"{address} needs pip install 'inception_jax[{extra}]' ({error})") from None
     except Exception as error:  # the packages raise many types
         raise UserError(f"{address} cannot be reached: {reason(error)}") from None
-    if not found:
-        raise UserError(f"there is no bucket {address}, or its credentials do not show it")
 
 
 @functools.cache
 def _filesystem(scheme: str) -> Any:
     import fsspec
 
-    logging.getLogger("gcsfs").setLevel(logging.ERROR)
+    for name in ("gcsfs", "google.auth"):  # what they log is in the error that they raise
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # Other processes write to the same bucket, so no listing is remembered. epath takes the same object.
     for name in ("gs", "gcs", "s3"):
         fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)
@@ -244,8 +247,11 @@ def rename(source: AnyPath, target: AnyPath) -> None:
     """Renames a directory; in a bucket it is copied and removed."""
     if isinstance(source, Path):
         source.rename(target)
-    else:
-        _of(source).mv(os.fspath(source), os.fspath(target), recursive=True)
+        return
+    with tempfile.TemporaryDirectory(prefix="inception_jax-") as directory:  # s3fs cannot copy all directories
+        download(source, Path(directory) / source.name)
+        upload(Path(directory) / source.name, target)
+    remove(source)
 
 
 def remove(directory: AnyPath) -> None:

@@ -111,17 +111,22 @@ def release_free_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def cache_compilations() -> None:
+def cache_compilations(per_host: bool = False) -> None:
     """Caches compiled programs on disk, so that the second start of a run does not compile again.
 
     The cache is $JAX_COMPILATION_CACHE_DIR or, by default, a directory below `cache_directory`. By default each kind of
     CPU has its own cache: machines may share a home directory, and a program may not run on another kind of CPU.
     JAX_ENABLE_COMPILATION_CACHE=false turns the cache off.
+
+    Args:
+      per_host: whether each machine has its own too: several that write one directory have kept each other waiting
+        until a barrier timed out (https://github.com/google/orbax/issues/2934).
     """
     import jax
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla" / _cpu_kind()))
+        host = (platform.node(),) if per_host else ()
+        jax.config.update("jax_compilation_cache_dir", str(cache_directory().joinpath("xla", _cpu_kind(), *host)))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

@@ -393,7 +393,7 @@ def test_another_experiment_is_refused(tiny_config, uninterrupted):
 
 def test_a_workdir_that_cannot_be_written(tiny_config, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file/run/config.json cannot be written: Not a directory"):
+    with pytest.raises(UserError, match=r"file/run cannot be written: Not a directory"):
         run(tiny_config, tmp_path / "file" / "run")
 
 
