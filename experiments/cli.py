@@ -227,18 +227,19 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
         from inception_jax.errors import UserError
         from inception_jax.paths import is_bucket_error, reason
 
+        status = 2
         if isinstance(error, UserError):
             text = _with_flag(str(error), parser)
         elif supervisor.is_about_others(error):
-            text = supervisor.OTHERS_ENDED
+            text, status = supervisor.OTHERS_ENDED, supervisor.STATUS
         elif isinstance(error, OSError) or is_bucket_error(error):
             text = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else reason(error)
         else:
             raise
         print(f"error: {harmless(text)}", file=sys.stderr)
         if is_distributed(arguments) and argv is None:
-            supervisor.leave(2)
-        return 2
+            supervisor.leave(status)
+        return status
 
 
 def _with_flag(message: str, parser: Parser) -> str:

@@ -13,7 +13,7 @@ import threading
 
 OTHERS_ENDED = "another process of this job has ended or does not answer; rerun the same command in all processes"
 OTHER_HAS_ENDED = signal.SIGUSR1  # by which `experiments.launch` tells it at once
-_STATUS = 1
+STATUS = 1  # exit status then; 2 is for invalid input, upon which nobody should start the job again
 _CRASHES = (b"coordination_service_agent.cc", b"coordination_service.cc", b"JAX distributed service detected fatal")
 # What JAX raises where a collective operation finds that another process has ended.
 _LOST = ("UNAVAILABLE", "Connection closed", "Connection reset", "Connection refused", "Broken pipe", "Socket closed",
@@ -57,7 +57,7 @@ def supervise() -> None:
     code = os.waitstatus_to_exitcode(status)
     if crashed.is_set():
         os.write(2, f"error: {OTHERS_ENDED}\n".encode())
-        code = _STATUS
+        code = STATUS
     elif code < 0:
         os.write(2, f"error: the process was killed by signal {-code} ({signal.strsignal(-code)})\n".encode())
         code = 128 - code

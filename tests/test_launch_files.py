@@ -336,15 +336,8 @@ def test_skypilot(tmp_path, monkeypatch):
     joined = {"--coordinator": "10.0.0.7:8476", "--num-processes": "2", "--process-id": "1"}
     assert options(python) == joined | {"--config": task["envs"]["CONFIG"], "--workdir": task["envs"]["WORKDIR"]}
     words = ["python", "main.py", *RECIPE, *("=".join(item) for item in joined.items())]
-    if knows_coordinator():
-        arguments = parse(words, monkeypatch)
-        assert (arguments.coordinator, arguments.num_processes, arguments.process_id) == ("10.0.0.7:8476", 2, 1)
-
-
-def knows_coordinator() -> bool:
-    parser = cli.Parser("", "")
-    parser.add_distributed()
-    return bool(parser.flag("coordinator"))
+    arguments = parse(words, monkeypatch)
+    assert (arguments.coordinator, arguments.num_processes, arguments.process_id) == ("10.0.0.7:8476", 2, 1)
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -408,7 +401,7 @@ def test_documented_commands(page, monkeypatch):
         if "--" in words:  # python -m experiments.launch ... -- main.py ...
             words, inner = words[: words.index("--")], words[words.index("--") + 1 :]
             parse(["python", *inner], monkeypatch)
-        elif knows_coordinator() or "--coordinator" not in options(words):
+        else:
             parse(words, monkeypatch)
 
 
