@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,6 +215,10 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
 
             validate(arguments.config)
         status = command(arguments) or 0
+        if is_distributed(arguments):
+            from inception_jax import processes
+
+            processes.agree(None)  # JAX itself waits only five minutes for processes that end later
         sys.stdout.flush()  # here, where an error of it is handled
         return status
     except BrokenPipeError:  # as after `| head`
@@ -221,7 +226,7 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
         return 141
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 130
+        return _end(130, arguments, argv)
     except Exception as error:
         from inception_jax.console import harmless
         from inception_jax.errors import UserError
@@ -234,12 +239,24 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
             text, status = supervisor.OTHERS_ENDED, supervisor.STATUS
         elif isinstance(error, OSError) or is_bucket_error(error):
             text = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else reason(error)
+        elif is_distributed(arguments) and argv is None:
+            traceback.print_exc()
+            return _end(1, arguments, argv)
         else:
             raise
         print(f"error: {harmless(text)}", file=sys.stderr)
-        if is_distributed(arguments) and argv is None:
-            supervisor.leave(status)
-        return status
+        return _end(status, arguments, argv)
+
+
+def _end(status: int, arguments: argparse.Namespace, argv: Sequence[str] | None) -> int:
+    """Returns the exit status; a process of a job with several ends at once instead."""
+    if is_distributed(arguments) and argv is None:
+        from inception_jax import processes
+
+        if status != supervisor.STATUS:
+            processes.part()
+        supervisor.leave(status)
+    return status
 
 
 def _with_flag(message: str, parser: Parser) -> str:

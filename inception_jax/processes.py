@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import json
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,8 @@ from jax.experimental import multihost_utils
 from inception_jax.errors import UserError
 
 SILENCE = 30  # seconds without a sign of life after which JAX's service gives a process up
-_PATIENCE = 3600  # seconds that a process waits for what another one does meanwhile, such as statistics of the data
+_PATIENCE = 4 * 3600  # seconds that a process waits for another one that lives, such as for statistics of the data
+_PARTING = 5  # seconds
 _numbers = itertools.count()
 
 
@@ -106,6 +108,22 @@ def agree(error: UserError | None) -> None:
         raise error
 
 
+def part() -> None:
+    """Waits a few seconds for the others to come to their end too, before this process ends because of an error.
+
+    JAX ends them at once when process 0 has ended, even if they are about to say the same error.
+    """
+    if not jax.distributed.is_initialized():
+        return
+    from jax._src import distributed
+
+    client: Any = distributed.global_state.client
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # they do not come
+        client.wait_at_barrier("inception_jax/end", _PARTING * 1000)
+    if is_first():
+        time.sleep(0.5)
+
+
 def broadcast(tree):
     """Returns the arrays of process 0, bit for bit, as NumPy arrays; those of the others give shapes and dtypes."""
     arrays = jax.tree.map(np.asarray, tree)
@@ -132,4 +150,4 @@ def _value(client: Any, key: str, index: int) -> str:
     except jax.errors.JaxRuntimeError as error:
         if "DEADLINE_EXCEEDED" not in str(error):
             raise
-        raise UserError(f"process {index} has not come to the same point within {_PATIENCE // 60} minutes") from None
+        raise UserError(f"process {index} has not come to the same point within {_PATIENCE // 3600} hours") from None

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
+from inception_jax import processes
 from inception_jax.console import Progress, duration
 from inception_jax.data.loader import ProcessShard
 from inception_jax.data.sources import Source, open_source
@@ -187,17 +187,17 @@ def _scores(
         directory = classifier.workdir / "evaluation" if cache is None else to_path(cache)
         store = Store(directory, identity, len(source), protocol.windows)
         missing = sum(map(len, store.missing()))
-        if missing:
-            if scorer is None:
-                scorer = Scorer(classifier, DataParallel(devices=jax.local_devices()), batch_size, outputs)
-            shard = ProcessShard(jax.process_index(), jax.process_count())
-            text = f"{classifier.title}: {protocol.describe()}, {missing:,} images x {protocol.windows} forward passes"
-            meter = _Meter(progress, text, len(source), missing)
-            try:
-                score(source, scorer, protocol, store, shard=shard, threads=threads, advance=meter.advance)
-            finally:
-                meter.stop()
-        multihost_utils.sync_global_devices(f"scores of {store.path}")
+        with processes.together():  # each reads the scores of all
+            if missing:
+                if scorer is None:
+                    scorer = Scorer(classifier, DataParallel(devices=jax.local_devices()), batch_size, outputs)
+                shard = ProcessShard(jax.process_index(), jax.process_count())
+                text = f"{protocol.describe()}, {missing:,} images x {protocol.windows} forward passes"
+                meter = _Meter(progress, f"{classifier.title}: {text}", len(source), missing)
+                try:
+                    score(source, scorer, protocol, store, shard=shard, threads=threads, advance=meter.advance)
+                finally:
+                    meter.stop()
         stores.append(store)
     return stores
 

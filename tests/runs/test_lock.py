@@ -37,10 +37,8 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
     left = json.loads((tmp_path / FILE).read_text())
     said = []
     Lock(tmp_path, said.append).release()
-    assert said == [
-        f"process {left['pid']} on {socket.gethostname()}, the last to write {tmp_path}, ended without notice; this one "
-        "takes over"
-    ]
+    was = f"process {left['pid']} on {socket.gethostname()}, the last to write {tmp_path}, ended without notice"
+    assert said == [f"{was}; this one takes over"]
 
 
 def test_a_file_system_without_locks_has_a_lease(tmp_path, monkeypatch):
