@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from experiments import cli, supervisor
+from experiments.sweep.shares import visible_gpus
 
 _PATIENCE = 5.0  # seconds that the other processes get to end by themselves after one has failed
 
@@ -27,7 +28,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--processes", type=cli.positive, required=True, metavar="N", help="number of processes")
     parser.add_argument(
-        "--devices", type=cli.positive, metavar="N", help="devices of each: simulated ones of a CPU, or GPUs, in turn"
+        "--devices",
+        type=cli.positive,
+        metavar="N",
+        help="devices of each: GPUs (default: all, divided), or simulated ones of a CPU",
     )
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="main.py or '-m experiments.NAME', and arguments")
     arguments, rest = _split(sys.argv[1:] if argv is None else argv)
@@ -42,11 +46,11 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def _launch(arguments: argparse.Namespace) -> int:
     coordinator = f"127.0.0.1:{_free_port()}"
     started = []
-    for index in range(arguments.processes):
+    for index, devices in enumerate(_devices(arguments.processes, arguments.devices)):
         place = [f"--coordinator={coordinator}", f"--num-processes={arguments.processes}", f"--process-id={index}"]
         process = subprocess.Popen(
             [sys.executable, *arguments.command, *place],
-            env=os.environ | _devices(index, arguments.devices),
+            env=os.environ | devices,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
@@ -77,11 +81,19 @@ def _wait(started: Sequence[subprocess.Popen]) -> int:
     return failed or next((process.returncode for process in started if process.returncode), 0)
 
 
-def _devices(index: int, count: int | None) -> dict[str, str]:
-    if count is None:
-        return {}
-    gpus = ",".join(str(index * count + place) for place in range(count))
-    return {"JAX_NUM_CPU_DEVICES": str(count), "CUDA_VISIBLE_DEVICES": gpus}
+def _devices(processes: int, count: int | None) -> list[dict[str, str]]:
+    """Returns the environment variables that give each process its devices."""
+    from inception_jax.errors import UserError
+
+    gpus = visible_gpus()
+    if not gpus:
+        return [{"JAX_NUM_CPU_DEVICES": str(count)} if count else {}] * processes
+    each = count or len(gpus) // processes
+    if not each or each * processes > len(gpus):
+        raise UserError(
+            f"processes={processes} with {max(1, each)} GPUs each need more than the {len(gpus)} that are here"
+        )
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[i * each : (i + 1) * each])} for i in range(processes)]
 
 
 def _label(index: int, lines: BinaryIO) -> None:

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import launch
 from inception_jax import processes
 from inception_jax.errors import UserError
 
@@ -49,3 +50,14 @@ def test_a_broadcast_keeps_every_bit(monkeypatch):
     sent = {"a": np.array([-0.0, np.nan, 1.5], np.float32), "b": np.int32(-7), "c": np.zeros((0, 3), bool)}
     for ours, theirs in zip(jax.tree.leaves(processes.broadcast(sent)), jax.tree.leaves(sent), strict=True):
         assert (ours.dtype, ours.shape, ours.tobytes()) == (theirs.dtype, theirs.shape, theirs.tobytes())
+
+
+def test_a_launch_divides_the_gpus(monkeypatch):
+    monkeypatch.setattr(launch, "visible_gpus", lambda: ["0", "1", "2", "3"])
+    assert [devices["CUDA_VISIBLE_DEVICES"] for devices in launch._devices(2, None)] == ["0,1", "2,3"]
+    assert [devices["CUDA_VISIBLE_DEVICES"] for devices in launch._devices(3, 1)] == ["0", "1", "2"]
+    for processes_, each in ((5, None), (3, 2)):
+        with pytest.raises(UserError, match=f"processes={processes_} .* more than the 4 GPUs here"):
+            launch._devices(processes_, each)
+    monkeypatch.setattr(launch, "visible_gpus", list)
+    assert launch._devices(2, 4) == [{"JAX_NUM_CPU_DEVICES": "4"}] * 2
