@@ -57,7 +57,7 @@ def test_a_launch_divides_the_gpus(monkeypatch):
     assert [devices["CUDA_VISIBLE_DEVICES"] for devices in launch._devices(2, None)] == ["0,1", "2,3"]
     assert [devices["CUDA_VISIBLE_DEVICES"] for devices in launch._devices(3, 1)] == ["0", "1", "2"]
     for processes_, each in ((5, None), (3, 2)):
-        with pytest.raises(UserError, match=f"processes={processes_} .* more than the 4 GPUs here"):
+        with pytest.raises(UserError, match=f"processes={processes_} .*more than the 4 GPUs here"):
             launch._devices(processes_, each)
     monkeypatch.setattr(launch, "visible_gpus", list)
     assert launch._devices(2, 4) == [{"JAX_NUM_CPU_DEVICES": "4"}] * 2
