@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from inception_jax.paths import AnyPath, bucket_errors, is_bucket, to_path
+from inception_jax.runs import lock
 from inception_jax.runs.renamed import current_config
+from inception_jax.runtime import cache_directory
 
 LAUNCH, LOCK = "run.json", ".lock"  # what a sweep's job writes, and what it locks as long as the run's process lives
 
@@ -21,7 +22,7 @@ STATES = {
     "queued": "Its job waits in the queue of a cluster.",
     "running": "A process works on it.",
     "interrupted": "It was stopped before its last step. The same command resumes it.",
-    "unfinished": "It has not reached its last step. No sweep started it, so whether a process works on it is unknown.",
+    "unfinished": "It has not reached its last step. No sweep started it, and no process is known to work on it.",
     "finished": "Its last step was evaluated; of an evaluation: its results are written.",
     "failed": "Its process ended with an error, or without a result.",
     "damaged": "One of its files cannot be read. What the others say is there.",
@@ -195,29 +196,36 @@ def read_launch(path: AnyPath) -> dict[str, Any]:
     return _read_object(path, LAUNCH, []) or {}
 
 
+def bookkeeping(path: AnyPath) -> Path:
+    """Returns the local directory for what a sweep keeps of itself or of a run and a bucket cannot hold.
+
+    These are locks, logs while they grow, and the files of submitit. For a local path it is the path itself; for
+    's3://bucket/sweep' it is 'sweeps/s3/bucket/sweep' below `runtime.cache_directory`.
+    """
+    if isinstance(path, Path):
+        return path
+    return cache_directory() / "sweeps" / os.fspath(path).replace("://", "/").replace("..", "%2E%2E")
+
+
 def is_locked(path: AnyPath) -> bool:
-    """Tells whether a process of this machine works on the run of a sweep in this directory."""
-    try:
-        with open(path / LOCK, encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no such file, or a file system without locks
-        return False
-    return False
+    """Tells whether a process works on the run in this directory, see `lock.is_held`; a sweep's jobs lock it too."""
+    return lock.is_locked(bookkeeping(path) / LOCK) or lock.is_held(path)
 
 
 def _state_of(run: Run) -> tuple[str, str]:
     """The state and the error of a run whose files could all be read."""
     launch = run.launch or {}
     recorded, total = launch.get("state"), run.total_steps
-    if recorded in ("queued", "running") and not launch.get("job"):  # else only the cluster knows
+    of_cluster = recorded in ("queued", "running") and bool(launch.get("job"))  # which alone knows more
+    if recorded in ("queued", "running") and not of_cluster:
         if is_locked(run.path):
             return "running", ""
         recorded = "interrupted"
     has_last_step = total is not None and field(run.results, "last.step") == total
     if has_last_step or (run.config is None and run.evaluation is not None):
         return "finished", ""
+    if not of_cluster and lock.is_held(run.path):  # started or resumed by hand
+        return "running", ""
     if recorded == "failed":
         return "failed", " ".join((launch.get("error") or "no message").split())
     if recorded == "finished" and total is not None:
