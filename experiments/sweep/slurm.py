@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from inception_jax.paths import AnyPath
-from inception_jax.runs.run import Run, bookkeeping
+from inception_jax.runs.run import Run
 
 _SQUEUE_SECONDS = 10.0
 _STATES = {
@@ -38,7 +38,7 @@ def _state(directory: AnyPath, number: str) -> str:
 def _job(directory: AnyPath, number: str):
     import submitit  # not at the top: without jobs it is not needed
 
-    return submitit.SlurmJob(bookkeeping(directory), number)  # of which only the state is used
+    return submitit.SlurmJob(directory, number)  # of which only the state is used
 
 
 @functools.lru_cache(maxsize=4096)
