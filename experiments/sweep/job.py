@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import submitit
 
-from inception_jax.paths import AnyPath, bucket_errors, to_path, write_whole
+from inception_jax.paths import AnyPath, bucket_errors, read_whole, to_path, write_whole
 from inception_jax.runs.run import LAUNCH, LOCK, bookkeeping, read_launch
 
 LOG = "log.txt"
@@ -138,7 +138,7 @@ def keep_log(directory: AnyPath) -> None:
     with bucket_errors(directory):
         before = b""
         with contextlib.suppress(FileNotFoundError):
-            before = (directory / LOG).read_bytes()
+            before = read_whole(directory / LOG)
     write_whole(directory / LOG, before + part.read_bytes())
     part.write_bytes(b"")
 

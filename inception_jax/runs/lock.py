@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from inception_jax.errors import UserError
-from inception_jax.paths import AnyPath, bucket_errors, reason, storage, write_whole
+from inception_jax.paths import AnyPath, bucket_errors, read_whole, reason, storage, write_whole
 
 FILE = ".lock.json"  # in the directory of the run
 _BEAT, _STALE = 5.0, 20.0  # seconds between changes of a lease, and without a change until it is taken over
@@ -124,7 +124,7 @@ class Lock:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            return _parsed(self._path.read_text(encoding="utf-8"))
+            return _parsed(read_whole(self._path).decode())
         except FileNotFoundError:
             return None
 
@@ -150,7 +150,7 @@ def is_held(directory: AnyPath) -> bool:
             if not path.is_file():
                 return False
         with bucket_errors(directory):
-            owner = _parsed(path.read_text(encoding="utf-8"))
+            owner = _parsed(read_whole(path).decode())
     except (OSError, UnicodeDecodeError):
         return False
     if owner is None or not isinstance(owner.get("beat"), (int, float)):  # only a lease has one

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inception_jax.paths import AnyPath, bucket_errors, is_bucket, to_path
+from inception_jax.paths import AnyPath, bucket_errors, is_bucket, read_whole, to_path
 from inception_jax.runs import lock
 from inception_jax.runs.renamed import current_config
 from inception_jax.runtime import cache_directory
@@ -240,7 +240,7 @@ def _read_object(path: AnyPath, name: str, damage: list[str]) -> dict[str, Any] 
     try:
         refuse_pipe(path / name)
         with bucket_errors(path):
-            content = _parse((path / name).read_bytes())
+            content = _parse(read_whole(path / name))
         _check(name, content)
     except (FileNotFoundError, NotADirectoryError):
         if isinstance(path, Path) and (path / name).is_symlink():
@@ -287,14 +287,16 @@ def _read_metrics(file: AnyPath, last_bytes: int | None) -> tuple[list[dict[str,
     """The rows of metrics.jsonl, and the number of damaged lines; 0 where only its end is read."""
     try:
         refuse_pipe(file)
-        with file.open("rb") as opened:
-            if last_bytes is not None:
+        if last_bytes is None or not isinstance(file, Path):
+            content = read_whole(file) if last_bytes != 0 else b""
+        else:
+            with file.open("rb") as opened:
                 opened.seek(max(0, opened.seek(0, os.SEEK_END) - last_bytes))
-            content = opened.read()
+                content = opened.read()
     except (FileNotFoundError, NotADirectoryError):
         return [], 0
     if last_bytes is not None:
-        return metrics_rows(content), 0
+        return metrics_rows(content[-last_bytes:] if last_bytes else b""), 0
     whole, _, rest = content.rpartition(b"\n")  # the last line may be cut off, or is being written
     rows = metrics_rows(whole)
     return rows + metrics_rows(rest), whole.count(b"\n") + bool(whole) - len(rows)

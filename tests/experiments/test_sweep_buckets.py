@@ -156,3 +156,25 @@ def test_what_is_kept_on_this_machine(tmp_path, monkeypatch):
     below = tmp_path / "inception_jax/sweeps"
     assert bookkeeping(paths.epath.Path("gs://b/sweep/a/0")) == below / "gs/b/sweep/a/0"
     assert bookkeeping(paths.epath.Path("s3://b/../../x")).resolve().is_relative_to(below)
+
+
+def test_what_is_written_while_it_is_read_is_whole(bucket):
+    """A reader that asks for an object twice would fail, because the second answer is of another object."""
+    run, stop = bucket / "a/0", threading.Event()
+    job.write(run, {"state": "failed", "error": "no room"})
+
+    def rewrite():
+        while not stop.is_set():
+            for seconds in (1.0, 2.0):
+                job.write(run, {"state": "failed", "error": "no room", "seconds": seconds})
+                paths.write_whole(run / "metrics.jsonl", b'{"step": 1, "split": "train"}\n')
+
+    writing = threading.Thread(target=rewrite)
+    writing.start()
+    try:
+        runs = [Run.read(run, metrics_bytes) for metrics_bytes in (None, 20_000, 0) * 8]
+    finally:
+        stop.set()
+        writing.join()
+    assert {run.error for run in runs} == {"no room"}
+    assert {len(run.metrics) for run in runs[-3:]} == {0, 1}
