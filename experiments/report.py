@@ -8,10 +8,12 @@ python -m experiments.report --from-json=results/ablations.json --document=docs/
 import argparse
 import contextlib
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments import cli
+
+if TYPE_CHECKING:
+    from inception_jax.paths import AnyPath
 
 _EPILOG = """
 DIR is the directory of a sweep, at any time: runs that are not finished are listed and not averaged. DIR/report.html
@@ -46,6 +48,7 @@ def _fraction(text: str) -> float:
 
 def _report(arguments: argparse.Namespace) -> None:
     from inception_jax.errors import UserError
+    from inception_jax.paths import written
     from inception_jax.report.sweep.data import dump, load, read
     from inception_jax.report.sweep.document import write_document
 
@@ -62,7 +65,8 @@ def _report(arguments: argparse.Namespace) -> None:
     for directory, data in zip(arguments.directories, sweeps.values(), strict=True):
         write(data, arguments.out or directory / "report.html")
     if arguments.json:
-        arguments.json.write_text(dump(known | sweeps), encoding="utf-8")
+        with written(arguments.json) as local:
+            local.write_text(dump(known | sweeps), encoding="utf-8")
         print(f"Data      {arguments.json} ({', '.join(sorted(known | sweeps))})")
     if arguments.document:
         write_document(arguments.document, load(file))
@@ -87,7 +91,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--out={arguments.out} does not end in .html")
 
 
-def write(data: dict[str, Any], html: Path) -> None:
+def write(data: dict[str, Any], html: "AnyPath") -> None:
     """Prints the report on a sweep; writes it as a page, and beside it as Markdown.
 
     Args:
@@ -96,11 +100,13 @@ def write(data: dict[str, Any], html: Path) -> None:
     """
     from inception_jax.console import warn
     from inception_jax.errors import MissingExtraError
+    from inception_jax.paths import written
     from inception_jax.report.sweep import document, page
 
     markdown = html.with_suffix(".md")
     print(document.terminal(data), end="\n\n")
-    markdown.write_text(document.report(data), encoding="utf-8", errors="backslashreplace")
+    with written(markdown) as local:
+        local.write_text(document.report(data), encoding="utf-8", errors="backslashreplace")
     try:
         page.write(html, data)
         print(f"Report    {html}")

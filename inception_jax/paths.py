@@ -161,6 +161,15 @@ def write_whole(path: AnyPath, content: bytes) -> None:
         raise UserError(f"{path} cannot be written: {reason(error)}") from None
 
 
+def read_whole(path: AnyPath) -> bytes:
+    """Reads a file at one moment: an object of a bucket in a single request, while others may write it again.
+
+    Raises:
+      OSError: it is missing or cannot be read; in a bucket also what `bucket_errors` turns into a UserError.
+    """
+    return path.read_bytes() if isinstance(path, Path) else _of(path).cat_file(os.fspath(path))
+
+
 def names_in(directory: AnyPath) -> list[str]:
     """Returns the names of what is in a directory, sorted; none if it is missing."""
     try:

@@ -9,7 +9,6 @@ import argparse
 import ast
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from experiments import cli
 
@@ -34,7 +33,9 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> cli.Parser:
     parser = cli.Parser("-m experiments.sweep", __doc__, _EPILOG)
     parser.add_argument("file", nargs="?", metavar="FILE[:DATA]", help="sweep file")
-    parser.add_argument("--workdir", type=Path, required=True, help="directory of the sweep; with --list: of the runs")
+    parser.add_argument(
+        "--workdir", type=cli.path, required=True, help="directory of the sweep; with --list: of the runs"
+    )
     what = parser.add_argument_group("runs").add_argument
     what("--config.KEY", metavar="VALUE", dest="_settings", help="value of one key of the recipe, for all runs")
     what("--seeds", type=cli.positive, default=0, metavar="K", help="number of seeds, 0 to K - 1 (default: the file's)")
@@ -89,9 +90,10 @@ def _sweep(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from experiments.sweep import plan
     from experiments.sweep.board import Board
     from experiments.sweep.launcher import Launcher
+    from inception_jax.paths import to_path
     from inception_jax.report.sweep.data import read
 
-    directory = arguments.workdir.absolute()
+    directory = to_path(arguments.workdir)
     sweep, described = plan.load(arguments.file, arguments.seeds, settings)
     tasks = plan.tasks_of(sweep, directory, arguments.seeds, arguments.filter, settings)
     plan.check(tasks)

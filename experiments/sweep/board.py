@@ -4,7 +4,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -15,7 +14,8 @@ from experiments.sweep import job
 from experiments.sweep.plan import Task
 from inception_jax.console import duration, harmless, percent
 from inception_jax.names import printable
-from inception_jax.runs.run import Run, field, read_launch
+from inception_jax.paths import AnyPath
+from inception_jax.runs.run import Run, field
 
 _ORDER = ("running", "failed", "damaged", "queued", "interrupted", "unfinished", "finished", "waiting")
 _STYLES = {"running": "bold", "failed": "red", "damaged": "red", "finished": "green"}
@@ -26,7 +26,7 @@ _REFRESH_SECONDS = 2.0
 class Board:
     """Shows the tasks of a sweep on standard error; a context manager."""
 
-    def __init__(self, tasks: Sequence[Task], directory: Path, parallel: int):
+    def __init__(self, tasks: Sequence[Task], directory: AnyPath, parallel: int):
         """Prepares.
 
         Args:
@@ -86,7 +86,7 @@ class Board:
     def _left(self) -> float:
         """Seconds until all is finished, by the mean time of finished runs; 0 if none is, or nothing is left."""
         spent = [
-            read_launch(self._directory / task.name).get("seconds", 0.0)
+            field(self._runs[task.name].launch, "seconds") or 0.0
             for task in self._tasks
             if self._states[task.name] == "finished"
         ]

@@ -15,7 +15,8 @@ from typing import Any, TextIO
 
 import submitit
 
-from inception_jax.runs.run import LAUNCH, LOCK, read_launch
+from inception_jax.paths import AnyPath, bucket_errors, read_whole, to_path, write_whole
+from inception_jax.runs.run import LAUNCH, LOCK, bookkeeping, read_launch
 
 LOG = "log.txt"
 
@@ -23,11 +24,15 @@ LOG = "log.txt"
 class Job:
     """Runs Python with `command` in a process of its own; its output goes to log.txt, its state to run.json.
 
+    In a bucket log.txt appears when the process ends; until then it is in the directory of `bookkeeping`.
+
     SIGTERM, which ends a SLURM job, and the warning that its time is up are passed on to that process, which saves its
     state. After the warning the job is queued again.
     """
 
-    def __init__(self, directory: Path, root: Path, command: Sequence[str], cores: Sequence[int], gpus: Sequence[str]):
+    def __init__(
+        self, directory: AnyPath, root: Path, command: Sequence[str], cores: Sequence[int], gpus: Sequence[str]
+    ):
         """Describes the job.
 
         Args:
@@ -52,14 +57,16 @@ class Job:
         environment = dict(os.environ)
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with open(self.directory / LOCK, "w", encoding="utf-8") as lock, open(self.directory / LOG, "ab") as log:
+        directory = to_path(self.directory)  # a bucket is prepared in each process
+        here = bookkeeping(directory)
+        here.mkdir(parents=True, exist_ok=True)
+        with open(here / LOCK, "w", encoding="utf-8") as lock, open(here / LOG, "ab") as log:
             if not _take(lock):
                 return os.EX_TEMPFAIL
-            before = read_launch(self.directory)
+            before = read_launch(directory)
             now = {"command": list(self.command), "host": socket.gethostname(), "job": _job_id(), "error": ""}
             begun, spent = time.time(), before.get("seconds", 0.0) if before.get("command") == now["command"] else 0.0
-            write(self.directory, now | {"state": "running", "seconds": spent})
+            write(directory, now | {"state": "running", "seconds": spent})
             start = log.tell()
             # A session of its own: Ctrl-C is for the launcher, which ends its jobs. The lock lives as long as it does.
             self._process = subprocess.Popen(
@@ -78,13 +85,15 @@ class Job:
                 status = self._process.wait()
             except BaseException as error:  # submitit's: SystemExit if it has queued the job again
                 state = "queued" if isinstance(error, SystemExit) and now["job"] else "interrupted"
-                write(self.directory, now | {"state": state, "seconds": round(spent + time.time() - begun, 1)})
+                write(directory, now | {"state": state, "seconds": round(spent + time.time() - begun, 1)})
+                keep_log(directory)
                 raise
             now |= {"seconds": round(spent + time.time() - begun, 1), "status": status, "state": state_of(status)}
             if now["state"] == "failed":
-                words = last_words(self.directory / LOG, start)
+                words = last_words(here / LOG, start)
                 now["error"] = killed(words, -status) if status < 0 else words or f"ended with status {status}"
-            write(self.directory, now)
+            keep_log(directory)
+            write(directory, now)
             return status
 
     def _end(self, *_: Any) -> None:
@@ -116,11 +125,22 @@ def killed(words: str, number: int = 0) -> str:
     return f"the process was killed{by}" + (f"; its last line: {words}" if words else "")
 
 
-def write(directory: Path, content: dict[str, Any]) -> None:
+def write(directory: AnyPath, content: dict[str, Any]) -> None:
     """Writes run.json at once or not at all."""
-    temporary = directory / f".{LAUNCH}.{os.getpid()}"
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(directory / LAUNCH)
+    write_whole(directory / LAUNCH, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def keep_log(directory: AnyPath) -> None:
+    """Adds what the log has on this machine to log.txt of a run in a bucket; other machines may have written to it."""
+    part = bookkeeping(directory) / LOG
+    if isinstance(directory, Path) or not part.exists():
+        return
+    with bucket_errors(directory):
+        before = b""
+        with contextlib.suppress(FileNotFoundError):
+            before = read_whole(directory / LOG)
+    write_whole(directory / LOG, before + part.read_bytes())
+    part.write_bytes(b"")
 
 
 def _take(lock: TextIO) -> bool:

@@ -17,10 +17,12 @@ from experiments.sweep.plan import ROOT, Task, ready
 from experiments.sweep.shares import shares
 from experiments.sweep.slurm import current
 from inception_jax.errors import UserError
-from inception_jax.runs.run import Run, is_locked, read_launch
+from inception_jax.paths import AnyPath
+from inception_jax.runs.run import Run, bookkeeping, is_locked, read_launch
 
 _JOBS = ".jobs"  # where submitit keeps what it needs
 _POLL_SECONDS = 0.5
+_BUCKET_POLL_SECONDS = 5.0  # each look is a request for each run at work
 _YEARS = 60 * 24 * 1000  # minutes: a local job is never too long
 _RESUMABLE = ("waiting", "interrupted", "unfinished")
 
@@ -37,7 +39,7 @@ class Launcher:
     def __init__(
         self,
         tasks: Sequence[Task],
-        directory: Path,
+        directory: AnyPath,
         cluster: str = "local",
         *,
         jobs: int = 0,
@@ -59,6 +61,7 @@ class Launcher:
         """
         self.tasks, self.directory = list(tasks), directory
         self._local = cluster == "local"
+        self._poll_seconds = _POLL_SECONDS if isinstance(directory, Path) else _BUCKET_POLL_SECONDS
         self._jobs: dict[str, submitit.Job] = {}
         self._slots: dict[str, int] = {}
         if self._local:
@@ -76,7 +79,9 @@ class Launcher:
     def _executor(self) -> submitit.AutoExecutor:
         """Submitit's executor. The local one makes its directory at once, so it is made when something is started."""
         try:
-            executor = submitit.AutoExecutor(self.directory / _JOBS / "%j", cluster="local" if self._local else "slurm")
+            executor = submitit.AutoExecutor(
+                bookkeeping(self.directory) / _JOBS / "%j", cluster="local" if self._local else "slurm"
+            )
             executor.update_parameters(**self._parameters)
         except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:  # no srun; no such parameter
             raise UserError(f"cluster=slurm: {' '.join(str(error).split())}") from None
@@ -124,7 +129,7 @@ class Launcher:
                     busy = any(state in ("running", "queued") for state in states.values())
                     if not busy and not list(ready(waiting, finished)):
                         return
-                    time.sleep(_POLL_SECONDS)
+                    time.sleep(self._poll_seconds)
             except KeyboardInterrupt:
                 self._stop(board.say)
                 raise
@@ -155,7 +160,6 @@ class Launcher:
     def _note(self, task: Task, number: str) -> None:
         """Writes down that a run is in SLURM's queue, unless its job was quicker."""
         directory = self.directory / task.name
-        directory.mkdir(parents=True, exist_ok=True)
         known = read_launch(directory)
         if known.get("job") != number:
             spent = known.get("seconds", 0.0) if known.get("command") == list(task.command) else 0.0
@@ -180,7 +184,9 @@ class Launcher:
         if state == "waiting" or (state == "interrupted" and known["state"] != "interrupted"):
             # Killed, for instance for lack of memory; it is not started again at once.
             known |= {"command": list(task.command), "state": "failed"}
-            job.write(directory, {"seconds": 0.0} | known | {"error": job.killed(job.last_words(directory / job.LOG))})
+            error = job.killed(job.last_words(bookkeeping(directory) / job.LOG))
+            job.keep_log(directory)
+            job.write(directory, {"seconds": 0.0} | known | {"error": error})
             state = "failed"
         return state
 

@@ -20,6 +20,7 @@ from inception_jax.errors import UserError
 from inception_jax.evaluation.protocols import NAMES
 from inception_jax.models import create_model
 from inception_jax.names import text_of
+from inception_jax.paths import AnyPath, bucket_errors, make_directory, write_whole
 
 ROOT = Path(__file__).parents[2]
 EVALUATIONS = "evaluations"  # the directory of their results
@@ -138,28 +139,29 @@ def _described(
     return json.loads(json.dumps(content))
 
 
-def check_directory(directory: Path, described: dict[str, Any]) -> None:
+def check_directory(directory: AnyPath, described: dict[str, Any]) -> None:
     """Raises a UserError if `directory` holds another sweep."""
     try:
-        present = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))["name"]
+        with bucket_errors(directory):
+            present = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))["name"]
     except (OSError, ValueError, LookupError, TypeError):
         return
     if present != described["name"]:
         raise UserError(f"workdir={directory} holds the sweep {present}; choose another directory")
 
 
-def describe(directory: Path, described: dict[str, Any]) -> None:
+def describe(directory: AnyPath, described: dict[str, Any]) -> None:
     """Makes the directory of a sweep and writes its sweep.json; raises UserError if it cannot."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "sweep.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"workdir={directory} cannot be written: {error.strerror}") from None
+        make_directory(directory)
+    except UserError as error:
+        raise UserError(f"workdir={error}") from None
+    write_whole(directory / "sweep.json", (json.dumps(described, indent=1) + "\n").encode())
 
 
 def tasks_of(
     sweep: Sweep,
-    directory: Path,
+    directory: AnyPath,
     seeds: int = 0,
     patterns: Sequence[str] = (),
     settings: Sequence[str] = (),

@@ -4,8 +4,8 @@ import dataclasses
 import functools
 import subprocess
 import time
-from pathlib import Path
 
+from inception_jax.paths import AnyPath
 from inception_jax.runs.run import Run
 
 _SQUEUE_SECONDS = 10.0
@@ -21,20 +21,21 @@ _STATES = {
 
 def current(run: Run) -> Run:
     """Returns the run with the state of its SLURM job, where its files say that one is queued or running."""
-    number = (run.launch or {}).get("job")
-    if run.state not in ("queued", "running") or not number:
+    launch = run.launch or {}
+    number = launch.get("job")
+    if run.state not in ("queued", "running") or run.state != launch.get("state") or not number:
         return run
     return dataclasses.replace(run, state=_STATES.get(_state(run.path, number), "interrupted"))
 
 
-def _state(directory: Path, number: str) -> str:
+def _state(directory: AnyPath, number: str) -> str:
     state = _job(directory, number).state.partition(" ")[0]
     # The accounting learns of a job some time after the queue, and there are clusters without it.
     return _squeue(number, time.monotonic() // _SQUEUE_SECONDS) if state == "UNKNOWN" else state
 
 
 @functools.cache  # each new object would ask the accounting at once; existing ones ask together, now and then
-def _job(directory: Path, number: str):
+def _job(directory: AnyPath, number: str):
     import submitit  # not at the top: without jobs it is not needed
 
     return submitit.SlurmJob(directory, number)  # of which only the state is used

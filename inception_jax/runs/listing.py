@@ -9,13 +9,12 @@ import os
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from inception_jax.console import percent
 from inception_jax.console import table as text_table
 from inception_jax.errors import UserError
-from inception_jax.paths import AnyPath, files_below, is_bucket, to_path
+from inception_jax.paths import AnyPath, files_below, is_bucket, to_path, written
 from inception_jax.runs.run import LAUNCH, Run, field, flat, is_free
 from inception_jax.spreadsheet import row_writer
 
@@ -258,9 +257,7 @@ def _formatted(name: str, value: Any) -> str:
     return line if name == "path" or len(line) <= _WIDEST else line[: _WIDEST - 1] + "…"
 
 
-def write_csv(
-    path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence[Any]], raw_csv: bool = False
-) -> None:
+def write_csv(path: AnyPath, header: Sequence[str], rows: Iterable[Sequence[Any]], raw_csv: bool = False) -> None:
     """Writes what `select` returns, with all digits; cells without a value are empty, lists are JSON.
 
     Args:
@@ -274,7 +271,7 @@ def write_csv(
     """
     cells = [[_text(value) if isinstance(value, list) else value for value in row] for row in rows]
     try:
-        with Path(path).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        with written(path) as local, local.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             write = row_writer(file, raw_csv)
             for row in [header, *cells]:
                 write(row)

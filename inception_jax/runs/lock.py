@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from inception_jax.errors import UserError
-from inception_jax.paths import AnyPath, reason, storage, write_whole
+from inception_jax.paths import AnyPath, bucket_errors, read_whole, reason, storage, write_whole
 
 FILE = ".lock.json"  # in the directory of the run
 _BEAT, _STALE = 5.0, 20.0  # seconds between changes of a lease, and without a change until it is taken over
@@ -124,7 +124,7 @@ class Lock:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            return _parsed(self._path.read_text(encoding="utf-8"))
+            return _parsed(read_whole(self._path).decode())
         except FileNotFoundError:
             return None
 
@@ -137,13 +137,37 @@ class Lock:
 
 
 def is_held(directory: AnyPath) -> bool:
-    """Tells whether a process of this machine, or of one that shares its locks, writes the run in this directory."""
+    """Tells whether a process writes the run in this directory.
+
+    A lock is seen on this machine and on those that share its locks; a lease, as in a bucket, on all whose clocks agree
+    to some seconds.
+    """
+    path = directory / FILE
     try:
-        with open(directory / FILE, encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if isinstance(path, Path):
+            if is_locked(path):
+                return True
+            if not path.is_file():
+                return False
+        with bucket_errors(directory):
+            owner = _parsed(read_whole(path).decode())
+    except (OSError, UnicodeDecodeError):
+        return False
+    if owner is None or not isinstance(owner.get("beat"), (int, float)):  # only a lease has one
+        return False
+    return abs(time.time() - owner["beat"]) < _STALE and not _has_ended(owner)
+
+
+def is_locked(file: Path) -> bool:
+    """Tells whether a process has locked a file; False if it is missing or its file system has no locks."""
+    try:
+        if not file.is_file():  # a pipe would wait for its writer
+            return False
+        with open(file, encoding="utf-8") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no such file, a bucket, or a file system without locks
+    except OSError:
         return False
     return False
 

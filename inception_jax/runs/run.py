@@ -3,15 +3,16 @@
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inception_jax.paths import AnyPath, bucket_errors, is_bucket, to_path
+from inception_jax.paths import AnyPath, bucket_errors, is_bucket, read_whole, to_path
+from inception_jax.runs import lock
 from inception_jax.runs.renamed import current_config
+from inception_jax.runtime import cache_directory
 
 LAUNCH, LOCK = "run.json", ".lock"  # what a sweep's job writes, and what it locks as long as the run's process lives
 
@@ -21,7 +22,7 @@ STATES = {
     "queued": "Its job waits in the queue of a cluster.",
     "running": "A process works on it.",
     "interrupted": "It was stopped before its last step. The same command resumes it.",
-    "unfinished": "It has not reached its last step. No sweep started it, so whether a process works on it is unknown.",
+    "unfinished": "It has not reached its last step. No sweep started it, and no process is known to work on it.",
     "finished": "Its last step was evaluated; of an evaluation: its results are written.",
     "failed": "Its process ended with an error, or without a result.",
     "damaged": "One of its files cannot be read. What the others say is there.",
@@ -195,29 +196,36 @@ def read_launch(path: AnyPath) -> dict[str, Any]:
     return _read_object(path, LAUNCH, []) or {}
 
 
+def bookkeeping(path: AnyPath) -> Path:
+    """Returns the local directory for what a sweep keeps of itself or of a run and a bucket cannot hold.
+
+    These are locks, logs while they grow, and the files of submitit. For a local path it is the path itself; for
+    's3://bucket/sweep' it is 'sweeps/s3/bucket/sweep' below `runtime.cache_directory`.
+    """
+    if isinstance(path, Path):
+        return path
+    return cache_directory() / "sweeps" / os.fspath(path).replace("://", "/").replace("..", "%2E%2E")
+
+
 def is_locked(path: AnyPath) -> bool:
-    """Tells whether a process of this machine works on the run of a sweep in this directory."""
-    try:
-        with open(path / LOCK, encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no such file, or a file system without locks
-        return False
-    return False
+    """Tells whether a process works on the run in this directory, see `lock.is_held`; a sweep's jobs lock it too."""
+    return lock.is_locked(bookkeeping(path) / LOCK) or lock.is_held(path)
 
 
 def _state_of(run: Run) -> tuple[str, str]:
     """The state and the error of a run whose files could all be read."""
     launch = run.launch or {}
     recorded, total = launch.get("state"), run.total_steps
-    if recorded in ("queued", "running") and not launch.get("job"):  # else only the cluster knows
+    of_cluster = recorded in ("queued", "running") and bool(launch.get("job"))  # which alone knows more
+    if recorded in ("queued", "running") and not of_cluster:
         if is_locked(run.path):
             return "running", ""
         recorded = "interrupted"
     has_last_step = total is not None and field(run.results, "last.step") == total
     if has_last_step or (run.config is None and run.evaluation is not None):
         return "finished", ""
+    if not of_cluster and lock.is_held(run.path):  # started or resumed by hand
+        return "running", ""
     if recorded == "failed":
         return "failed", " ".join((launch.get("error") or "no message").split())
     if recorded == "finished" and total is not None:
@@ -232,7 +240,7 @@ def _read_object(path: AnyPath, name: str, damage: list[str]) -> dict[str, Any] 
     try:
         refuse_pipe(path / name)
         with bucket_errors(path):
-            content = _parse((path / name).read_bytes())
+            content = _parse(read_whole(path / name))
         _check(name, content)
     except (FileNotFoundError, NotADirectoryError):
         if isinstance(path, Path) and (path / name).is_symlink():
@@ -279,14 +287,16 @@ def _read_metrics(file: AnyPath, last_bytes: int | None) -> tuple[list[dict[str,
     """The rows of metrics.jsonl, and the number of damaged lines; 0 where only its end is read."""
     try:
         refuse_pipe(file)
-        with file.open("rb") as opened:
-            if last_bytes is not None:
+        if last_bytes is None or not isinstance(file, Path):
+            content = read_whole(file) if last_bytes != 0 else b""
+        else:
+            with file.open("rb") as opened:
                 opened.seek(max(0, opened.seek(0, os.SEEK_END) - last_bytes))
-            content = opened.read()
+                content = opened.read()
     except (FileNotFoundError, NotADirectoryError):
         return [], 0
     if last_bytes is not None:
-        return metrics_rows(content), 0
+        return metrics_rows(content[-last_bytes:] if last_bytes else b""), 0
     whole, _, rest = content.rpartition(b"\n")  # the last line may be cut off, or is being written
     rows = metrics_rows(whole)
     return rows + metrics_rows(rest), whole.count(b"\n") + bool(whole) - len(rows)

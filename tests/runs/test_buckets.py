@@ -62,7 +62,7 @@ def servers():
         for name, value in environment.items():
             patch.setenv(name, value)
         forget()
-        fsspec.filesystem("s3").mkdir("bucket")
+        fsspec.filesystem("s3").makedirs("bucket", exist_ok=True)  # moto keeps its buckets in this process
         yield
         forget()
     moto.stop()

@@ -2,9 +2,12 @@
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
 
+from experiments.sweep.slurm import current
+from inception_jax.runs.lock import FILE, Lock
 from inception_jax.runs.run import STATES, Run, metrics_rows
 
 CONFIG = {
@@ -118,6 +121,25 @@ def test_states_of_a_run_of_a_sweep(tmp_path):
     assert state(run) == ("interrupted", "")
     early = make(tmp_path / "early", None, None, None, {"state": "failed", "error": "config.model.widht is unknown"})
     assert state(early) == ("failed", "config.model.widht is unknown")
+
+
+def test_a_run_that_a_process_writes_is_running(tmp_path):
+    """Started by hand, or resumed by hand after its sweep; the lock of the run tells."""
+    half, launches = results(10), (None, {"state": "interrupted"}, {"state": "failed", "job": "77"})
+    for number, launch in enumerate(launches):
+        run = make(tmp_path / str(number), results=half, launch=launch)
+        held = Lock(run, print)
+        assert state(run) == ("running", "")
+        assert current(Run.read(run)).state == "running"  # the cluster is not asked about an earlier job
+        held.release()
+        assert state(run) == ((launch or {"state": "unfinished"})["state"], "no message" if number == 2 else "")
+    done = make(tmp_path / "done")
+    held = Lock(done, print)
+    assert state(done) == ("finished", "")
+    held.release()
+    os.mkfifo(run / "pipe")
+    os.replace(run / "pipe", run / FILE)
+    assert state(run)[0] == "failed"
 
 
 def test_an_evaluation_is_finished_when_its_rows_are_written(tmp_path):

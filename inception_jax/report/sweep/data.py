@@ -12,10 +12,10 @@ import json
 import re
 import statistics
 from bisect import bisect_left
-from pathlib import Path
 from typing import Any
 
 from inception_jax.errors import UserError
+from inception_jax.paths import AnyPath, bucket_errors, names_in
 from inception_jax.runs.run import Run, field
 
 _SWEEP = {
@@ -58,7 +58,7 @@ _RUN = (
 _EVALUATION = ("name", "seed", "state", "error", "top1", "top5", "loss", "count", "passes", "multiply_adds")
 
 
-def read(directory: Path, threshold: float | None = None) -> dict[str, Any]:
+def read(directory: AnyPath, threshold: float | None = None) -> dict[str, Any]:
     """Reads the data of one sweep.
 
     Args:
@@ -85,14 +85,15 @@ def read(directory: Path, threshold: float | None = None) -> dict[str, Any]:
     return {"sweep": sweep} | given | {"runs": runs, "evaluations": evaluations}
 
 
-def load(file: Path) -> dict[str, dict[str, Any]]:
+def load(file: AnyPath) -> dict[str, dict[str, Any]]:
     """Reads what `dump` wrote: the data of sweeps by name.
 
     Raises:
       UserError: the file cannot be read, or holds something else.
     """
     try:
-        sweeps = json.loads(file.read_text(encoding="utf-8"))
+        with bucket_errors(file):
+            sweeps = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except ValueError:
@@ -123,10 +124,11 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _sweep(directory: Path) -> dict[str, Any]:
+def _sweep(directory: AnyPath) -> dict[str, Any]:
     file = directory / "sweep.json"
     try:
-        content = json.loads(file.read_bytes())
+        with bucket_errors(file):
+            content = json.loads(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{directory} holds no sweep.json; name the directory of a sweep") from None
     except OSError as error:
@@ -138,7 +140,7 @@ def _sweep(directory: Path) -> dict[str, Any]:
     return _checked(content, file)
 
 
-def _checked(sweep: dict[str, Any], file: Path) -> dict[str, Any]:
+def _checked(sweep: dict[str, Any], file: AnyPath) -> dict[str, Any]:
     """Returns the object of sweep.json with every key of `_SWEEP`; raises UserError if one is wrong."""
     lacking = [name for name in _NEEDED if name not in sweep]
     wrong = [name for name, kind in _SWEEP.items() if not isinstance(sweep.get(name, kind()), kind)]
@@ -149,9 +151,9 @@ def _checked(sweep: dict[str, Any], file: Path) -> dict[str, Any]:
     return complete | {"title": complete["title"] or complete["name"]}
 
 
-def _seeds(directory: Path) -> list[int]:
-    names = [path.name for path in directory.iterdir() if path.is_dir()] if directory.is_dir() else []
-    return [int(name) for name in names if re.fullmatch(r"\d+", name)]
+def _seeds(directory: AnyPath) -> list[int]:
+    names = [name for name in names_in(directory) if re.fullmatch(r"\d+", name)]
+    return [int(name) for name in names if (directory / name).is_dir()]
 
 
 def _complete(keys: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:

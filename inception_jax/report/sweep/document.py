@@ -6,10 +6,10 @@ import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from inception_jax.console import duration, percent, plural
 from inception_jax.console import table as text_table
+from inception_jax.paths import AnyPath, written
 from inception_jax.report.sweep.analysis import (
     INTERVAL,
     MARGIN,
@@ -148,12 +148,13 @@ def terminal(data: dict) -> str:
     return "\n".join(lines)
 
 
-def write_document(file: Path, sweeps: dict[str, dict]) -> None:
+def write_document(file: AnyPath, sweeps: dict[str, dict]) -> None:
     """Writes the document over several sweeps; what stands in the file above `MARK` stays."""
     head = "# Sweeps\n\n"
     if file.exists():
         head = file.read_text(encoding="utf-8", errors="backslashreplace").partition(MARK)[0]
-    file.write_text(f"{head}{MARK}\n\n{document(sweeps)}", encoding="utf-8", errors="backslashreplace")
+    with written(file) as local:
+        local.write_text(f"{head}{MARK}\n\n{document(sweeps)}", encoding="utf-8", errors="backslashreplace")
 
 
 def document(sweeps: dict[str, dict]) -> str:

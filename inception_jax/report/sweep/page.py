@@ -9,6 +9,7 @@ from typing import Any
 
 from inception_jax.console import percent
 from inception_jax.errors import needs_extra
+from inception_jax.paths import AnyPath
 from inception_jax.report.page import write_page
 from inception_jax.report.sweep.analysis import VERDICTS, Analysis, analyse, curves
 from inception_jax.report.sweep.document import Cell, Table, command, facts, heading, paragraphs, reading, tables
@@ -61,7 +62,7 @@ pre code { overflow-wrap: normal; }
 """
 
 
-def write(path: Path, data: dict) -> None:
+def write(path: AnyPath, data: dict) -> None:
     """Writes the page on one sweep's data; the file appears whole or not at all.
 
     Raises:
