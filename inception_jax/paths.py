@@ -77,7 +77,7 @@ def _reach(scheme: str, bucket: str) -> None:
 def _filesystem(scheme: str) -> Any:
     import fsspec
 
-    logging.getLogger("gcsfs").setLevel(logging.ERROR)
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs errors that it raises, with tracebacks
     # Other processes write to the same bucket, so no listing is remembered. epath takes the same object.
     for name in ("gs", "gcs", "s3"):
         fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)

@@ -405,13 +405,23 @@ def _tfds_builder(name: str, data_dir: str):
 
 
 def _check_readable(directory: str) -> None:
-    """Checks that ArrayRecord files can be read from a bucket: array_record has a reader of Cloud Storage only."""
+    """Checks that array_record can read from a bucket: it has a reader of Cloud Storage, which needs credentials.
+
+    Without them it would look for them for up to 15 minutes.
+    """
     if not directory.startswith("gs://"):
         raise UserError(
             f"{directory} cannot hold a TFDS dataset: ArrayRecord files are read from gs:// or a local directory; "
             "copy the dataset to one of these, or mount the bucket"
         )
     check_bucket(directory)
+    if not os.environ.get("CLOUD_STORAGE_EMULATOR_ENDPOINT"):
+        import google.auth
+
+        try:
+            google.auth.default()
+        except google.auth.exceptions.GoogleAuthError as error:
+            raise UserError(f"{directory} cannot be read: {reason(error)}") from None
 
 
 def _prepare_command(name: str, data_dir: str) -> str:

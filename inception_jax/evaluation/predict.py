@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inception_jax.data.decoding import DamagedImage
-from inception_jax.data.image_files import image_files, is_folder, is_image
+from inception_jax.data.image_files import image_files, is_image
 from inception_jax.errors import UserError, check_choice
 from inception_jax.evaluation.analysis import ranking
 from inception_jax.paths import check_bucket, is_bucket
@@ -163,23 +163,23 @@ def find_images(path: str, pattern: bool = False) -> Sequence[ImageFile]:
     Args:
       path: a file or a folder, also in a bucket; a file there is not looked at yet.
       pattern: whether *, ?, [...] and ** (folders at any depth) stand for other characters, if no such file exists. A
-        pattern stands for the images that match it, and for those below folders that match it. In a bucket there are
-        no patterns.
+        pattern stands for the images that match it, and for those below folders that match it. In a bucket it stands
+        for nothing.
 
     Raises:
       UserError: the bucket cannot be read.
     """
+    special = any(character in path for character in "*?[")
     if is_bucket(path):
         check_bucket(path)
-        path = path.rstrip("/")
-        if is_image(path) and not is_folder(path):
-            return [ImageFile(path)]
-        return _below(path) or [ImageFile(path, "no images below it; in a bucket, give a folder or an image")]
+        if is_image(path):  # not looked for: that would take as long as reading it
+            return [ImageFile(path, "patterns are for local files; give the folder" if pattern and special else "")]
+        return _below(path.rstrip("/")) or [ImageFile(path, "no images below it")]
     if os.path.isdir(path):
         return _below(path) or [ImageFile(path, "no images in this folder")]
     if os.path.exists(path):
         return [ImageFile(path)]
-    if not (pattern and any(character in path for character in "*?[")):
+    if not (pattern and special):
         return [ImageFile(path, "no such file or folder")]
     found: dict[str, ImageFile] = {}  # by path, because ** matches folders and what is in them
     for match in _matches(os.path.expanduser(path)):
