@@ -29,14 +29,8 @@ def folder(bucket, image_folder):  # noqa: F811
     """The image folder in a bucket, beside what is left out of it."""
     root = f"{bucket}/colours"
     paths.upload(image_folder, paths.to_path(root))
-    for name in (
-        "train/",
-        "train/red/",
-        "train/red/.hidden.png",
-        "train/.git/x.png",
-        "train/readme.png",
-        "val/red/x.txt",
-    ):
+    hidden = ("train/red/.x.png", "train/red/.git/x.png", "train/.git/x.png")
+    for name in (*hidden, "train/", "train/red/", "train/red/x.txt", "train/x.png"):
         put(f"{root}/{name}")
     yield root
     paths.remove(paths.to_path(root))
