@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,6 +27,7 @@ AnyPath: TypeAlias = Path | epath.Path
 _EXTRAS = {"gs": "gcs", "s3": "s3"}  # by scheme: the extra of pyproject.toml that reads it
 # Modules whose errors are those of a bucket. Most of them are no OSErrors.
 _BUCKET_MODULES = ("aiobotocore.", "aiohttp.", "botocore.", "gcsfs.", "google.auth.", "google.api_core.", "requests.")
+_CONNECTIONS = 64  # at once to a bucket, for small objects that are far away; botocore's own limit is 10
 COMMITTED = "commit_success.txt"  # written last into a directory of a bucket, as Orbax does
 
 
@@ -83,6 +84,7 @@ def _filesystem(scheme: str) -> Any:
     # Other processes write to the same bucket, so no listing is remembered. epath takes the same object.
     for name in ("gs", "gcs", "s3"):
         fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)
+    fsspec.config.conf["s3"].setdefault("config_kwargs", {}).setdefault("max_pool_connections", _CONNECTIONS)
     return fsspec.filesystem("gcs" if scheme == "gs" else scheme)
 
 
@@ -250,6 +252,68 @@ def files_below(directory: AnyPath) -> list[str]:
     root = os.fspath(directory).partition("://")[2].rstrip("/")
     with storage(directory, "cannot be read"):
         return sorted(name.removeprefix(f"{root}/") for name in _of(directory).find(os.fspath(directory)))
+
+
+def exists_below(directory: str) -> bool:
+    """Whether there is anything below a directory of a bucket."""
+    with storage(epath.Path(directory), "cannot be read"):
+        return _of(epath.Path(directory)).isdir(directory)
+
+
+def directories_in(directory: str) -> list[str]:
+    """Returns the names of the directories in a directory of a bucket; none if it is missing."""
+    with contextlib.suppress(FileNotFoundError), storage(epath.Path(directory), "cannot be listed"):
+        found = _of(epath.Path(directory)).ls(directory, detail=True)
+        names = (info["name"].rstrip("/").rpartition("/")[2] for info in found if info["type"] == "directory")
+        return sorted(set(names) - {directory.rpartition("/")[2], ""})
+    return []
+
+
+def objects_below(directory: str) -> dict[str, str]:
+    """Lists the objects below a directory of a bucket, at any depth.
+
+    Returns:
+      {path relative to the directory: version}, sorted. The version changes with the content: size and checksum.
+
+    Raises:
+      UserError: the bucket cannot be listed.
+    """
+    root = directory.partition("://")[2] + "/"
+    with storage(epath.Path(directory), "cannot be listed"):
+        found = _of(epath.Path(directory)).find(directory, detail=True)
+    return {
+        name.removeprefix(root): f"{info['size']} {info.get('ETag') or info.get('md5Hash') or info.get('etag')}"
+        for name, info in sorted(found.items())
+        if name.startswith(root)
+    }
+
+
+def read_objects(addresses: Sequence[str]) -> list[bytes | None]:
+    """Reads many objects of one bucket at once; from any thread.
+
+    fsspec repeats a request that fails for a reason that may pass.
+
+    Args:
+      addresses: 's3://bucket/name' or 'gs://bucket/name'.
+
+    Returns:
+      Their contents; None for one that does not exist.
+
+    Raises:
+      UserError: one cannot be read for another reason.
+    """
+    if not addresses:
+        return []
+    contents: list[bytes | None] = []
+    found = _filesystem(addresses[0].partition("://")[0]).cat_ranges(list(addresses), None, None, on_error="return")
+    for address, content in zip(addresses, found, strict=True):
+        if isinstance(content, FileNotFoundError):
+            contents.append(None)
+        elif isinstance(content, BaseException):
+            raise UserError(f"{address} cannot be read: {reason(content)}")
+        else:
+            contents.append(content)
+    return contents
 
 
 def rename(source: AnyPath, target: AnyPath) -> None:

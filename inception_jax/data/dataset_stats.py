@@ -23,6 +23,7 @@ from inception_jax.data.loader import DamageReport
 from inception_jax.data.tfds_directory import default_directory
 from inception_jax.errors import UserError
 from inception_jax.names import text_of
+from inception_jax.paths import is_bucket
 from inception_jax.runtime import cache_directory
 
 # From pylearn2/scripts/datasets/make_cifar10_gcn_whitened.py, which made the images of Maxout networks, Network in
@@ -32,6 +33,7 @@ WHITENING_BIAS = 0.1  # added to the variances
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R BT.601
 _LARGEST_WHITENED = 64 * 64 * 3  # values in an image: one matrix takes 1.2 GB, and several are in use (our choice)
 _PART = 1024  # images added up at once; changing it changes the rounding of the whitening (our choice)
+_AHEAD = 64  # images of a bucket that are read at once
 
 _FORMAT = 1  # version of the cached files; increase it when a computation changes
 
@@ -75,9 +77,11 @@ def colour_stats(
         indices = range(number * _PART, min((number + 1) * _PART, len(source)))
         square, damaged = np.empty((size, size, 3), np.uint8), []
         total, products = np.zeros(3, np.int64), np.zeros((3, 3), np.int64)
-        for index in indices:
+        for place, index in enumerate(indices):
+            if place % _AHEAD == 0:
+                ahead = loader.read_ahead(source, list(indices[place : place + _AHEAD]))
             try:
-                image, _ = loader.read_image(source, index, max_pixels)
+                image, _ = loader.read_image(ahead, index, max_pixels)
                 crops.resize_and_central_crop(image, size, size, out=square)
             except DamagedImage as error:
                 damaged.append(error)
@@ -262,7 +266,9 @@ def cached_stats(
     Raises:
       UserError: the images are too large to be whitened, or more than 1 % of them are damaged.
     """
-    directory = os.path.abspath(os.path.expanduser(directory or default_directory()))
+    directory = directory or default_directory()
+    if not is_bucket(directory):
+        directory = os.path.abspath(os.path.expanduser(directory))
     options = {"resize": crop_config.resize}
     if kind == "whitening":
         options |= {"size": crop_config.size, "channels": channels}

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
 import math
 import os
@@ -23,6 +24,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from inception_jax.errors import UserError
+from inception_jax.names import text_of
+from inception_jax.paths import is_bucket, read_objects
 
 # Pillow's readers warn about odd metadata and sizes, one line for each image, which helps no user. `Image.open`, which
 # other code may use, still warns.
@@ -69,11 +72,17 @@ class DamagedImage(Exception):
 
 
 def read_file(path: str | os.PathLike, name: str) -> bytes:
-    """Returns the content of an image file; errors call it `name`.
+    """Returns the content of an image file, also of one in a bucket; errors call it `name`.
 
     Raises:
       DamagedImage: the file is missing, cannot be read, or is not a regular file (a pipe may never end).
+      UserError: the bucket cannot be read.
     """
+    if is_bucket(path):
+        [content] = read_objects([text_of(os.fspath(path))])
+        if content is None:
+            raise DamagedImage(name, os.strerror(errno.ENOENT))
+        return content
     try:
         # Looked at first, because opening a device may do something; not blocking, because a pipe may take its place.
         if not stat.S_ISREG(os.stat(path).st_mode):

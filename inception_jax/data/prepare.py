@@ -27,6 +27,7 @@ from inception_jax.data.sources import Source, check_same_classes, known_names, 
 from inception_jax.data.tfds_directory import expanded
 from inception_jax.errors import UserError
 from inception_jax.names import check_utf8, text_of
+from inception_jax.paths import is_bucket
 
 _RECORD = "prepare.json"  # beside the files: the options, and an entry for each finished file
 
@@ -51,13 +52,16 @@ def prepare_dataset(
       UserError: an argument is invalid, the data cannot be read, or see `prepare`.
       OSError: `out` cannot be written to.
     """
-    data_dir = data_dir and os.path.abspath(expanded(data_dir))
+    if is_bucket(out):
+        raise UserError(f"out={out} must be a local directory: ArrayRecord files are not written to a bucket; copy it")
+    if data_dir and not is_bucket(data_dir):
+        data_dir = os.path.abspath(expanded(data_dir))
     if name == "synthetic":
         raise UserError("name='synthetic' has no image files; choose another dataset")
     for split in splits:
         if not re.fullmatch(r"[\w-]+", split):
             raise UserError(f"split={split!r} must be the name of a whole split")
-    stem = os.path.basename(data_dir) if name == "folder" else name.partition(":")[0]
+    stem = os.path.basename(data_dir.rstrip("/")) if name == "folder" else name.partition(":")[0]
     out_name = out_name or re.sub(r"\W+", "_", f"{stem}_{options['short_side']}".lower(), flags=re.ASCII)
     if not re.fullmatch(r"[a-z]\w*", out_name, re.ASCII) or out_name in known_names():
         raise UserError(f"out_name={out_name!r} cannot name a new dataset; choose a name such as 'images_256'")

@@ -1,20 +1,27 @@
 """Random-access sources of labelled images: image folders, TFDS datasets, synthetic noise."""
 
+import concurrent.futures
+import contextlib
+import copy
 import difflib
 import os
 import re
 import textwrap
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 from etils import epath
 
-from inception_jax.data.decoding import IMAGE_SUFFIXES, decode_image, read_file
+from inception_jax.data.decoding import decode_image, read_file
+from inception_jax.data.image_files import directories, image_files, is_folder
 from inception_jax.data.tfds_directory import check_metadata, default_directory, expanded
 from inception_jax.errors import UserError, needs_extra
 from inception_jax.names import check_utf8, readable, text_of
+from inception_jax.paths import bucket_errors, check_bucket, is_bucket, read_objects, reason
+
+_LISTINGS = 32  # classes that are listed at once in a bucket
 
 
 class Source(Protocol):
@@ -24,6 +31,9 @@ class Source(Protocol):
 
     A source of image files has another method, `encoded(index) -> (bytes, label)`, which returns the content of the
     file or raises DamagedImage. The loader prefers it, so as to decode no more than needed.
+
+    A source of files that may be far away has a method `read_ahead(indices)`, which reads these files at once and
+    returns a source that has their contents.
     """
 
     class_names: tuple[str, ...]
@@ -50,7 +60,7 @@ def open_source(name: str, split: str, data_dir: str = "") -> Source:
 
     Args:
       name: one of
-        'folder': images in DATA_DIR/SPLIT/CLASS/;
+        'folder': images in DATA_DIR/SPLIT/CLASS/, on a disk or in a bucket;
         'synthetic': noise;
         'digits': scikit-learn's handwritten digits;
         'glyphs', or for instance 'glyphs/size=48,train=50000,difficulty=1': drawn characters;
@@ -58,7 +68,8 @@ def open_source(name: str, split: str, data_dir: str = "") -> Source:
         'mnist' or 'imagenet2012:5.1.0'.
         'digits' and 'glyphs' are written to `data_dir` if they are missing.
       split: name of a split; for a TFDS dataset also a slice, such as 'train[:10%]'. Ignored by 'synthetic'.
-      data_dir: the image folder, or TFDS's directory ('' for its default, $TFDS_DATA_DIR or ~/tensorflow_datasets).
+      data_dir: the image folder (also gs:// or s3://), or TFDS's directory ('' for its default, $TFDS_DATA_DIR or
+        ~/tensorflow_datasets; also gs://).
 
     Raises:
       UserError: the dataset or split does not exist, or cannot be used as it is.
@@ -127,27 +138,36 @@ class Subset:
 
 
 class FolderSource:
-    """Reads the images in ROOT/SPLIT/CLASS/, at any depth.
+    """Reads the images in ROOT/SPLIT/CLASS/, at any depth, of a disk or of a bucket.
 
     A label is the index of the class among the sorted names of all class directories (see `names.readable`). Images are
     files with a suffix of IMAGE_SUFFIXES, in upper or lower case, sorted by class and path. Hidden files and
     directories are ignored.
+
+    A bucket is listed when the source is opened. An object that is missing later counts as damaged; if the bucket
+    cannot be read, a UserError says so.
     """
 
     def __init__(self, root: str, split: str):
         if not root:
             raise UserError("dataset 'folder' needs a directory: the one with SPLIT/CLASS/*.jpg")
-        self._root = os.path.expanduser(root)
-        if not os.path.isdir(self._root):
+        if is_bucket(root):
+            check_bucket(root)
+            self._root = root.rstrip("/")
+        else:
+            self._root = os.path.expanduser(root)
+        if not is_folder(self._root):
             raise UserError(f"there is no directory {self._root}")
         directory = os.path.join(self._root, split)
-        if not split or not os.path.isdir(directory):
-            splits = ", ".join(_directories(self._root)) or "none"
+        if not split or not is_folder(directory):
+            splits = ", ".join(directories(self._root)) or "none"
             raise UserError(f"{self._root} has no directory for the split {split!r}; its directories are: {splits}")
 
         classes = _classes(directory)
         self.class_names = tuple(classes)
-        images = [image_files(os.path.join(directory, name), _raise) for name in classes.values()]
+        with concurrent.futures.ThreadPoolExecutor(_LISTINGS if is_bucket(root) else 1) as pool:
+            below = [os.path.join(directory, name) for name in classes.values()]
+            images = list(pool.map(lambda folder: image_files(folder, _raise), below))
         if not any(images):
             raise UserError(f"{directory} has no images; they must be in {os.path.join(directory, 'CLASS', '*.jpg')}")
         if len(self.class_names) == 1:
@@ -160,6 +180,11 @@ class FolderSource:
         below_root = len(os.path.join(self._root, ""))  # a slice, because os.path.relpath takes 20 s for ImageNet
         self._paths = [path[below_root:] for paths in images for path in paths]
         self._labels = np.repeat(np.arange(len(images)), [len(paths) for paths in images])
+        self._contents: dict[int, bytes | None] = {}  # read ahead
+        self._listed = ""  # the fingerprint, if the listing had what it depends on
+        if is_bucket(root):
+            versions = [version for paths in images for version in paths.values()]
+            self._listed = self._checksum(map(repr, zip(map(text_of, self._paths), versions, strict=True)))
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -170,8 +195,19 @@ class FolderSource:
 
     def encoded(self, index: int) -> tuple[bytes, int]:
         """Returns the content of the image's file and its label; raises DamagedImage if it cannot be read."""
-        data = read_file(os.path.join(self._root, self._paths[index]), self.name(index))
+        data = self._contents.get(index)
+        if data is None:
+            data = read_file(os.path.join(self._root, self._paths[index]), self.name(index))
         return data, int(self._labels[index])
+
+    def read_ahead(self, indices: Sequence[int]) -> "FolderSource":
+        """Returns a source that has the contents of some images, if this one is in a bucket."""
+        if not is_bucket(self._root):
+            return self
+        ahead = copy.copy(self)
+        addresses = [f"{self._root}/{text_of(self._paths[index])}" for index in indices]
+        ahead._contents = dict(zip(indices, read_objects(addresses), strict=True))
+        return ahead
 
     def name(self, index: int) -> str:
         """Returns the image's path below the root."""
@@ -183,15 +219,20 @@ class FolderSource:
 
     @property
     def fingerprint(self) -> str:
-        """Depends on the paths, sizes and modification times of all files."""
+        """Depends on the paths, sizes and modification times of all files; in a bucket on checksums, not on times."""
+        return self._listed or self._checksum(map(self._known_of, self._paths))
+
+    def _known_of(self, path: str) -> str:
+        try:
+            status = os.stat(os.path.join(self._root, path))
+        except OSError:  # a broken link
+            return repr((text_of(path), None))
+        return repr((text_of(path), (status.st_size, status.st_mtime_ns)))
+
+    def _checksum(self, of_files: Iterable[str]) -> str:
         checksum = zlib.crc32(repr(self.class_names).encode())
-        for path in self._paths:
-            try:
-                status = os.stat(os.path.join(self._root, path))
-            except OSError:  # a broken link
-                status = None
-            known = status and (status.st_size, status.st_mtime_ns)
-            checksum = zlib.crc32(repr((text_of(path), known)).encode(), checksum)
+        for known in of_files:
+            checksum = zlib.crc32(known.encode(), checksum)
         return f"folder of {len(self)}, {checksum:08x}"
 
 
@@ -229,7 +270,13 @@ class TFDSSource:
 
     def __init__(self, name: str, split: str, data_dir: str = ""):
         tfds = _tfds()
-        builder = _tfds_builder(name, data_dir)
+        directory = data_dir or default_directory()
+        if is_bucket(directory):
+            _check_readable(directory)
+        with bucket_errors(epath.Path(directory)):
+            builder = _tfds_builder(name, data_dir)
+        self._bucket = os.fspath(builder.data_path) if is_bucket(builder.data_path) else ""
+        self._ahead: dict[int, dict] = {}  # records that were read ahead
         features = dict(builder.info.features.items())
         image, label = features.get("image"), features.get("label")
         if not (isinstance(image, tfds.features.Image) and image.np_dtype in (np.uint8, np.uint16)):
@@ -252,7 +299,7 @@ class TFDSSource:
                 f"dataset {name!r} has no split {split!r}; it has {splits}, and slices of them such as 'train[:10%]'"
             ) from None
         self._name, self._version, self._split = f"{name}/{split}", builder.info.full_name, split
-        if self._records[0]["label"] < 0:  # in TFDS: labels that were never published
+        if self._record(0)["label"] < 0:  # in TFDS: labels that were never published
             raise UserError(f"{self._name} has no labels: choose another split, such as 'validation'")
 
     def __len__(self) -> int:
@@ -264,8 +311,32 @@ class TFDSSource:
 
     def encoded(self, index: int) -> tuple[bytes, int]:
         """Returns the encoded image and its label."""
-        record = self._records[range(len(self))[index]]  # range raises IndexError; the reader would raise ValueError
+        record = self._record(range(len(self))[index])  # range raises IndexError; the reader would raise ValueError
         return record["image"], int(record["label"])
+
+    def read_ahead(self, indices: Sequence[int]) -> "TFDSSource":
+        """Returns a source that has some records, if this one is in a bucket."""
+        if not self._bucket:
+            return self
+        ahead = copy.copy(self)
+        with self._reading():
+            ahead._ahead = dict(zip(indices, self._records.__getitems__(indices), strict=True))
+        return ahead
+
+    def _record(self, index: int) -> dict:
+        if index in self._ahead:
+            return self._ahead[index]
+        with self._reading():
+            return self._records[index]
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # ArrayRecord raises nothing else
+            if not self._bucket:
+                raise
+            raise UserError(f"{self._bucket} cannot be read: {reason(error)}") from None
 
     def name(self, index: int) -> str:
         """Returns for instance 'imagenet2012/train[17]'."""
@@ -273,7 +344,7 @@ class TFDSSource:
 
     def file_name(self, index: int) -> str:
         """Returns the record's feature 'file_name', '' if it has none."""
-        name = self._records[index].get("file_name", b"")
+        name = self._record(index).get("file_name", b"")
         return name.decode() if isinstance(name, bytes) else str(name)
 
     @property
@@ -312,6 +383,10 @@ def _tfds_builder(name: str, data_dir: str):
         reason = textwrap.shorten(str(error).rpartition('": ')[2], 300)  # without "Failed to construct ..."
         raise UserError(f"TFDS cannot open {name!r}: {reason}") from None
 
+    if not (builder.data_path / "dataset_info.json").exists() and is_bucket(root):
+        raise UserError(
+            f"dataset {name!r} is not prepared in {root}; prepare it in a local directory, and copy that to the bucket"
+        )
     if not (builder.data_path / "dataset_info.json").exists():
         manual = ""
         if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
@@ -329,6 +404,26 @@ def _tfds_builder(name: str, data_dir: str):
     return builder
 
 
+def _check_readable(directory: str) -> None:
+    """Checks that array_record can read from a bucket: it has a reader of Cloud Storage, which needs credentials.
+
+    Without them it would look for them for up to 15 minutes.
+    """
+    if not directory.startswith("gs://"):
+        raise UserError(
+            f"{directory} cannot hold a TFDS dataset: ArrayRecord files are read from gs:// or a local directory; "
+            "copy the dataset to one of these, or mount the bucket"
+        )
+    check_bucket(directory)
+    if not os.environ.get("CLOUD_STORAGE_EMULATOR_ENDPOINT"):
+        import google.auth
+
+        try:
+            google.auth.default()
+        except google.auth.exceptions.GoogleAuthError as error:
+            raise UserError(f"{directory} cannot be read: {reason(error)}") from None
+
+
 def _prepare_command(name: str, data_dir: str) -> str:
     # Not `tfds build`, which does the same but needs Apache Beam.
     return (
@@ -340,55 +435,13 @@ def _prepare_command(name: str, data_dir: str) -> str:
 def _classes(parent: str) -> dict[str, str]:
     """Returns {class name: directory}, sorted by class name."""
     classes: dict[str, str] = {}
-    for directory in _directories(parent):
+    for directory in directories(parent):
         name = readable(text_of(directory))
         if name in classes:  # written as on macOS and as on Linux; merging could hide images that were copied twice
             both = " and ".join(sorted(ascii(text_of(one)) for one in (classes[name], directory)))
             raise UserError(f"{parent} has two directories for the class {name!r}, {both}; move the images into one")
         classes[name] = directory
     return dict(sorted(classes.items()))
-
-
-def _directories(parent: str) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(parent) if _is_directory(entry) and not entry.name.startswith("."))
-
-
-def _is_directory(entry: os.DirEntry) -> bool:
-    # DirEntry.is_dir() raises OSError for a link that leads to itself.
-    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
-
-
-def image_files(directory: str, fail: Callable[[OSError], None]) -> list[str]:
-    """Returns the paths of the images below a directory, at any depth, sorted.
-
-    Images are recognised by suffix. Hidden files and directories are left out, and so is anything but a regular file,
-    such as a pipe. A link that is broken or leads to itself counts as a (damaged) image.
-
-    Args:
-      directory: directory to search.
-      fail: called with the error for each directory that cannot be read.
-    """
-    images, directories = [], [directory]
-    while directories:
-        try:
-            entries = list(os.scandir(directories.pop()))
-        except OSError as error:
-            fail(error)
-            continue
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                directories.append(entry.path)
-            elif entry.name.lower().endswith(IMAGE_SUFFIXES) and _is_file(entry):
-                images.append(entry.path)
-    return sorted(images)
-
-
-def _is_file(entry: os.DirEntry) -> bool:
-    if entry.is_symlink():  # os.path.exists is false for a link that leads nowhere or to itself
-        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
-    return entry.is_file()
 
 
 def _raise(error: OSError) -> None:

@@ -13,6 +13,7 @@ from etils import epath
 
 from inception_jax.errors import UserError
 from inception_jax.names import check_utf8, is_utf8
+from inception_jax.paths import is_bucket
 from inception_jax.runtime import writable
 
 _METADATA = ("features.json", "dataset_info.json")
@@ -68,11 +69,19 @@ def prepared(make: Callable, name: str, data_dir: str):
     Args:
       make: given TFDS's directory, returns the builder.
       name: what errors call the dataset.
-      data_dir: TFDS's directory; '' for its default, or a temporary directory if the default cannot be used.
+      data_dir: TFDS's directory; '' for its default, or a temporary directory if the default cannot be used. The
+        dataset is read from a bucket, but not written to it.
 
     Raises:
       UserError: `data_dir` cannot be written to, or is not UTF-8.
     """
+    if is_bucket(data_dir or default_directory()):
+        builder = make(data_dir or default_directory())
+        if not builder.info.splits:
+            raise UserError(
+                f"the {name} are not in {data_dir or default_directory()}; prepare them in a local directory"
+            )
+        return builder
     if data_dir:
         directory = expanded(data_dir)
     else:

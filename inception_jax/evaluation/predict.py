@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inception_jax.data.decoding import IMAGE_SUFFIXES, DamagedImage
-from inception_jax.data.sources import image_files
+from inception_jax.data.decoding import DamagedImage
+from inception_jax.data.image_files import image_files, is_image
 from inception_jax.errors import UserError, check_choice
 from inception_jax.evaluation.analysis import ranking
+from inception_jax.paths import check_bucket, is_bucket
 from inception_jax.runs.classifier import Classifier, read_picture, softmax
 from inception_jax.runtime import available_cores
 
@@ -160,19 +161,29 @@ def find_images(path: str, pattern: bool = False) -> Sequence[ImageFile]:
     A folder stands for the images below it, at any depth, without hidden ones.
 
     Args:
-      path: a file or a folder.
+      path: a file or a folder, also in a bucket; a file there is not looked at yet.
       pattern: whether *, ?, [...] and ** (folders at any depth) stand for other characters, if no such file exists. A
-        pattern stands for the images that match it, and for those below folders that match it.
+        pattern stands for the images that match it, and for those below folders that match it. In a bucket it stands
+        for nothing.
+
+    Raises:
+      UserError: the bucket cannot be read.
     """
+    special = any(character in path for character in "*?[")
+    if is_bucket(path):
+        check_bucket(path)
+        if is_image(path):  # not looked for: that would take as long as reading it
+            return [ImageFile(path, "patterns are for local files; give the folder" if pattern and special else "")]
+        return _below(path.rstrip("/")) or [ImageFile(path, "no images below it")]
     if os.path.isdir(path):
         return _below(path) or [ImageFile(path, "no images in this folder")]
     if os.path.exists(path):
         return [ImageFile(path)]
-    if not (pattern and any(character in path for character in "*?[")):
+    if not (pattern and special):
         return [ImageFile(path, "no such file or folder")]
     found: dict[str, ImageFile] = {}  # by path, because ** matches folders and what is in them
     for match in _matches(os.path.expanduser(path)):
-        images = _below(match) if os.path.isdir(match) else map(ImageFile, filter(_is_image, [match]))
+        images = _below(match) if os.path.isdir(match) else map(ImageFile, filter(is_image, [match]))
         found |= {image.path: image for image in images}
     return [found[name] for name in sorted(found)] or [ImageFile(path, "no images match this pattern")]
 
@@ -195,7 +206,3 @@ def _below(folder: str) -> list[ImageFile]:
     unread: list[ImageFile] = []
     paths = image_files(folder, lambda error: unread.append(ImageFile(error.filename, error.strerror or str(error))))
     return sorted([*unread, *map(ImageFile, paths)])
-
-
-def _is_image(path: str) -> bool:
-    return path.lower().endswith(IMAGE_SUFFIXES) and not os.path.basename(path).startswith(".")

@@ -15,6 +15,7 @@ from inception_jax.evaluation.evaluate import open_data
 from inception_jax.evaluation.predict import find_images
 from inception_jax.fid import statistics
 from inception_jax.fid.statistics import Statistics
+from inception_jax.paths import AnyPath, is_bucket, to_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,8 @@ def open_set(path: str | os.PathLike, split: str = "", max_pixels: int = MAX_PIX
     Args:
       path: an image; a folder, which stands for the images below it; a pattern with *, ?, [...] or **; an .npz file
         whose first array is images, uint8 [N, H, W, 3] (ADM's samples), or statistics, or both (ADM's reference
-        batches); an .npy file of images; or a workdir, which stands for the split that its run evaluates.
+        batches); an .npy file of images; or a workdir, which stands for the split that its run evaluates. An image, a
+        folder or a workdir may be in a bucket.
       split: another split of a workdir's data.
       max_pixels: an image of more pixels counts as damaged.
 
@@ -48,12 +50,14 @@ def open_set(path: str | os.PathLike, split: str = "", max_pixels: int = MAX_PIX
       UserError: nothing is found there, or the file cannot be read.
     """
     name = os.fspath(path)
-    place = Path(os.path.expanduser(name))
-    if place.suffix == ".npz" and place.is_file():
+    place: AnyPath = to_path(name) if is_bucket(name) else Path(os.path.expanduser(name))
+    if is_bucket(name) and place.suffix in (".npz", ".npy"):
+        raise UserError(f"{name} must be a local file: it is mapped into memory")
+    if isinstance(place, Path) and place.suffix == ".npz" and place.is_file():
         known = statistics.read(place) if statistics.is_statistics(place) else None
         images = _images_of_npz(place, needed=known is None)
         return ImageSet(name, len(images), _loader(images, name), known)
-    if place.suffix == ".npy" and place.is_file():
+    if isinstance(place, Path) and place.suffix == ".npy" and place.is_file():
         images = _checked(_mapped(place), place)
         return ImageSet(name, len(images), _loader(images, name))
     if (place / "config.json").is_file():
@@ -61,8 +65,8 @@ def open_set(path: str | os.PathLike, split: str = "", max_pixels: int = MAX_PIX
         return ImageSet(f"{name} ({title})", len(source), lambda index: source[index][0])
     if split:
         raise UserError(f"split={split!r} is for workdirs, and {name} is none")
-    found = find_images(str(place) if place.exists() else name, pattern=True)
-    if len(found) == 1 and found[0].error and not place.is_file():
+    found = find_images(str(place) if isinstance(place, Path) and place.exists() else name, pattern=True)
+    if len(found) == 1 and found[0].error:
         raise UserError(f"{name}: {found[0].error}")
 
     def load(index: int) -> np.ndarray:
