@@ -248,10 +248,8 @@ def written(path: AnyPath) -> Iterator[Path]:
 
 
 def files_below(directory: AnyPath) -> list[str]:
-    """Returns the paths of all files below a directory of a bucket, relative to it."""
-    root = os.fspath(directory).partition("://")[2].rstrip("/")
-    with storage(directory, "cannot be read"):
-        return sorted(name.removeprefix(f"{root}/") for name in _of(directory).find(os.fspath(directory)))
+    """Returns the paths of all files below a directory of a bucket, relative to it and sorted; see `objects_below`."""
+    return list(objects_below(os.fspath(directory)))
 
 
 def exists_below(directory: str) -> bool:
