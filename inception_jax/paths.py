@@ -303,7 +303,9 @@ def read_objects(addresses: Sequence[str]) -> list[bytes | None]:
     if not addresses:
         return []
     contents: list[bytes | None] = []
-    found = _filesystem(addresses[0].partition("://")[0]).cat_ranges(list(addresses), None, None, on_error="return")
+    scheme = addresses[0].partition("://")[0]
+    options = {"max_concurrency": 1} if scheme == "s3" else {}  # else s3fs asks for the size before, a second request
+    found = _filesystem(scheme).cat_ranges(list(addresses), None, None, on_error="return", **options)
     for address, content in zip(addresses, found, strict=True):
         if isinstance(content, FileNotFoundError):
             contents.append(None)

@@ -1,8 +1,10 @@
 """Servers of S3's and of Cloud Storage's protocol on this machine: `from tests.buckets import bucket, servers`."""
 
 import logging
+import os
 import socket
 import socketserver
+import urllib.request
 
 import fsspec
 import pytest
@@ -51,11 +53,19 @@ def servers():
         for name, value in environment.items():
             patch.setenv(name, value)
         forget()
+        _empty_s3()
         fsspec.filesystem("s3").mkdir("bucket")
         yield
+        _empty_s3()
         forget()
     s3.stop()
     gcs.stop()
+
+
+def _empty_s3():
+    """Removes all buckets: those of a process outlive moto's server."""
+    address = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset"
+    urllib.request.urlopen(urllib.request.Request(address, method="POST")).close()
 
 
 def forget():
