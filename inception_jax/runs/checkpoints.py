@@ -341,6 +341,16 @@ def read_weights(checkpoint: AnyPath, weights: str = "") -> tuple[dict, dict]:
     return {name: part or {} for name, part in variables.items()}, metadata
 
 
+def read_state(checkpoint: AnyPath) -> dict:
+    """Returns all arrays of a checkpoint (the directory of one step), NumPy, as nested dictionaries and lists.
+
+    Raises:
+      DamagedCheckpoint: it is not a checkpoint, or it cannot be read.
+    """
+    with _reading(checkpoint) as directory:
+        return _read_arrays(directory / _STATE)
+
+
 @contextlib.contextmanager
 def _reading(checkpoint: AnyPath) -> Iterator[Path]:
     """Gives the local directory of a checkpoint, and turns what fails while it is read into a DamagedCheckpoint."""

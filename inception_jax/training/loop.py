@@ -108,6 +108,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
                 _write_evaluation(run, experiment.total_steps, _evaluate_on(run, state.inference_variables))
         for report in filter(None, (run.train_damage, run.eval_damage)):
             progress.say(report.summary())
+        preemption.check()  # a signal of the last moments; all is saved
         return state
 
 
