@@ -17,7 +17,7 @@ if sys.argv[:1] == ["-m"] or os.path.basename(str(getattr(sys.modules["__main__"
     for _number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(_number, stop_at_once)
 
-from inception_jax.console import tolerate_encoding
+from inception_jax.console import tolerate_encoding  # noqa: E402 (signals come first)
 
 try:
     import ml_collections  # noqa: F401

@@ -1,6 +1,7 @@
 """Full and read-only disks, damaged files, and two runs on one workdir."""
 
 import contextlib
+import functools
 import os
 import random
 import re
@@ -12,10 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.torture.kills import reference
+from experiments.torture.kills import Reference
 from experiments.torture.runs import STEPS, Started, differences, run, train_command
 
 _KINDS = ("flipped", "truncated", "missing")
+_EVALUATED = "^step 20: "
 _RARELY = "--config.checkpoint.every=1000 steps"  # besides those of evaluations
 
 
@@ -54,7 +56,7 @@ def _fill(directory: Path, left: int) -> Path:
     return filler
 
 
-def disks(scratch: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def disks(scratch: Path, reference: Reference, say: Callable[[str], None]) -> dict[str, Any]:
     """Fills the disk of a run at a checkpoint, at a line of its metrics, and at its report; then makes it read-only.
 
     Returns:
@@ -63,7 +65,7 @@ def disks(scratch: Path, say: Callable[[str], None]) -> dict[str, Any]:
     Raises:
       CannotMount: this needs the right to mount file systems.
     """
-    workdir, _, _ = reference(scratch)
+    workdir = reference.workdir
     cases: dict[str, Any] = {}
 
     def finish(name: str, place: Path, status: int, wanted: int, said: list[str]) -> None:
@@ -83,8 +85,11 @@ def disks(scratch: Path, say: Callable[[str], None]) -> dict[str, Any]:
         place.mkdir()
         with _mounted(place, "-t", "tmpfs", "-o", "size=32m", "tmpfs"):
             started = Started(train_command(place / "run", *more), scratch)
-            ready = _has_evaluated if not more else lambda run: _meets_page(place / "run" / "metrics.jsonl")
-            started.wait_for(lambda ready=ready, started=started: ready(started))
+            metrics = place / "run" / "metrics.jsonl"
+            if more:
+                started.wait_for(functools.partial(_meets_page, metrics))
+            else:
+                started.wait_for(functools.partial(started.has_said, _EVALUATED))
             before, filler = len(started.lines), _fill(place, left)
             status, said = stopped(started, before)
             filler.unlink()
@@ -105,7 +110,7 @@ def disks(scratch: Path, say: Callable[[str], None]) -> dict[str, Any]:
 
     place = scratch / "read-only"
     started = Started(train_command(place), scratch)
-    started.wait_for(lambda: _has_evaluated(started))
+    started.wait_for(lambda: started.has_said(_EVALUATED))
     before = len(started.lines)
     with _read_only(place):
         status, said = stopped(started, before)
@@ -118,10 +123,6 @@ def disks(scratch: Path, say: Callable[[str], None]) -> dict[str, Any]:
         "failures": [] if again == 2 and len(lines) == 1 else lines[-3:],
     }
     return {"cases": cases}
-
-
-def _has_evaluated(started: Started) -> bool:
-    return started.has_said("^step 20: ")
 
 
 def _meets_page(metrics: Path) -> bool:
@@ -140,11 +141,14 @@ def _plain(lines: list[str], workdir: Path) -> str:
     return re.sub(r"process \d+", "process N", text)
 
 
-def damage(scratch: Path, seed: int, say: Callable[[str], None], every_file: bool = True) -> dict[str, Any]:
+def damage(
+    scratch: Path, reference: Reference, seed: int, say: Callable[[str], None], every_file: bool = True
+) -> dict[str, Any]:
     """Damages the files of a run, one after another, and resumes it.
 
     Args:
-      scratch: directory for everything that is written.
+      scratch: directory for everything that is written, with the data and compiled programs of the reference.
+      reference: an uninterrupted run.
       seed: of the damaged bits.
       say: called with a line for each case.
       every_file: whether each file of the latest checkpoint is damaged in each way, or one in one way.
@@ -154,7 +158,7 @@ def damage(scratch: Path, seed: int, say: Callable[[str], None], every_file: boo
       bitwise equal to an uninterrupted one, 'refused' after one line with exit status 2, else 'broken'.
     """
     rng = random.Random(seed)
-    finished, _, _ = reference(scratch)
+    finished = reference.workdir
     half = scratch / "half"
     started = Started(train_command(half), scratch)
     started.wait_for(lambda: started.has_said("^step 30: "))
@@ -215,13 +219,13 @@ def _damage(file: Path, kind: str, rng: random.Random) -> None:
     file.write_bytes(content)
 
 
-def two_runs(scratch: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def two_runs(scratch: Path, reference: Reference, say: Callable[[str], None]) -> dict[str, Any]:
     """Starts a second run on a workdir; then kills the first, and takes over.
 
     Returns:
       "refused" and "taken": the lines of the second run and of the resumed one; "failures".
     """
-    workdir, _, _ = reference(scratch)
+    workdir = reference.workdir
     place = scratch / "shared"
     started = Started(train_command(place), scratch)
     started.wait_for(lambda: started.has_said("^step 3/"))

@@ -123,7 +123,11 @@ def _kill_one(place: Path, launched: bool, victim: int) -> dict[str, Any]:
     said = [line for each, count in zip(job, before, strict=True) for line in each.lines[count:]]
     errors = [line for line in other.lines if "error: another process" in line]
     noise = [line for line in said if re.search("Traceback|Fatal|stack trace|\\*\\*\\*", line)]
-    failures = [*noise[:2], *([] if len(errors) == 1 else [f"said {said[-3:]}"]), *([] if status else ["exit status 0"])]
+    failures = [
+        *noise[:2],
+        *([] if len(errors) == 1 else [f"said {said[-3:]}"]),
+        *([] if status else ["exit status 0"]),
+    ]
     return {"seconds": seconds, "said": errors[-1:], "status": status, "failures": failures}
 
 

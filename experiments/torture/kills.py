@@ -131,7 +131,13 @@ class _Import:
         self.seconds = time.monotonic() - begun
 
     def command(self, workdir: Path) -> list[str]:
-        return ["-m", "experiments.import_weights", "torchvision/googlenet", f"--file={self._file}", f"--workdir={workdir}"]
+        return [
+            "-m",
+            "experiments.import_weights",
+            "torchvision/googlenet",
+            f"--file={self._file}",
+            f"--workdir={workdir}",
+        ]
 
     def kill(self, place: Path, rng: random.Random) -> tuple[list, list]:
         hit = []
@@ -226,5 +232,3 @@ def _stop_faults(phase: str, number: signal.Signals, status: int, said: list[str
     if phase == "start-up" and seconds > _AT_START:
         found.append(f"ended after {seconds:.1f} s")
     return found
-
-
