@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.torture.runs import (
     PHASES,
@@ -24,11 +24,22 @@ _IMPORT = "import"
 _AT_START = 2.0  # seconds that a command may take to end after a signal
 
 
-def reference(scratch: Path) -> tuple[Path, dict[str, list[float]], float]:
-    """Trains twice without interruption, the second time with prepared data and compiled programs.
+class Reference(NamedTuple):
+    """An uninterrupted run.
 
-    Returns:
-      The workdir, the seconds of each time that a run was in each phase, and the length of the second run in seconds.
+    Attributes:
+      workdir: its directory.
+      spent: seconds of each time that it was in each phase.
+      seconds: length of a second run, with prepared data and compiled programs.
+    """
+
+    workdir: Path
+    spent: dict[str, list[float]]
+    seconds: float
+
+
+def uninterrupted(scratch: Path) -> Reference:
+    """Trains twice without interruption, the second time with prepared data and compiled programs.
 
     Raises:
       AssertionError: the two runs differ, so that nothing can be compared with them.
@@ -43,10 +54,12 @@ def reference(scratch: Path) -> tuple[Path, dict[str, list[float]], float]:
     seconds = time.monotonic() - begun
     assert not (found := differences(again, workdir)), found
     shutil.rmtree(again)
-    return workdir, spent, seconds
+    return Reference(workdir, spent, seconds)
 
 
-def kills(scratch: Path, runs: int, seed: int, say: Callable[[str], None], phases=(*PHASES, _IMPORT)) -> dict[str, Any]:
+def kills(
+    scratch: Path, reference: Reference, runs: int, seed: int, say: Callable[[str], None], phases=(*PHASES, _IMPORT)
+) -> dict[str, Any]:
     """Kills runs one to three times each, resumes them, and compares them with an uninterrupted run.
 
     The first kill of a run is aimed at one phase after another, at a random moment of it; the others come at random
@@ -54,6 +67,7 @@ def kills(scratch: Path, runs: int, seed: int, say: Callable[[str], None], phase
 
     Args:
       scratch: directory for everything that is written.
+      reference: an uninterrupted run.
       runs: number of runs.
       seed: of the moments.
       say: called with a line for each run.
@@ -63,7 +77,6 @@ def kills(scratch: Path, runs: int, seed: int, say: Callable[[str], None], phase
       "runs", "bitwise" and "kills", their numbers; "phases": kills by phase; "failures": a line for each difference.
     """
     rng = random.Random(seed)
-    workdir, spent, seconds = reference(scratch)
     imports = _Import(scratch) if _IMPORT in phases and runs >= len(phases) else None
     counted, bitwise, failures = Counter(), 0, []
     for number in range(runs):
@@ -75,7 +88,7 @@ def kills(scratch: Path, runs: int, seed: int, say: Callable[[str], None], phase
         if aim == _IMPORT:
             hit, found = imports.kill(place, rng)
         else:
-            hit, found = _kill(place, aim, rng, spent, seconds, workdir)
+            hit, found = _kill(place, aim, rng, reference)
         counted.update(hit)
         bitwise += not found
         failures += [f"run {number}, killed in {', '.join(hit)}: {line}" for line in found]
@@ -90,17 +103,17 @@ def kills(scratch: Path, runs: int, seed: int, say: Callable[[str], None], phase
     }
 
 
-def _kill(place: Path, aim: str, rng: random.Random, spent, seconds: float, reference: Path) -> tuple[list, list]:
+def _kill(place: Path, aim: str, rng: random.Random, reference: Reference) -> tuple[list, list]:
     """Kills one run; returns the phases of the kills, and what differs at its end."""
     workdir, hit = place / "run", []
     for kill in range(rng.randint(1, 3)):
         started = Started(train_command(workdir), place)
         if kill == 0:
-            durations = spent.get(aim, [0.0])
+            durations = reference.spent.get(aim, [0.0])
             wait_for_phase(started, aim, rng.randint(1, len(durations)), workdir, place)
-            delay = rng.uniform(0, sum(durations) / len(durations))
+            delay = rng.uniform(0, 0.8 * sum(durations) / len(durations))
         else:
-            delay = rng.uniform(0, seconds)
+            delay = rng.uniform(0, reference.seconds)
         deadline = time.monotonic() + delay
         while time.monotonic() < deadline and started.process.poll() is None:
             time.sleep(0.001)
@@ -110,7 +123,7 @@ def _kill(place: Path, aim: str, rng: random.Random, spent, seconds: float, refe
         if started.wait() == -signal.SIGKILL:  # else it has ended before
             hit.append(phase)
     status, lines = run(train_command(workdir), place)
-    found = differences(workdir, reference)
+    found = differences(workdir, reference.workdir)
     return hit, [*([f"exit status {status}: {lines[-1:]}"] if status else []), *_tracebacks(lines), *found]
 
 
@@ -178,15 +191,16 @@ def _write_weights(file: Path) -> None:
     peers.write(file, "torchvision", weights, variables, 1000)
 
 
-def signals(scratch: Path, say: Callable[[str], None], phases=(*PHASES, _IMPORT)) -> dict[str, Any]:
+def signals(
+    scratch: Path, reference: Reference, say: Callable[[str], None], phases=(*PHASES, _IMPORT)
+) -> dict[str, Any]:
     """Stops a run by SIGTERM and by SIGINT in each phase, and resumes it.
 
     Returns:
-      "stops" and "kept": how many signals were sent, and after how many all was as promised; "seconds": the longest time
-      to the end by phase; "failures": a line for each fault.
+      "stops": number of signals; "kept": after how many all was as promised; "seconds": the longest time to the end by
+      phase; "failures": a line for each fault.
     """
     rng = random.Random(1)
-    workdir, spent, _ = reference(scratch)
     imports = _Import(scratch) if _IMPORT in phases else None
     longest, failures, stops, kept = {}, [], 0, 0
     for phase in phases:
@@ -198,7 +212,7 @@ def signals(scratch: Path, say: Callable[[str], None], phases=(*PHASES, _IMPORT)
                 time.sleep(rng.uniform(0.2, imports.seconds * 0.7))
             else:
                 started = Started(train_command(place / "run"), place)
-                durations = spent.get(phase, [0.0])
+                durations = reference.spent.get(phase, [0.0])
                 wait_for_phase(started, phase, rng.randint(1, len(durations)), place / "run", place)
                 # From 0.1 s on: before it Python itself starts, and no program can take a signal.
                 least = 0.1 if phase == "start-up" else 0.0
@@ -213,7 +227,7 @@ def signals(scratch: Path, say: Callable[[str], None], phases=(*PHASES, _IMPORT)
             else:
                 again, lines = run(train_command(place / "run"), place)
                 found += [f"resumed with exit status {again}: {lines[-1:]}"] if again else []
-                found += differences(place / "run", workdir)
+                found += differences(place / "run", reference.workdir)
             longest[phase] = max(longest.get(phase, 0.0), took)
             stops, kept = stops + 1, kept + (not found)
             failures += [f"{number.name} in {phase}: {line}" for line in found]

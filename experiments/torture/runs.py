@@ -182,8 +182,8 @@ def wait_for_phase(started: Started, phase: str, times: int, workdir: Path, plac
 def differences(workdir: Path, reference: Path) -> list[str]:
     """Compares two finished runs bit by bit; returns a line for each difference.
 
-    Compared are all arrays of the last checkpoint, its metadata, metrics.jsonl without timings, results.json, the arrays
-    of predictions.npz, and the config.
+    Compared are all arrays of the last checkpoint, its metadata, metrics.jsonl without timings, results.json, the
+    arrays of predictions.npz, and the config.
     """
     found: list[str] = []
     one, other = (_content(path) for path in (workdir, reference))
