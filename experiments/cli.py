@@ -244,7 +244,8 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
         else:
             raise
         print(f"error: {harmless(text)}", file=sys.stderr)
-        if is_distributed(arguments) and argv is None:
+        # After an error Orbax's threads may wait for minutes for a directory that could not be made.
+        if argv is None and (is_distributed(arguments) or "orbax.checkpoint" in sys.modules):
             supervisor.leave(2)
         return 2
 

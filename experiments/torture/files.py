@@ -18,7 +18,7 @@ from experiments.torture.runs import STEPS, Started, differences, run, train_com
 
 _KINDS = ("flipped", "truncated", "missing")
 _EVALUATED = "^step 20: "
-_RARELY = "--config.checkpoint.every=1000 steps"  # besides those of evaluations
+_METRICS_ONLY = ("--config.checkpoint.every=1000 steps", "--config.eval.every=1000 steps")
 
 
 class CannotMount(Exception):
@@ -80,16 +80,12 @@ def disks(scratch: Path, reference: Reference, say: Callable[[str], None]) -> di
         status = started.wait()
         return status, [line for line in started.lines[before:] if not re.match(r"step \d+", line)]
 
-    for name, left, more in (("full at a checkpoint", 2**15, ()), ("full at metrics.jsonl", 0, (_RARELY,))):
+    for name, left, more in (("full at a checkpoint", 2**15, ()), ("full at metrics.jsonl", 0, _METRICS_ONLY)):
         place = scratch / "disk"
         place.mkdir()
         with _mounted(place, "-t", "tmpfs", "-o", "size=32m", "tmpfs"):
             started = Started(train_command(place / "run", *more), scratch)
-            metrics = place / "run" / "metrics.jsonl"
-            if more:
-                started.wait_for(functools.partial(_meets_page, metrics))
-            else:
-                started.wait_for(functools.partial(started.has_said, _EVALUATED))
+            started.wait_for(functools.partial(started.has_said, "^step 5/" if more else _EVALUATED))
             before, filler = len(started.lines), _fill(place, left)
             status, said = stopped(started, before)
             filler.unlink()
@@ -100,7 +96,7 @@ def disks(scratch: Path, reference: Reference, say: Callable[[str], None]) -> di
     place.mkdir()
     with _mounted(place, "-t", "tmpfs", "-o", "size=32m", "tmpfs"):
         assert run(train_command(place / "run", "--config.log.report=false"), scratch)[0] == 0
-        filler = _fill(place, 2**17)
+        filler = _fill(place, 2**15)
         started = Started(train_command(place / "run"), scratch)
         status, said = stopped(started, 0)
         filler.unlink()
@@ -123,16 +119,6 @@ def disks(scratch: Path, reference: Reference, say: Callable[[str], None]) -> di
         "failures": [] if again == 2 and len(lines) == 1 else lines[-3:],
     }
     return {"cases": cases}
-
-
-def _meets_page(metrics: Path) -> bool:
-    """Whether a new page of the file will be needed before the next checkpoint is written."""
-    with contextlib.suppress(OSError):
-        lines = metrics.read_bytes()
-        rows, step = lines.count(b"\n"), lines.count(b'"train"')
-        if rows and step > 10 and 1 <= step % 10 <= 4:
-            return (4096 - len(lines) % 4096) < len(lines) / rows * (8 - step % 10)
-    return False
 
 
 def _plain(lines: list[str], workdir: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from experiments.torture.runs import Started, train_command
 
 _LONG = 2000  # steps
+_MOST = 1.0  # MB of resident memory per 1,000 steps
 
 
 def long_run(scratch: Path, say: Callable[[str], None], steps: int = _LONG) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def long_run(scratch: Path, say: Callable[[str], None], steps: int = _LONG) -> d
     Returns:
       "steps"; "slope": MB of resident memory per 1,000 steps, by least squares over the second half; "resident": MB at
       its end; "descriptors" and "threads": smallest and largest number in the second half; "bytes": of the workdir at a
-      quarter of the steps, and at the end.
+      quarter of the steps, and at the end; "failures": what has grown.
     """
     import numpy as np
 
@@ -53,17 +54,18 @@ def long_run(scratch: Path, say: Callable[[str], None], steps: int = _LONG) -> d
         "resident": float(resident[-1]),
         "descriptors": [int(descriptors.min()), int(descriptors.max())],
         "threads": [int(threads.min()), int(threads.max())],
-        "half": [_halves(descriptors), _halves(threads)],
         "bytes": [quarter, _bytes(workdir)],
     }
+    grown = [name for name, counts in (("descriptors", descriptors), ("threads", threads)) if _grows(counts)]
+    found["failures"] = grown + (["resident memory"] if found["slope"] >= _MOST else [])
     say(f"long run: {found}")
     return found
 
 
-def _halves(counts) -> list[float]:
-    """The means of the first and of the second half of the counts."""
+def _grows(counts) -> bool:
+    """Whether the least count of the second half is above that of the first; more come and go with each checkpoint."""
     middle = len(counts) // 2
-    return [float(counts[:middle].mean()), float(counts[middle:].mean())]
+    return bool(counts[middle:].min() > counts[:middle].min())
 
 
 def _step(started: Started) -> int:

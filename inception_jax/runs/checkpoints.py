@@ -8,6 +8,7 @@ import errno
 import functools
 import itertools
 import json
+import logging
 import os
 import tempfile
 import zlib
@@ -125,7 +126,8 @@ class Checkpoints:
                 paths.remove(target)
             local = target if isinstance(target, Path) else Path(stack.enter_context(_temporary())) / str(step)
             try:
-                _orbax().save(local, args=ocp.args.Composite(**items))
+                with _patient_event_loops(), _no_log():
+                    _orbax().save(local, args=ocp.args.Composite(**items))
             except Exception:
                 for name in paths.names_in(local.parent):  # of a full disk: others need the room
                     if _UNFINISHED in name:
@@ -220,7 +222,7 @@ class Checkpoints:
                 raise
             raise UserError(
                 f"the checkpoint in {self.directory} cannot be written: {reason}; those before it are kept. Make room, "
-                "and rerun the same command to resume"
+                "or make it writable, and rerun the same command to resume"
             ) from None
         finally:
             self._writing = None
@@ -390,6 +392,21 @@ def _read_arrays(directory: Path, abstract: Mapping[str, Any] | None = None) -> 
     return arrays
 
 
+@contextlib.contextmanager
+def _no_log() -> Iterator[None]:
+    """Leaves out the traceback that Orbax logs of an error in one of its threads, because it raises the error too."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "raised an exception" not in record.getMessage()
+
+    log = logging.getLogger("absl")
+    log.addFilter(is_other)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_other)
+
+
 class _PatientEventLoop(asyncio.SelectorEventLoop):
     def close(self):
         if not (self.is_closed() or self.is_running()) and (tasks := asyncio.all_tasks(self)):
@@ -399,10 +416,10 @@ class _PatientEventLoop(asyncio.SelectorEventLoop):
 
 @contextlib.contextmanager
 def _patient_event_loops() -> Iterator[None]:
-    """Makes Orbax finish reading all other arrays before it raises an error.
+    """Makes Orbax finish with all other arrays before it raises an error.
 
-    Otherwise Orbax closes its event loop at the first unreadable array, and each of the others prints a traceback:
-    hundreds of lines.
+    Otherwise Orbax closes its event loop at the first array that cannot be read or written, and each of the others prints
+    a traceback: hundreds of lines.
     """
     usual = asyncio.new_event_loop
     asyncio.new_event_loop = _PatientEventLoop
