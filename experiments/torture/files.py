@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ def _mounted(directory: Path, *options: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _read_only(directory: Path) -> Iterator[None]:
     with _mounted(directory, "--bind", str(directory)):
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(directory)], check=True, capture_output=True)
+        command = ["mount", "-o", "remount,ro,bind", str(directory)]
+        while subprocess.run(command, check=False, capture_output=True).returncode:
+            time.sleep(0.01)  # the run is just writing a file
         yield
 
 

@@ -12,8 +12,9 @@ _TEST = "tests/experiments/test_torture.py"
 HELD_BY_TESTS = (
     ("A file that is no image, or a damaged one, gives one line: no crash, no hang, bounded memory",
         "tests/data/test_decoding_fuzz.py",
-        "10,000 mutated files of 21 kinds (JPEG, PNG, WebP, GIF, TIFF): 2,043 decoded, 7,957 one line; slowest 0.18 s of "
-        "processor time; peak memory 163 MB, 45 MB before. Headers of 20,000 x 20,000 pixels: one line within 0.3 ms each",
+        "10,000 mutated files of 21 kinds (JPEG, PNG, WebP, GIF, TIFF): 2,043 decoded, 7,957 one line; slowest 0.18 s "
+        "of processor time; peak memory 163 MB, 45 MB before. Headers of 20,000 x 20,000 pixels: one line within 0.3 ms "
+        "each",
         "FUZZ=10000 python -m pytest -n 0 -s tests/data/test_decoding_fuzz.py"),
     ("Pipes, sockets, directories with image names, link loops and names of any bytes stop nothing",
         "tests/experiments/test_hostile_files.py", "", ""),
@@ -23,8 +24,8 @@ HELD_BY_TESTS = (
     ("No file of data or weights is run as a program", "tests/test_security.py", "", ""),
     ("A spreadsheet runs no field of a CSV file", "tests/test_spreadsheet.py", "", ""),
     ("Launch files do what their comments say", "tests/test_launch_files.py",
-        "Slurm 22.05.8, 2 tasks on the CPUs of one node: saved, ended and requeued 8 s after SIGTERM, resumed after the "
-        "same step", ""),
+        "Slurm 22.05.8, 2 tasks on the CPUs of one node: saved, ended and requeued 8 s after SIGTERM, resumed after "
+        "the same step", ""),
     ("Several processes compute what one does, and stop after the same step",
         "tests/experiments/test_processes.py", "", ""),
     ("A run in a bucket is resumed like one on a disk; one process at a time writes it",
@@ -89,7 +90,7 @@ def _kills(part: Mapping[str, Any]) -> list:
 def _signals(part: Mapping[str, Any]) -> list:
     seconds = ", ".join(f"{phase} {value:.1f}" for phase, value in part["seconds"].items())
     figure = f"{part['kept']} of {part['stops']}; seconds from the signal to the end, at most: {seconds}"
-    promise = "SIGTERM and SIGINT in every phase, from 0.1 s after the start on: exit status 143 or 130, one line, resumed bitwise"
+    promise = "SIGTERM and SIGINT in every phase, from 0.1 s on: exit status 143 or 130, one line, resumed bitwise"
     return [_row("signals", promise, part["kept"] == part["stops"], figure, "tests/test_main.py")]
 
 
@@ -122,8 +123,9 @@ def _long(part: Mapping[str, Any]) -> list:
     quarter, end = part["bytes"]
     figure = (
         f"{part['slope']:+.2f} MB of resident memory per 1,000 steps over the second half of {part['steps']:,} steps, "
-        f"{part['resident']:.0f} MB at its end; descriptors {_span(part['descriptors'])}, threads {_span(part['threads'])}; "
-        f"workdir {quarter / 1e6:.2f} MB after {part['steps'] // 4:,} steps, {end / 1e6:.2f} MB at the end with its report"
+        f"{part['resident']:.0f} MB at its end; descriptors {_span(part['descriptors'])}, "
+        f"threads {_span(part['threads'])}; workdir {quarter / 1e6:.2f} MB after {part['steps'] // 4:,} steps, "
+        f"{end / 1e6:.2f} MB at the end with its report"
     )
     return [_row("long", "A long run does not grow: less than 1 MB per 1,000 steps", not part["failures"], figure)]
 
@@ -161,8 +163,8 @@ def _disk_cases(part: Mapping[str, Any]) -> str:
 def _damage_cases(part: Mapping[str, Any]) -> str:
     rows = [(case["file"], case["kind"], case["outcome"], f"`{case['said'][:160]}`") for case in part["cases"]]
     text = (
-        "\n## Damaged files\n\nThe names of checkpoint files are those that Orbax gives. `nothing` was said where the damage "
-        "does not matter, or where the file is written again anyway.\n\n"
+        "\n## Damaged files\n\nThe names of checkpoint files are those that Orbax gives. `nothing` was said where the "
+        "damage does not matter, or where the file is written again anyway.\n\n"
     )
     return text + markdown.table(("file", "damage", "outcome", "said"), rows) + "\n"
 

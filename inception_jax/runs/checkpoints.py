@@ -418,8 +418,8 @@ class _PatientEventLoop(asyncio.SelectorEventLoop):
 def _patient_event_loops() -> Iterator[None]:
     """Makes Orbax finish with all other arrays before it raises an error.
 
-    Otherwise Orbax closes its event loop at the first array that cannot be read or written, and each of the others prints
-    a traceback: hundreds of lines.
+    Otherwise Orbax closes its event loop at the first array that cannot be read or written, and each of the others
+    prints a traceback: hundreds of lines.
     """
     usual = asyncio.new_event_loop
     asyncio.new_event_loop = _PatientEventLoop
