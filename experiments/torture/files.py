@@ -156,7 +156,7 @@ def damage(
     cases: list[dict[str, Any]] = []
 
     def case(name: str, kind: str, base: Path, files: list[str]) -> None:
-        workdir = shutil.copytree(base, scratch / "damaged")
+        workdir = shutil.copytree(base, scratch / "broken")
         for file in files:
             _damage(workdir / file, kind, rng)
         status, lines = run(train_command(workdir), scratch)
@@ -164,8 +164,8 @@ def damage(
         errors = [line for line in lines if line.startswith("error: ")]
         if status == 0 and not found:
             outcome = "resumed"
-        elif status == 2 and lines == errors[:1]:
-            outcome = "refused"
+        elif status == 2 and len(errors) == 1 and not any("Traceback" in line for line in lines):
+            outcome = "refused"  # a config that differs is followed by the list of what does
         else:
             outcome = "broken"
         said = [line for line in lines if re.search("damaged|error|warning", line)]

@@ -21,6 +21,7 @@ from experiments.torture.runs import (
 )
 
 _IMPORT = "import"
+_BEFORE = ("start-up", "data preparation", "compilation")
 _AT_START = 2.0  # seconds that a command may take to end after a signal
 
 
@@ -85,6 +86,9 @@ def kills(
             aim = "start-up"
         place = scratch / f"kill{number}"
         place.mkdir()
+        if aim not in _BEFORE:  # what is already made is no target
+            for made in ("data", "compiled"):
+                shutil.copytree(scratch / made, place / made)
         if aim == _IMPORT:
             hit, found = imports.kill(place, rng)
         else:
@@ -98,7 +102,7 @@ def kills(
         "runs": runs,
         "bitwise": bitwise,
         "kills": sum(counted.values()),
-        "phases": {phase: counted[phase] for phase in phases},
+        "phases": {phase: counted[phase] for phase in (*PHASES, _IMPORT)},
         "failures": failures,
     }
 

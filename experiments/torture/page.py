@@ -13,8 +13,8 @@ HELD_BY_TESTS = (
     ("A file that is no image, or a damaged one, gives one line: no crash, no hang, bounded memory",
         "tests/data/test_decoding_fuzz.py",
         "10,000 mutated files of 21 kinds (JPEG, PNG, WebP, GIF, TIFF): 2,043 decoded, 7,957 one line; slowest 0.18 s "
-        "of processor time; peak memory 163 MB, 45 MB before. Headers of 20,000 x 20,000 pixels: one line within 0.3 ms "
-        "each",
+        "of processor time; peak memory 163 MB, 45 MB before. Headers of 20,000 x 20,000 pixels: one line within "
+        "0.3 ms each",
         "FUZZ=10000 python -m pytest -n 0 -s tests/data/test_decoding_fuzz.py"),
     ("Pipes, sockets, directories with image names, link loops and names of any bytes stop nothing",
         "tests/experiments/test_hostile_files.py", "", ""),

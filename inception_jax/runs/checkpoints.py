@@ -41,7 +41,7 @@ class Checkpoints:
     A checkpoint holds the whole training state, and metadata in JSON:
     - What inference needs besides weights: the network, the preprocessing, the class names.
     - The metrics of the evaluation after its step, if there was one.
-    - A checksum of each field of the state, because Orbax does not notice a flipped byte.
+    - A checksum of each field of the state, because Orbax does not notice a flipped byte; and one of the metadata.
 
     Attributes:
       directory: directory of all checkpoints.
@@ -119,6 +119,7 @@ class Checkpoints:
 
     def _write(self, step: int, fields: dict, metadata: dict, replaces: bool, superseded: list[int]) -> None:
         metadata = metadata | {"checksums": _checksums(fields)}
+        metadata["checksum"] = _metadata_checksum(metadata)
         items = {_STATE: ocp.args.StandardSave(fields), _METADATA: ocp.args.JsonSave(metadata)}
         target = self.directory / str(step)
         with contextlib.ExitStack() as stack:
@@ -297,6 +298,8 @@ def read_metadata(checkpoint: AnyPath) -> dict:
     try:
         with paths.bucket_errors(checkpoint):
             facts = json.loads((checkpoint / _METADATA / "metadata").read_text(encoding="utf-8"))
+        if "checksum" in facts and facts["checksum"] != _metadata_checksum(facts):  # older versions wrote none
+            raise ValueError("the checksum of its metadata is wrong")
         if metrics := facts["metrics"]:
             float(metrics["top1"]), float(metrics["loss"])
         return {key: facts[key] for key in ("inference", "metrics", "checksums")} | {"window": facts.get("window", {})}
@@ -444,6 +447,11 @@ def _checksum(tree) -> int:
         local = leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf
         checksum = zlib.crc32(np.ascontiguousarray(local), checksum)  # type: ignore[arg-type]  # an array is a buffer
     return checksum
+
+
+def _metadata_checksum(metadata: Mapping[str, Any]) -> int:
+    checked = {key: value for key, value in metadata.items() if key != "checksum"}
+    return zlib.crc32(json.dumps(checked, sort_keys=True).encode())
 
 
 def _as_in_version_0_1(fields: Mapping[str, Any]) -> dict[str, Any]:

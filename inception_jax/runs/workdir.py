@@ -117,9 +117,18 @@ class Workdir:
         self.write("predictions.npz", file.getvalue())
         self._write_json("results.json", results)
 
-    def has_evaluation(self, step: int) -> bool:
-        """Whether `write_evaluation` has written its files for `step`."""
-        return (self.results() or {}).get("last", {}).get("step") == step and (self.path / "predictions.npz").exists()
+    def has_evaluation(self, results: dict, step: int) -> bool:
+        """Whether `write_evaluation` has written its files with these results, and they are whole."""
+        return self.results() == results and self._predicted_step() == step
+
+    def _predicted_step(self) -> int | None:
+        """Returns the step of predictions.npz; None if it is missing or damaged."""
+        content = self._read("predictions.npz") or b""
+        try:
+            with np.load(io.BytesIO(content)) as archive:
+                return int({name: archive[name] for name in archive.files}["step"])  # all, to check their checksums
+        except Exception:  # zipfile, zlib and NumPy raise many types
+            return None
 
     def open_metrics(self, step: int, evaluated: bool, tensorboard: bool, warn: Callable[[str], None]) -> None:
         """Opens metrics.jsonl after `step`; removes the lines of later steps, which an earlier start wrote.

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import NoReturn
 
 import jax
@@ -102,8 +102,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
         progress.stop()
         with processes.together():
             checkpoints.wait()
-        # Training may have been stopped before these files were written.
-        if not processes.share(directory.has_evaluation(experiment.total_steps)):
+        # Training may have been stopped before these files were written, or they are damaged.
+        if not processes.share(_has_evaluation(run, experiment.total_steps)):
             with preemption.at_once():
                 _write_evaluation(run, experiment.total_steps, _evaluate_on(run, state.inference_variables))
         for report in filter(None, (run.train_damage, run.eval_damage)):
@@ -351,12 +351,23 @@ def _check_batch_norm(run: _Run, sample: Subset, state: TrainState, step: int) -
 
 
 def _write_evaluation(run: _Run, step: int, evaluation: Evaluation) -> None:
-    last = {"step": step, **evaluation.summary()}
-    best = run.checkpoints.best()
-    metrics = run.checkpoints.metrics(best) if best else None
-    results = {"last": last, "best": {"step": best, **metrics} if metrics else last}
     arrays = ("labels", "classes", "probabilities", "confusion")
-    run.directory.write_evaluation(results, step, **{name: getattr(evaluation, name) for name in arrays})
+    run.directory.write_evaluation(
+        _results(run, step, evaluation.summary()), step, **{name: getattr(evaluation, name) for name in arrays}
+    )
+
+
+def _has_evaluation(run: _Run, step: int) -> bool:
+    metrics = run.checkpoints.metrics(step)
+    return metrics is not None and run.directory.has_evaluation(_results(run, step, metrics), step)
+
+
+def _results(run: _Run, step: int, metrics: Mapping[str, float]) -> dict:
+    """Returns the object of results.json after an evaluation with these metrics."""
+    last = {"step": step, **metrics}
+    best = run.checkpoints.best()
+    of_best = run.checkpoints.metrics(best) if best else None
+    return {"last": last, "best": {"step": best, **of_best} if of_best else last}
 
 
 def _log(run: _Run, step: int, values: dict[str, float], rate: float, waited: float) -> None:
