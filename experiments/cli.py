@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.tuple_parser import TupleParser
 
 from experiments import stop_at_once, supervisor
+from inception_jax import ignored
 
 if TYPE_CHECKING:
     from inception_jax.paths import AnyPath
@@ -211,6 +212,7 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
     if argv is None and threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)
+        ignored.notice(KeyboardInterrupt, _repeat)
     logging.set_verbosity(logging.WARNING)  # JAX logs missing backends, Orbax every save
     if argv is None and any(arg.startswith(("--distributed", "--coordinator")) for arg in sys.argv):
         supervisor.supervise()  # before anything is imported that starts threads
@@ -257,6 +259,10 @@ def _stop(number: int, frame: FrameType | None) -> None:
             stop_at_once(number, None)
         frame = frame.f_back
     raise KeyboardInterrupt(number)
+
+
+def _repeat(ignored_stop: KeyboardInterrupt) -> None:
+    os.kill(os.getpid(), ignored_stop.args[0])
 
 
 def _with_flag(message: str, parser: Parser) -> str:

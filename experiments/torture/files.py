@@ -143,8 +143,9 @@ def damage(
       every_file: whether each file of the latest checkpoint is damaged in each way, or one in one way.
 
     Returns:
-      "cases": for each {"file", "kind", "status", "said", "kept", "outcome"}; the outcome is 'resumed' if the run ended
-      bitwise equal to an uninterrupted one, 'refused' after one line with exit status 2, else 'broken'.
+      "cases": for each {"file", "kind", "status", "said", "outcome", "failures"}; the outcome is 'resumed' if the run
+      ended bitwise equal to an uninterrupted one, 'reported' if only lines of metrics.jsonl are lost, which it said,
+      'refused' after one line with exit status 2, else 'broken'.
     """
     rng = random.Random(seed)
     finished = reference.workdir
@@ -162,13 +163,15 @@ def damage(
         status, lines = run(train_command(workdir), scratch)
         found = [] if status else differences(workdir, finished)
         errors = [line for line in lines if line.startswith("error: ")]
+        said = [line for line in lines if re.search("damaged|error|warning|lost", line)]
         if status == 0 and not found:
             outcome = "resumed"
+        elif status == 0 and said and all(line.startswith("metrics.jsonl line") for line in found):
+            outcome = "reported"
         elif status == 2 and len(errors) == 1 and not any("Traceback" in line for line in lines):
             outcome = "refused"  # a config that differs is followed by the list of what does
         else:
             outcome = "broken"
-        said = [line for line in lines if re.search("damaged|error|warning", line)]
         row = {"file": name, "kind": kind, "status": status, "said": _plain(said, workdir), "outcome": outcome}
         row["failures"] = [*found[:3], *lines[-2:]] if outcome == "broken" else []
         cases.append(row)

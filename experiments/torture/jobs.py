@@ -11,24 +11,40 @@ from typing import Any
 
 from experiments.torture.runs import Started, train_command
 
-_LONG = 2000  # steps
-_MOST = 1.0  # MB of resident memory per 1,000 steps
+_STEPS, _SAVING = 2000, 6000  # steps
+_SAVE_LAST = ("--config.checkpoint.every=100000 steps", "--config.eval.every=100000 steps")
 
 
-def long_run(scratch: Path, say: Callable[[str], None], steps: int = _LONG) -> dict[str, Any]:
-    """Watches the memory, descriptors and threads of a long run, and its files. Needs Linux.
+def long_run(scratch: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Watches the memory, descriptors and threads of two long runs, and their files. Needs Linux.
+
+    Returns:
+      For "steps", a run with an evaluation and a checkpoint at its end, and for "checkpoints", one with a checkpoint
+      every 50 steps and an evaluation every 100, what `_watch` returns.
+    """
+    found = {
+        "steps": _watch(scratch / "steps", _STEPS, *_SAVE_LAST),
+        "checkpoints": _watch(
+            scratch / "saves", _SAVING, "--config.checkpoint.every=50 steps", "--config.eval.every=100 steps"
+        ),
+    }
+    for name, values in found.items():
+        say(f"long run, {name}: {values}")
+    return found
+
+
+def _watch(workdir: Path, steps: int, *flags: str) -> dict[str, Any]:
+    """Watches a run.
 
     Returns:
       "steps"; "slope": MB of resident memory per 1,000 steps, by least squares over the second half; "resident": MB at
-      its end; "descriptors" and "threads": smallest and largest number in the second half; "bytes": of the workdir at a
-      quarter of the steps, and at the end; "failures": what has grown.
+      its end; "descriptors" and "threads": smallest and largest number in the second half; "grown": those of which the
+      smallest number grew; "bytes": of the workdir at a quarter of the steps, and at the end.
     """
     import numpy as np
 
-    workdir = scratch / "long"
-    command = train_command(workdir, f"--config.train.steps={steps}", "--config.log.every=20 steps",
-        "--config.eval.every=100 steps", "--config.checkpoint.every=50 steps")  # fmt: skip
-    started = Started(command, scratch)
+    command = train_command(workdir, f"--config.train.steps={steps}", "--config.log.every=20 steps", *flags)
+    started = Started(command, workdir.parent)
     process, samples = Path(f"/proc/{started.process.pid}"), []
     quarter = 0
     while started.process.poll() is None:
@@ -38,28 +54,23 @@ def long_run(scratch: Path, say: Callable[[str], None], steps: int = _LONG) -> d
             counts = (len(os.listdir(process / "fd")), len(os.listdir(process / "task")))
         except OSError:  # it has just ended
             break
-        if step >= steps // 2:
+        if steps // 2 <= step < steps:  # the last evaluation and the report need memory of their own
             samples.append((step, pages * os.sysconf("SC_PAGE_SIZE") / 1e6, *counts))
         if step >= steps // 4 and not quarter:
             quarter = _bytes(workdir)
-        if step == steps:
-            break  # the report needs memory of its own
-        time.sleep(0.1)
+        time.sleep(0.05)
     status = started.wait()
     assert status == 0, started.lines[-5:]
     step, resident, descriptors, threads = (np.array(column) for column in zip(*samples, strict=True))
-    found = {
+    return {
         "steps": steps,
         "slope": float(np.polyfit(step, resident, 1)[0] * 1000),
         "resident": float(resident[-1]),
         "descriptors": [int(descriptors.min()), int(descriptors.max())],
         "threads": [int(threads.min()), int(threads.max())],
+        "grown": [name for name, counts in (("descriptors", descriptors), ("threads", threads)) if _grows(counts)],
         "bytes": [quarter, _bytes(workdir)],
     }
-    grown = [name for name, counts in (("descriptors", descriptors), ("threads", threads)) if _grows(counts)]
-    found["failures"] = grown + (["resident memory"] if found["slope"] >= _MOST else [])
-    say(f"long run: {found}")
-    return found
 
 
 def _grows(counts) -> bool:
@@ -125,11 +136,8 @@ def _kill_one(place: Path, launched: bool, victim: int) -> dict[str, Any]:
     said = [line for each, count in zip(job, before, strict=True) for line in each.lines[count:]]
     errors = [line for line in other.lines if "error: another process" in line]
     noise = [line for line in said if re.search("Traceback|Fatal|stack trace|\\*\\*\\*", line)]
-    failures = [
-        *noise[:2],
-        *([] if len(errors) == 1 else [f"said {said[-3:]}"]),
-        *([] if status else ["exit status 0"]),
-    ]
+    failures = [f"said {said[-60:]}"] if noise or len(errors) != 1 else []
+    failures += [] if status else ["exit status 0"]
     return {"seconds": seconds, "said": errors[-1:], "status": status, "failures": failures}
 
 

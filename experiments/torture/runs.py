@@ -215,7 +215,9 @@ def _checkpoint(workdir: Path) -> dict[str, Any]:
 
     step = steps_in(workdir)[-1]
     checkpoint = workdir / "checkpoints" / str(step)
-    return {"step": step, "metadata": read_metadata(checkpoint)} | dict(_arrays(read_state(checkpoint)))
+    metadata = read_metadata(checkpoint)
+    del metadata["log"]  # of metrics.jsonl with its timings
+    return {"step": step, "metadata": metadata} | dict(_arrays(read_state(checkpoint)))
 
 
 def _arrays(tree: Any, name: str = "") -> Iterator[tuple[str, tuple]]:

@@ -45,7 +45,7 @@ class Checkpoints:
 
     Attributes:
       directory: directory of all checkpoints.
-      window: what `save` got with the state that `restore` returned; {} before.
+      window, log: what `save` got with the state that `restore` returned; {} before.
 
     In a bucket a checkpoint is uploaded from a temporary directory, and counts from when `paths.COMMITTED` is in it.
     """
@@ -62,6 +62,7 @@ class Checkpoints:
         """
         self.directory = directory
         self.window: Mapping[str, Any] = {}
+        self.log: Mapping[str, int] = {}
         self._keep = keep
         self._metrics: dict[int, Mapping[str, float] | None] = {}  # by step, of all checkpoints
         self._writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
@@ -86,6 +87,7 @@ class Checkpoints:
         inference: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
         window: Mapping[str, Any] | None = None,
+        log: Mapping[str, int] | None = None,
     ) -> None:
         """Starts to write the checkpoint of `step`.
 
@@ -97,6 +99,7 @@ class Checkpoints:
           inference: what inference needs besides weights, in JSON's types.
           metrics: result of an evaluation after this step: 'top1', 'loss' and others.
           window: metrics of the steps since the last row of the log, in JSON's types.
+          log: what the log of metrics held, see `Workdir.lines_before`.
 
         Raises:
           UserError: the checkpoint before could not be written, see `wait`.
@@ -114,7 +117,7 @@ class Checkpoints:
         superseded = [other for other in self._metrics if other not in (*latest, self.best())]
         for other in superseded:
             del self._metrics[other]
-        metadata = {"inference": inference, "metrics": metrics, "window": window or {}}
+        metadata = {"inference": inference, "metrics": metrics, "window": window or {}, "log": log or {}}
         self._writing = self._writer.submit(self._write, step, fields, metadata, exists, superseded)
 
     def _write(self, step: int, fields: dict, metadata: dict, replaces: bool, superseded: list[int]) -> None:
@@ -186,7 +189,7 @@ class Checkpoints:
         if is_old:
             self._metrics[step] = None  # version 0.1 saved before the evaluation changed the state, so it is repeated
             fields = _of_version_0_1(fields, abstract)
-        self.window = metadata["window"]
+        self.window, self.log = metadata["window"], metadata["log"]
         return abstract.replace(**fields, **{name: _zeros(getattr(abstract, name)) for name in missing})
 
     def _set_aside(self, damaged: dict[int, str], warn: Callable[[str], None]) -> None:
@@ -302,7 +305,8 @@ def read_metadata(checkpoint: AnyPath) -> dict:
             raise ValueError("the checksum of its metadata is wrong")
         if metrics := facts["metrics"]:
             float(metrics["top1"]), float(metrics["loss"])
-        return {key: facts[key] for key in ("inference", "metrics", "checksums")} | {"window": facts.get("window", {})}
+        newer = {key: facts.get(key, {}) for key in ("window", "log")}
+        return {key: facts[key] for key in ("inference", "metrics", "checksums")} | newer
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpoint(checkpoint, error) from None
 

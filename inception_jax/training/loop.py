@@ -88,7 +88,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
         # --------------------------------------------------------------- Evaluation that a stopped run did not finish
         accumulator = MetricAccumulator(step, processes.share(checkpoints.window))
         is_evaluated = processes.share(checkpoints.metrics(step) is not None)
-        directory.open_metrics(step, is_evaluated, config.log.tensorboard, progress.say)
+        directory.open_metrics(step, is_evaluated, config.log.tensorboard, progress.say, checkpoints.log)
         if experiment.evaluates_at(step) and not is_evaluated:  # stopped during the evaluation
             with preemption.at_once():
                 state, evaluation = _evaluate(run, state, step)
@@ -264,7 +264,8 @@ def _save(
     window = accumulator.check()
     metrics = evaluation.summary() if evaluation else None
     run.directory.flush()  # before the checkpoint, from which a resumed run continues the metrics
-    run.checkpoints.save(step, state, run.experiment.inference_metadata(), metrics, window)
+    log = run.directory.lines_before(step)
+    run.checkpoints.save(step, state, run.experiment.inference_metadata(), metrics, window, log)
     run.preemption.step = step
     if evaluation:
         _write_evaluation(run, step, evaluation)

@@ -1,7 +1,6 @@
 """Stops a run at a signal without losing its training."""
 
 import contextlib
-import functools
 import os
 import signal
 import sys
@@ -13,10 +12,11 @@ from typing import TypeVar
 import jax
 from jax.experimental import multihost_utils
 
+from inception_jax import ignored
+
 T = TypeVar("T")
 
 _TAKEN = (signal.SIGTERM, signal.SIGINT)
-_MOMENT = 0.05  # seconds after which the callback that a signal came in has ended
 _PATIENCE = 5.0  # seconds that a compilation or a hanging file system may still take after a signal
 
 
@@ -66,8 +66,7 @@ class Preemption:
             return self
         for number in _TAKEN:
             self._restore.callback(signal.signal, number, signal.signal(number, self._note))
-        self._restore.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
-        sys.unraisablehook = functools.partial(self._not_raised, sys.unraisablehook)
+        self._restore.callback(ignored.notice(Interrupted, self._repeat))
         if self._exits:
             self._watch()
         return self
@@ -124,19 +123,9 @@ class Preemption:
         if self._at_once:
             raise Interrupted(number, self.step)
 
-    def _not_raised(self, usual: Callable, unraisable) -> None:
-        """Repeats the signal if Python ignored its exception, as it does in callbacks of the garbage collector."""
-        if not isinstance(unraisable.exc_value, Interrupted):
-            usual(unraisable)
-            return
-
-        def repeat():
-            self._repeated = True
-            os.kill(os.getpid(), self._number)
-
-        timer = threading.Timer(_MOMENT, repeat)
-        timer.daemon = True
-        timer.start()
+    def _repeat(self, interruption: Interrupted) -> None:
+        self._repeated = True
+        os.kill(os.getpid(), interruption.signal_number)
 
     def _watch(self):
         """Ends the process if the handler above cannot run, because Python does not get to it."""
