@@ -4,13 +4,14 @@ python main.py --config=configs/googlenet.py --workdir=/data/googlenet [--config
 """
 
 import argparse
+import functools
 import os
 import sys
 import threading
 
-from experiments import cli
+from experiments import cli, supervisor
 
-_PATIENCE = 5.0  # seconds that the threads of a stopped run get to end
+_PATIENCE = 5.0  # seconds that the threads of a stopped job get to end
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,10 +20,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_config()
     parser.add_argument("--workdir", required=True, help="run directory; an existing run is resumed")
     parser.add_distributed()
-    return cli.run(parser, _train, argv)
+    return cli.run(parser, functools.partial(_train, leaves=argv is None), argv)
 
 
-def _train(arguments: argparse.Namespace) -> int:
+def _train(arguments: argparse.Namespace, leaves: bool) -> int:
     # Imported here, so that --help and errors about flags appear at once.
     import jax
 
@@ -39,11 +40,16 @@ def _train(arguments: argparse.Namespace) -> int:
                 _show(arguments)
     except Interrupted as interruption:
         print(f"{interruption}; rerun the same command to resume", file=sys.stderr)
-        # Everything is written. Without the timer Python would wait for threads that read from a hanging file system.
-        leave = threading.Timer(_PATIENCE, os._exit, [128 + interruption.signal_number])
-        leave.daemon = True
-        leave.start()
-        return 128 + interruption.signal_number
+        status = 128 + interruption.signal_number
+        # Everything is written. An orderly end would wait for threads that read from a hanging file system, and crash
+        # where a compilation was interrupted. But the processes of a job end together, in order.
+        if leaves and jax.process_count() == 1:
+            supervisor.leave(status)
+        elif leaves:
+            timer = threading.Timer(_PATIENCE, os._exit, [status])
+            timer.daemon = True
+            timer.start()
+        return status
     return 0
 
 

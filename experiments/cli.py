@@ -5,17 +5,21 @@ import ast
 import contextlib
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.tuple_parser import TupleParser
 
-from experiments import supervisor
+from experiments import stop_at_once, supervisor
+from inception_jax import ignored
 
 if TYPE_CHECKING:
     from inception_jax.paths import AnyPath
@@ -203,8 +207,13 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
       argv: the arguments; by default those of the process.
 
     Returns:
-      The exit status: that of the command, 2 for invalid input, 130 after Ctrl-C, 141 if the output was closed.
+      The exit status: that of the command, 2 for invalid input, 130 after Ctrl-C, 143 after SIGTERM, 141 if the output
+      was closed.
     """
+    if argv is None and threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop)
+        ignored.notice(KeyboardInterrupt, _repeat)
     logging.set_verbosity(logging.WARNING)  # JAX logs missing backends, Orbax every save
     if argv is None and any(arg.startswith(("--distributed", "--coordinator")) for arg in sys.argv):
         supervisor.supervise()  # before anything is imported that starts threads
@@ -224,9 +233,10 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
     except BrokenPipeError:  # as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
         return 141
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return _end(130, arguments, argv)
+    except KeyboardInterrupt as stopped:
+        number = stopped.args[0] if stopped.args else signal.SIGINT
+        print(f"stopped by {signal.Signals(number).name}", file=sys.stderr)
+        return _end(128 + number, arguments, argv)
     except Exception as error:
         from inception_jax.console import harmless
         from inception_jax.errors import UserError
@@ -249,14 +259,32 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
 
 
 def _end(status: int, arguments: argparse.Namespace, argv: Sequence[str] | None) -> int:
-    """Returns the exit status; a process of a job with several ends at once instead."""
-    if is_distributed(arguments) and argv is None:
+    """Returns the exit status; a process of a job with several, or with Orbax, ends at once instead."""
+    if argv is not None:
+        return status
+    if is_distributed(arguments):
         from inception_jax import processes
 
         if status != supervisor.STATUS:
             processes.part()
         supervisor.leave(status)
+    # After an error Orbax's threads may wait for minutes for a directory that could not be made.
+    if status == 2 and "orbax.checkpoint" in sys.modules:
+        supervisor.leave(status)
     return status
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Raises KeyboardInterrupt; ends the process in an import, where nothing is at stake and libraries may catch it."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            stop_at_once(number, None)
+        frame = frame.f_back
+    raise KeyboardInterrupt(number)
+
+
+def _repeat(ignored_stop: KeyboardInterrupt) -> None:
+    os.kill(os.getpid(), ignored_stop.args[0])
 
 
 def _with_flag(message: str, parser: Parser) -> str:

@@ -7,6 +7,7 @@ that process can prevent. So its parent reads what it writes on standard error, 
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 import threading
@@ -76,7 +77,9 @@ def _relay(reader: int, crashed: threading.Event) -> None:
 
 def is_about_others(error: BaseException) -> bool:
     """Whether JAX raised an error because another process has ended."""
-    return type(error).__name__ == "JaxRuntimeError" and any(words in str(error) for words in _LOST)
+    # A collective operation inside a compiled step raises a ValueError that begins with a status.
+    is_jax = type(error).__name__ == "JaxRuntimeError" or re.match("UNKNOWN: (Gloo|NCCL)", str(error))
+    return bool(is_jax) and any(words in str(error) for words in _LOST)
 
 
 def leave(status: int) -> None:

@@ -7,7 +7,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -35,6 +34,32 @@ def get_config():
 
 def command(*arguments):
     return [sys.executable, str(ROOT / "main.py"), *map(str, arguments)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("module", "at"), [("ml_collections", "main"), ("jax", "main"), ("numpy", "experiments.predict")]
+)
+def test_a_signal_in_the_imports_ends_a_command_in_one_line(module, at, number, tmp_path):
+    # The module of this name sends the signal, and swallows what is raised, as some libraries do.
+    code = (
+        f"import os\ntry:\n    os.kill(os.getpid(), {int(number)})\n    for _ in range(100): pass\n"
+        "except BaseException:\n    pass\n"
+    )
+    (tmp_path / f"{module}.py").write_text(code, encoding="utf-8")
+    start = [str(ROOT / "main.py")] if at == "main" else ["-m", at]
+    flags = [f"--config={ROOT / 'configs' / 'digits.py'}"] if at == "main" else ["picture.png"]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    result = subprocess.run(
+        [sys.executable, *start, *flags, f"--workdir={tmp_path / 'run'}"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = f"stopped by {number.name}; rerun the same command\n"
+    assert (result.returncode, result.stderr) == (128 + number, said)
 
 
 def run(*arguments):
@@ -122,10 +147,9 @@ def test_bad_input_is_one_line(arguments):
 
 
 @pytest.fixture
-def finished(arguments, monkeypatch):
+def finished(arguments):
     """A function that runs main.py, in this process, on a run that needs no training any more."""
     arguments = [*arguments, "--config.train.steps=1", "--config.log.report=True"]
-    monkeypatch.setattr(threading.Timer, "start", lambda timer: None)  # it would end this process
     assert main.main([*arguments, "--config.log.report=False"]) == 0
     return functools.partial(main.main, arguments)
 

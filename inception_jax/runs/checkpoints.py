@@ -8,6 +8,7 @@ import errno
 import functools
 import itertools
 import json
+import logging
 import os
 import tempfile
 import zlib
@@ -40,11 +41,11 @@ class Checkpoints:
     A checkpoint holds the whole training state, and metadata in JSON:
     - What inference needs besides weights: the network, the preprocessing, the class names.
     - The metrics of the evaluation after its step, if there was one.
-    - A checksum of each field of the state, because Orbax does not notice a flipped byte.
+    - A checksum of each field of the state, because Orbax does not notice a flipped byte; and one of the metadata.
 
     Attributes:
       directory: directory of all checkpoints.
-      window: what `save` got with the state that `restore` returned; {} before.
+      window, log: what `save` got with the state that `restore` returned; {} before.
 
     In a bucket a checkpoint is uploaded from a temporary directory, and counts from when `paths.COMMITTED` is in it.
     """
@@ -61,6 +62,7 @@ class Checkpoints:
         """
         self.directory = directory
         self.window: Mapping[str, Any] = {}
+        self.log: Mapping[str, int] = {}
         self._keep = keep
         self._metrics: dict[int, Mapping[str, float] | None] = {}  # by step, of all checkpoints
         self._writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
@@ -85,6 +87,7 @@ class Checkpoints:
         inference: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
         window: Mapping[str, Any] | None = None,
+        log: Mapping[str, int] | None = None,
     ) -> None:
         """Starts to write the checkpoint of `step`.
 
@@ -96,6 +99,7 @@ class Checkpoints:
           inference: what inference needs besides weights, in JSON's types.
           metrics: result of an evaluation after this step: 'top1', 'loss' and others.
           window: metrics of the steps since the last row of the log, in JSON's types.
+          log: what the log of metrics held, see `Workdir.lines_before`.
 
         Raises:
           UserError: the checkpoint before could not be written, see `wait`.
@@ -113,11 +117,12 @@ class Checkpoints:
         superseded = [other for other in self._metrics if other not in (*latest, self.best())]
         for other in superseded:
             del self._metrics[other]
-        metadata = {"inference": inference, "metrics": metrics, "window": window or {}}
+        metadata = {"inference": inference, "metrics": metrics, "window": window or {}, "log": log or {}}
         self._writing = self._writer.submit(self._write, step, fields, metadata, exists, superseded)
 
     def _write(self, step: int, fields: dict, metadata: dict, replaces: bool, superseded: list[int]) -> None:
         metadata = metadata | {"checksums": _checksums(fields)}
+        metadata["checksum"] = _metadata_checksum(metadata)
         items = {_STATE: ocp.args.StandardSave(fields), _METADATA: ocp.args.JsonSave(metadata)}
         target = self.directory / str(step)
         with contextlib.ExitStack() as stack:
@@ -125,7 +130,8 @@ class Checkpoints:
                 paths.remove(target)
             local = target if isinstance(target, Path) else Path(stack.enter_context(_temporary())) / str(step)
             try:
-                _orbax().save(local, args=ocp.args.Composite(**items))
+                with _patient_event_loops(), _no_log():
+                    _orbax().save(local, args=ocp.args.Composite(**items))
             except Exception:
                 for name in paths.names_in(local.parent):  # of a full disk: others need the room
                     if _UNFINISHED in name:
@@ -183,7 +189,7 @@ class Checkpoints:
         if is_old:
             self._metrics[step] = None  # version 0.1 saved before the evaluation changed the state, so it is repeated
             fields = _of_version_0_1(fields, abstract)
-        self.window = metadata["window"]
+        self.window, self.log = metadata["window"], metadata["log"]
         return abstract.replace(**fields, **{name: _zeros(getattr(abstract, name)) for name in missing})
 
     def _set_aside(self, damaged: dict[int, str], warn: Callable[[str], None]) -> None:
@@ -220,7 +226,7 @@ class Checkpoints:
                 raise
             raise UserError(
                 f"the checkpoint in {self.directory} cannot be written: {reason}; those before it are kept. Make room, "
-                "and rerun the same command to resume"
+                "or make it writable, and rerun the same command to resume"
             ) from None
         finally:
             self._writing = None
@@ -295,9 +301,12 @@ def read_metadata(checkpoint: AnyPath) -> dict:
     try:
         with paths.bucket_errors(checkpoint):
             facts = json.loads((checkpoint / _METADATA / "metadata").read_text(encoding="utf-8"))
+        if "checksum" in facts and facts["checksum"] != _metadata_checksum(facts):  # older versions wrote none
+            raise ValueError("the checksum of its metadata is wrong")
         if metrics := facts["metrics"]:
             float(metrics["top1"]), float(metrics["loss"])
-        return {key: facts[key] for key in ("inference", "metrics", "checksums")} | {"window": facts.get("window", {})}
+        newer = {key: facts.get(key, {}) for key in ("window", "log")}
+        return {key: facts[key] for key in ("inference", "metrics", "checksums")} | newer
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpoint(checkpoint, error) from None
 
@@ -341,6 +350,16 @@ def read_weights(checkpoint: AnyPath, weights: str = "") -> tuple[dict, dict]:
     return {name: part or {} for name, part in variables.items()}, metadata
 
 
+def read_state(checkpoint: AnyPath) -> dict:
+    """Returns all arrays of a checkpoint (the directory of one step), NumPy, as nested dictionaries and lists.
+
+    Raises:
+      DamagedCheckpoint: it is not a checkpoint, or it cannot be read.
+    """
+    with _reading(checkpoint) as directory:
+        return _read_arrays(directory / _STATE)
+
+
 @contextlib.contextmanager
 def _reading(checkpoint: AnyPath) -> Iterator[Path]:
     """Gives the local directory of a checkpoint, and turns what fails while it is read into a DamagedCheckpoint."""
@@ -380,6 +399,21 @@ def _read_arrays(directory: Path, abstract: Mapping[str, Any] | None = None) -> 
     return arrays
 
 
+@contextlib.contextmanager
+def _no_log() -> Iterator[None]:
+    """Leaves out the traceback that Orbax logs of an error in one of its threads, because it raises the error too."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "raised an exception" not in record.getMessage()
+
+    log = logging.getLogger("absl")
+    log.addFilter(is_other)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_other)
+
+
 class _PatientEventLoop(asyncio.SelectorEventLoop):
     def close(self):
         if not (self.is_closed() or self.is_running()) and (tasks := asyncio.all_tasks(self)):
@@ -389,10 +423,10 @@ class _PatientEventLoop(asyncio.SelectorEventLoop):
 
 @contextlib.contextmanager
 def _patient_event_loops() -> Iterator[None]:
-    """Makes Orbax finish reading all other arrays before it raises an error.
+    """Makes Orbax finish with all other arrays before it raises an error.
 
-    Otherwise Orbax closes its event loop at the first unreadable array, and each of the others prints a traceback:
-    hundreds of lines.
+    Otherwise Orbax closes its event loop at the first array that cannot be read or written, and each of the others
+    prints a traceback: hundreds of lines.
     """
     usual = asyncio.new_event_loop
     asyncio.new_event_loop = _PatientEventLoop
@@ -417,6 +451,11 @@ def _checksum(tree) -> int:
         local = leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf
         checksum = zlib.crc32(np.ascontiguousarray(local), checksum)  # type: ignore[arg-type]  # an array is a buffer
     return checksum
+
+
+def _metadata_checksum(metadata: Mapping[str, Any]) -> int:
+    checked = {key: value for key, value in metadata.items() if key != "checksum"}
+    return zlib.crc32(json.dumps(checked, sort_keys=True).encode())
 
 
 def _as_in_version_0_1(fields: Mapping[str, Any]) -> dict[str, Any]:

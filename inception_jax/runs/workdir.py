@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ class Workdir:
         self._writes = jax.process_index() == 0
         self._tensorboard = None
         self._lines: list[str] = []  # of metrics.jsonl, in a bucket
+        # Number of lines of metrics.jsonl and their checksum: so far, and before the last step that has one.
+        self._written = self._before = {"lines": 0, "checksum": 0}
+        self._last_step = -1
         self._events: Path | None = None  # TensorBoard's local directory
         self._uploaded = time.monotonic()
         self._lock: Lock | None = None
@@ -117,11 +121,27 @@ class Workdir:
         self.write("predictions.npz", file.getvalue())
         self._write_json("results.json", results)
 
-    def has_evaluation(self, step: int) -> bool:
-        """Whether `write_evaluation` has written its files for `step`."""
-        return (self.results() or {}).get("last", {}).get("step") == step and (self.path / "predictions.npz").exists()
+    def has_evaluation(self, results: dict, step: int) -> bool:
+        """Whether `write_evaluation` has written its files with these results, and they are whole."""
+        return self.results() == results and self._predicted_step() == step
 
-    def open_metrics(self, step: int, evaluated: bool, tensorboard: bool, warn: Callable[[str], None]) -> None:
+    def _predicted_step(self) -> int | None:
+        """Returns the step of predictions.npz; None if it is missing or damaged."""
+        content = self._read("predictions.npz") or b""
+        try:
+            with np.load(io.BytesIO(content)) as archive:
+                return int({name: archive[name] for name in archive.files}["step"])  # all, to check their checksums
+        except Exception:  # zipfile, zlib and NumPy raise many types
+            return None
+
+    def open_metrics(
+        self,
+        step: int,
+        evaluated: bool,
+        tensorboard: bool,
+        warn: Callable[[str], None],
+        expected: Mapping[str, int] | None = None,
+    ) -> None:
         """Opens metrics.jsonl after `step`; removes the lines of later steps, which an earlier start wrote.
 
         Args:
@@ -129,6 +149,7 @@ class Workdir:
           evaluated: whether `step` was evaluated; if not, a line of its evaluation is removed too.
           tensorboard: whether to write TensorBoard events too, which needs TensorFlow.
           warn: function that is called with a line if TensorFlow is missing or metrics.jsonl is damaged.
+          expected: what `lines_before` returned when the checkpoint of `step` was saved; None if that is unknown.
         """
         if not self._writes:
             return
@@ -139,6 +160,10 @@ class Workdir:
         last = [row for row in rows if row["step"] == step and (evaluated or row["split"] == "train")]
         kept = [row for row in rows if row["step"] < step] + last
         self._lines = [f"{json.dumps(row)}\n" for row in kept]
+        for row, line in zip(kept, self._lines, strict=True):
+            self._count(row["step"], line)
+        if expected and lines == len(rows) and self.lines_before(step) != expected:
+            warn(f"metrics.jsonl has lost lines, or they are changed, since step {step}; it is continued as it is")
         self.write("metrics.jsonl", "".join(self._lines))
         if tensorboard:
             # Otherwise TensorFlow, which computes nothing here, prints two messages about oneDNN on stderr.
@@ -152,12 +177,23 @@ class Workdir:
                 self._events = self.path if isinstance(self.path, Path) else Path(tempfile.mkdtemp())
                 self._tensorboard = metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(self._events)))
 
+    def _count(self, step: int, line: str) -> None:
+        if step != self._last_step:
+            self._before, self._last_step = self._written, step
+        checksum = zlib.crc32(line.encode(), self._written["checksum"])
+        self._written = {"lines": self._written["lines"] + 1, "checksum": checksum}
+
+    def lines_before(self, step: int) -> Mapping[str, int]:
+        """Returns the number of metrics.jsonl's lines of earlier steps and their checksum; none is of a later step."""
+        return self._before if self._last_step == step else self._written
+
     def log(self, step: int, split: str, values: dict[str, float]) -> None:
         """Writes a line of metrics.jsonl, where values that are not finite become null, and TensorBoard's scalars."""
         if not self._writes:
             return
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
         line = json.dumps({"step": step, "split": split} | finite) + "\n"
+        self._count(step, line)
         if self._tensorboard:
             self._tensorboard.write_scalars(step, {f"{split}/{key}": value for key, value in values.items()})
         if isinstance(self.path, Path):

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import NoReturn
 
 import jax
@@ -88,7 +88,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
         # --------------------------------------------------------------- Evaluation that a stopped run did not finish
         accumulator = MetricAccumulator(step, processes.share(checkpoints.window))
         is_evaluated = processes.share(checkpoints.metrics(step) is not None)
-        directory.open_metrics(step, is_evaluated, config.log.tensorboard, progress.say)
+        directory.open_metrics(step, is_evaluated, config.log.tensorboard, progress.say, checkpoints.log)
         if experiment.evaluates_at(step) and not is_evaluated:  # stopped during the evaluation
             with preemption.at_once():
                 state, evaluation = _evaluate(run, state, step)
@@ -102,12 +102,13 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
         progress.stop()
         with processes.together():
             checkpoints.wait()
-        # Training may have been stopped before these files were written.
-        if not processes.share(directory.has_evaluation(experiment.total_steps)):
+        # Training may have been stopped before these files were written, or they are damaged.
+        if not processes.share(_has_evaluation(run, experiment.total_steps)):
             with preemption.at_once():
                 _write_evaluation(run, experiment.total_steps, _evaluate_on(run, state.inference_variables))
         for report in filter(None, (run.train_damage, run.eval_damage)):
             progress.say(report.summary())
+        preemption.check()  # a signal of the last moments; all is saved
         return state
 
 
@@ -263,7 +264,8 @@ def _save(
     window = accumulator.check()
     metrics = evaluation.summary() if evaluation else None
     run.directory.flush()  # before the checkpoint, from which a resumed run continues the metrics
-    run.checkpoints.save(step, state, run.experiment.inference_metadata(), metrics, window)
+    log = run.directory.lines_before(step)
+    run.checkpoints.save(step, state, run.experiment.inference_metadata(), metrics, window, log)
     run.preemption.step = step
     if evaluation:
         _write_evaluation(run, step, evaluation)
@@ -350,12 +352,23 @@ def _check_batch_norm(run: _Run, sample: Subset, state: TrainState, step: int) -
 
 
 def _write_evaluation(run: _Run, step: int, evaluation: Evaluation) -> None:
-    last = {"step": step, **evaluation.summary()}
-    best = run.checkpoints.best()
-    metrics = run.checkpoints.metrics(best) if best else None
-    results = {"last": last, "best": {"step": best, **metrics} if metrics else last}
     arrays = ("labels", "classes", "probabilities", "confusion")
-    run.directory.write_evaluation(results, step, **{name: getattr(evaluation, name) for name in arrays})
+    run.directory.write_evaluation(
+        _results(run, step, evaluation.summary()), step, **{name: getattr(evaluation, name) for name in arrays}
+    )
+
+
+def _has_evaluation(run: _Run, step: int) -> bool:
+    metrics = run.checkpoints.metrics(step)
+    return metrics is not None and run.directory.has_evaluation(_results(run, step, metrics), step)
+
+
+def _results(run: _Run, step: int, metrics: Mapping[str, float]) -> dict:
+    """Returns the object of results.json after an evaluation with these metrics."""
+    last = {"step": step, **metrics}
+    best = run.checkpoints.best()
+    of_best = run.checkpoints.metrics(best) if best else None
+    return {"last": last, "best": {"step": best, **of_best} if of_best else last}
 
 
 def _log(run: _Run, step: int, values: dict[str, float], rate: float, waited: float) -> None:

@@ -12,6 +12,8 @@ from typing import TypeVar
 import jax
 from jax.experimental import multihost_utils
 
+from inception_jax import ignored
+
 T = TypeVar("T")
 
 _TAKEN = (signal.SIGTERM, signal.SIGINT)
@@ -53,7 +55,7 @@ class Preemption:
         self.finish: Callable[[], None] = lambda: None
         self._exits = exits
         self._number = self._calls = 0
-        self._at_once = self._saved = False
+        self._at_once = self._saved = self._repeated = False
         self._restore = contextlib.ExitStack()
 
     def __enter__(self):
@@ -64,6 +66,7 @@ class Preemption:
             return self
         for number in _TAKEN:
             self._restore.callback(signal.signal, number, signal.signal(number, self._note))
+        self._restore.callback(ignored.notice(Interrupted, self._repeat))
         if self._exits:
             self._watch()
         return self
@@ -80,11 +83,16 @@ class Preemption:
         """
         try:
             self._at_once, self._saved = True, saved  # first, so that no signal is noted but missed
-            if self._number:
-                raise Interrupted(self._number, self.step)
+            self.check()
             yield
+            self.check()  # a library may have swallowed the exception
         finally:
             self._at_once = self._saved = False
+
+    def check(self) -> None:
+        """Raises Interrupted if a signal came. Several processes do not stop here, see `received`."""
+        if self._number:
+            raise Interrupted(self._number, self.step)
 
     def received(self) -> int:
         """Returns the number of the signal that came, 0 if none did.
@@ -108,12 +116,16 @@ class Preemption:
                 raise Interrupted(number, self.step)
 
     def _note(self, number, _):
-        if self._number == number == signal.SIGINT:
+        if self._number == number == signal.SIGINT and not self._repeated:
             # No exception, because it could be raised anywhere. A checkpoint gets its name only when it is complete.
             _exit(number, "stopped at once")
-        self._number = number
+        self._number, self._repeated = number, False
         if self._at_once:
             raise Interrupted(number, self.step)
+
+    def _repeat(self, interruption: Interrupted) -> None:
+        self._repeated = True
+        os.kill(os.getpid(), interruption.signal_number)
 
     def _watch(self):
         """Ends the process if the handler above cannot run, because Python does not get to it."""

@@ -14,8 +14,10 @@ from typing import ClassVar
 import jax
 import numpy as np
 import pytest
+from jax.errors import JaxRuntimeError
 
-from experiments.supervisor import OTHERS_ENDED
+from experiments.supervisor import OTHERS_ENDED, is_about_others
+from inception_jax.errors import UserError
 from inception_jax.runs.checkpoints import read_weights
 
 ROOT = Path(__file__).parents[2]
@@ -185,6 +187,13 @@ def test_a_killed_process_ends_the_others_in_one_line(killed, config, two, tmp_p
     if killed == 1:  # a checkpoint of two processes, resumed by four
         assert train(config, tmp_path, 4).wait() == 0
         assert_close(metrics(tmp_path), metrics(two))
+
+
+@pytest.mark.parametrize("kind", [ValueError, JaxRuntimeError])
+def test_the_end_of_another_process_is_told_from_other_errors(kind):
+    assert is_about_others(kind("UNKNOWN: Gloo all-reduce failed: [pair.cc:538] Connection reset by peer"))
+    assert not is_about_others(kind("UNKNOWN: out of memory"))
+    assert not is_about_others(UserError("heartbeat=0 must be 1 or more"))
 
 
 def test_an_error_in_one_process_is_that_of_all(config, image_folder, tmp_path):

@@ -296,6 +296,13 @@ def forget_facts(checkpoint):
     shutil.rmtree(checkpoint / "facts")
 
 
+def change_a_digit_of_facts(checkpoint):
+    file = checkpoint / "facts" / "metadata"
+    text = file.read_text(encoding="utf-8")
+    assert '"top1": 0' in text
+    file.write_text(text.replace('"top1": 0', '"top1": 1'), encoding="utf-8")
+
+
 @pytest.mark.parametrize("damage", [cut, flip_bytes, empty, forget_facts])
 def test_a_damaged_latest_checkpoint_is_set_aside(damage, tiny_config, uninterrupted, capfd):
     state, workdir = uninterrupted
@@ -408,6 +415,41 @@ def test_damaged_lines_of_the_metrics_are_left_out(tiny_config, uninterrupted):
     assert_equal(run(tiny_config, workdir), state)
     assert history(workdir) == before
     assert (workdir / "metrics.jsonl.damaged").read_bytes() == damaged
+
+
+def without_second_line(text):
+    return "".join(text.splitlines(keepends=True)[:1] + text.splitlines(keepends=True)[2:])
+
+
+def with_another_digit(text):
+    return text.replace('"step": 2,', '"step": 3,')
+
+
+@pytest.mark.parametrize("change", [without_second_line, with_another_digit, lambda text: ""])
+def test_lost_or_changed_lines_of_the_metrics_are_reported(change, tiny_config, uninterrupted, capfd):
+    state, workdir = uninterrupted
+    file = workdir / "metrics.jsonl"
+    changed = change(file.read_text(encoding="utf-8"))
+    assert changed != file.read_text(encoding="utf-8")
+    file.write_text(changed, encoding="utf-8")
+    assert_equal(run(tiny_config, workdir), state)
+    assert "metrics.jsonl has lost lines, or they are changed, since step 12" in capfd.readouterr().err
+    assert file.read_text(encoding="utf-8") == changed
+    run(tiny_config, workdir)  # nothing is new, so it is said again
+
+
+@pytest.mark.parametrize("name", ["results.json", "predictions.npz"])
+def test_a_changed_result_is_written_again(name, tiny_config, uninterrupted):
+    _, workdir = uninterrupted
+    before = (workdir / "results.json").read_bytes()
+    content = bytearray((workdir / name).read_bytes())
+    place = content.index(b'"top1": ') + 10 if name == "results.json" else len(content) // 2
+    content[place] ^= 1
+    (workdir / name).write_bytes(content)
+    run(tiny_config, workdir)
+    assert (workdir / "results.json").read_bytes() == before
+    with np.load(workdir / "predictions.npz") as predictions:
+        assert {name: predictions[name] for name in predictions.files}["step"] == 12
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "config.json", "results.json"])

@@ -1,7 +1,9 @@
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -37,6 +39,30 @@ def test_a_signal_is_raised_where_that_does_no_harm():
         signal.raise_signal(signal.SIGTERM)  # no more
         assert signals.received() == signal.SIGTERM
     assert not issubclass(Interrupted, Exception)  # nobody takes it for a damaged file
+
+
+class Signals:
+    """Sends SIGTERM when it is deleted, where Python ignores exceptions."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_that_python_ignores_is_repeated():
+    with Preemption() as preemption, pytest.raises(Interrupted), preemption.at_once():
+        Signals()
+        threading.Event().wait(60)
+        raise AssertionError("the signal was lost")
+
+
+def test_a_signal_that_a_library_swallows_is_raised_at_the_end_of_the_block():
+    with (
+        Preemption() as preemption,
+        pytest.raises(Interrupted),
+        preemption.at_once(),
+        contextlib.suppress(Interrupted),
+    ):
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_the_process_is_ended_where_python_does_not_come_to_the_signal():

@@ -1,0 +1,1 @@
+"""Breaks every promise about lost work on purpose: `python -m experiments.torture`."""
