@@ -42,9 +42,10 @@ class Lock:
         self._me = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
         self._file: IO[str] | None = None
         self._ended, self._lost = threading.Event(), ""
+        self._thread = threading.Thread(target=self._renew, daemon=True)
         if not (isinstance(directory, Path) and self._lock_file()):
             self._take_lease()
-            threading.Thread(target=self._renew, daemon=True).start()
+            self._thread.start()
 
     def check(self) -> None:
         """Raises a UserError if another process has taken over, because this one was silent for too long."""
@@ -61,6 +62,7 @@ class Lock:
             self._file.close()
             self._file = None
         elif not self._lost:
+            self._thread.join(_STALE)  # it may be writing the file
             with contextlib.suppress(Exception):
                 self._path.unlink()
 

@@ -14,8 +14,10 @@ from inception_jax.data.loader import DamageReport, ProcessShard, eval_batches, 
 from inception_jax.data.sources import open_source
 from inception_jax.errors import UserError
 from inception_jax.evaluation.predict import find_images
-from tests.buckets import bucket, servers  # noqa: F401 (fixtures)
+from tests import buckets
 from tests.values import crop_config
+
+bucket, servers = buckets.bucket, buckets.servers  # fixtures
 
 CROPS = crop_config(size=16, resize=18)
 
@@ -26,7 +28,7 @@ def put(address, content=b""):
 
 
 @pytest.fixture
-def folder(bucket, image_folder):  # noqa: F811
+def folder(bucket, image_folder):
     """The image folder in a bucket, beside what is left out of it."""
     root = f"{bucket}/colours"
     paths.upload(image_folder, paths.to_path(root))
@@ -74,7 +76,7 @@ def test_the_fingerprint_changes_with_the_content(folder):
     assert open_source("folder", "val", folder).fingerprint != before
 
 
-def test_mistakes_are_those_of_a_disk(bucket, tmp_path):  # noqa: F811
+def test_mistakes_are_those_of_a_disk(bucket, tmp_path):
     for name in ("one/train/cat/1.png", "two/train/cat/1.png", "two/train/dog/readme", "none/train/cat/readme"):
         put(f"{bucket}/{name}")
         (tmp_path / name).parent.mkdir(parents=True)
@@ -103,7 +105,7 @@ def test_a_missing_object_is_a_damaged_image_and_an_unreachable_bucket_is_not(fo
             read()
 
 
-def test_a_dataset_in_cloud_storage(servers, tmp_path, monkeypatch):  # noqa: F811
+def test_a_dataset_in_cloud_storage(servers, tmp_path, monkeypatch):
     prepared_digits(str(tmp_path))
     root = "gs://bucket/tfds"
     paths.upload(tmp_path, paths.to_path(root))

@@ -16,10 +16,10 @@ from experiments.sweep.launcher import Launcher
 from inception_jax import paths
 from inception_jax.runs import lock
 from inception_jax.runs.run import Run, bookkeeping, is_locked, read_launch
+from tests import buckets
 from tests.experiments import test_sweep_launcher as local
-from tests.runs import test_buckets
 
-servers, cluster, _restored = test_buckets.servers, local.cluster, local._restored  # fixtures
+servers, cluster, _restored = buckets.servers, local.cluster, local._restored  # fixtures
 
 FILE = """
 from experiments.sweeps import Base, Sweep

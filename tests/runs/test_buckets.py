@@ -1,17 +1,13 @@
 """Workdirs in buckets, on servers of S3's and of Cloud Storage's protocol on this machine."""
 
-import http.server
 import json
-import logging
 import signal
-import socket
 import time
 
 import fsspec
 import jax
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 
 import inception_jax
 from configs.common import validate
@@ -26,60 +22,10 @@ from inception_jax.runs.lock import Lock
 from inception_jax.runs.run import Run
 from inception_jax.training import loop
 from inception_jax.training.preemption import Interrupted, Preemption
+from tests import buckets
+from tests.buckets import forget, free_port
 
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start_gcs(port):
-    from gcp_storage_emulator import server
-
-    logging.getLogger("gcp_storage_emulator").setLevel(logging.ERROR)
-    server.server.HTTPServer = http.server.ThreadingHTTPServer  # its own takes one request at a time
-    started = server.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
-    started.start()
-    return started
-
-
-@pytest.fixture(scope="module")
-def servers():
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    moto.start()
-    port = free_port()
-    gcs = start_gcs(port)
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{moto.get_host_and_port()[1]}",
-        "AWS_ACCESS_KEY_ID": "id",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        forget()
-        fsspec.filesystem("s3").makedirs("bucket", exist_ok=True)  # moto keeps its buckets in this process
-        yield
-        forget()
-    moto.stop()
-    gcs.stop()
-
-
-def forget():
-    """Makes the next access connect anew."""
-    for cached in (paths._reach, paths._filesystem, paths.epath.backend.fsspec_backend._get_filesystem):
-        cached.cache_clear()
-    for name in ("s3", "gcs"):
-        fsspec.get_filesystem_class(name).clear_instance_cache()
-
-
-@pytest.fixture(params=["s3", "gs"])
-def bucket(request, servers):
-    return f"{request.param}://bucket"
+bucket, servers = buckets.bucket, buckets.servers  # fixtures
 
 
 def run(config, workdir):
