@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -44,7 +45,7 @@ class Workdir:
     - checkpoints/: see `checkpoints`.
 
     Attributes:
-      path: absolute path of the directory.
+      path: of the directory, absolute or in a bucket.
     """
 
     def __init__(self, path: str | os.PathLike, config: ConfigDict, say: Callable[[str], None] = lambda _: None):
@@ -244,6 +245,8 @@ class Workdir:
             if self._tensorboard:
                 self._tensorboard.close()
                 self._tensorboard = None
+            if self._events and self._events != self.path:
+                shutil.rmtree(self._events, ignore_errors=True)
 
     def _read(self, name: str) -> bytes | None:
         """Returns the content of a file; None if it is missing."""

@@ -21,6 +21,7 @@ from inception_jax.errors import UserError, section
 from inception_jax.evaluation.metrics import Evaluation, evaluate, make_eval_step
 from inception_jax.models import trace
 from inception_jax.parallel import AXIS, REPLICATED, SPLIT, DataParallel
+from inception_jax.paths import written
 from inception_jax.runs.checkpoints import Checkpoints
 from inception_jax.runs.classifier import load_weights
 from inception_jax.runs.workdir import Workdir
@@ -432,19 +433,21 @@ class _Profiler:
     def __init__(self, log: ConfigDict, directory: Workdir):
         self._steps = range(log.profile_at, log.profile_at + log.profile_steps) if log.profile_at else range(0)
         self._directory = directory.path / "profile"
-        self._running = False
+        self._running = contextlib.ExitStack()
+        self._is_running = False
 
     def before(self, step: int) -> None:
-        if step in self._steps and not self._running:
-            jax.profiler.start_trace(str(self._directory))
-            self._running = True
+        if step in self._steps and not self._is_running:
+            local = self._running.enter_context(written(self._directory))
+            self._running.callback(jax.profiler.stop_trace)
+            jax.profiler.start_trace(str(local))
+            self._is_running = True
 
     def after(self, step: int, metrics) -> None:
-        if self._running and step not in self._steps:
+        if self._is_running and step not in self._steps:
             jax.block_until_ready(metrics)
             self.close()
 
     def close(self) -> None:
-        if self._running:
-            jax.profiler.stop_trace()
-            self._running = False
+        self._running.close()
+        self._is_running = False

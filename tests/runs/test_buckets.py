@@ -48,6 +48,7 @@ def test_a_run_in_a_bucket_is_that_on_a_disk(bucket, tiny_config, uninterrupted,
             return signal.SIGTERM if self._calls == 7 else 0
 
     tiny_config.log.tensorboard = True
+    tiny_config.log.update(profile_at=2, profile_steps=1)
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 7, which is saved"):
         patch.setattr(loop, "Preemption", StopAtSeven)
         run(tiny_config, workdir)
@@ -61,6 +62,7 @@ def test_a_run_in_a_bucket_is_that_on_a_disk(bucket, tiny_config, uninterrupted,
     names = paths.files_below(paths.to_path(workdir))
     assert not [name for name in names if name.startswith("checkpoints/9/") or "tmp" in name or "lock" in name]
     assert any(name.startswith("events.out.tfevents") for name in names)
+    assert any(name.startswith("profile/") for name in names)
     assert {path: run.state for path, run in find(f"{bucket}/sweep").items()} == {"run": "finished"}
     write_report(workdir)
     assert evaluate.main([f"--workdir={workdir}", "--protocol=single,10crop"]) == 0
