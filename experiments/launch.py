@@ -90,9 +90,7 @@ def _devices(processes: int, count: int | None) -> list[dict[str, str]]:
         return [{"JAX_NUM_CPU_DEVICES": str(count)} if count else {}] * processes
     each = count or len(gpus) // processes
     if not each or each * processes > len(gpus):
-        raise UserError(
-            f"processes={processes} with {max(1, each)} GPUs each need more than the {len(gpus)} that are here"
-        )
+        raise UserError(f"processes={processes} with {max(1, each)} GPUs each need more than the {len(gpus)} GPUs here")
     return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[i * each : (i + 1) * each])} for i in range(processes)]
 
 

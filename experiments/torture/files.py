@@ -30,7 +30,7 @@ class CannotMount(Exception):
 def _mounted(directory: Path, *options: str) -> Iterator[None]:
     """Mounts a file system on a directory."""
     try:
-        subprocess.run(["mount", *options, str(directory)], capture_output=True, text=True, check=True)
+        subprocess.run(["mount", *options, str(directory)], capture_output=True, encoding="utf-8", check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise CannotMount(getattr(error, "stderr", "") or str(error)) from None
     try:

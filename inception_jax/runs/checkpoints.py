@@ -178,8 +178,9 @@ class Checkpoints:
         checkpoint = self.directory / str(step)
         metadata = read_metadata(checkpoint)
         checksums = metadata["checksums"]
-        missing = {name for name in MISSING_STATE_FIELDS if name not in checksums}
-        fields = {name: field for name, field in _fields(abstract).items() if name not in missing}
+        fields = _fields(abstract)
+        missing = {name for name in MISSING_STATE_FIELDS if name in fields and name not in checksums}
+        fields = {name: field for name, field in fields.items() if name not in missing}
         if is_old := not checksums.keys() >= fields.keys():
             fields = _as_in_version_0_1(fields)
         with _reading(checkpoint) as directory:

@@ -446,7 +446,7 @@ def read_checkpoint(
     Raises:
       UserError: no such checkpoint exists, all are damaged, or the path is not UTF-8.
     """
-    path = to_path(path)
+    to_path(path)  # checks it
     if (path / "state").is_dir():
         return *read_weights(path, weights), path
     steps = steps_in(path)

@@ -238,7 +238,7 @@ def test_what_was_stopped_leaves_whole_json(command, folder, monkeypatch):
     monkeypatch.setattr(Classifier, "run", stopped)
     monkeypatch.setattr(library, "_PATIENCE", 60)
     status, out, err = command("--format=json", "--batch-size=2", folder)
-    assert (status, err) == (130, "stopped\n")
+    assert (status, err) == (130, "stopped by SIGINT\n")
     assert paths(json.loads(out)) == [str(folder / name) for name in ("a.png", "b.png")]
 
 

@@ -354,7 +354,7 @@ def test_ctrl_c_reaches_all_processes_of_the_terminal(tmp_path):
     _, said = command.communicate(timeout=60)
     assert command.returncode == 130
     assert said.splitlines()[-2:] == [
-        "stopping 1 runs, each saves its state; rerun the same command to resume", "stopped"
+        "stopping 1 runs, each saves its state; rerun the same command to resume", "stopped by SIGINT"
     ]  # fmt: skip
     assert (tmp_path / "a/0/saved").exists()
     assert states([run], tmp_path) == {"a/0": "interrupted"}
