@@ -3,6 +3,7 @@
 import random
 import shutil
 import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -140,7 +141,8 @@ class _Import:
 
     def __init__(self, scratch: Path):
         """Writes the file, and imports it without interruption."""
-        self._file, self._whole = scratch / "googlenet.safetensors", scratch / "imported"
+        place = Path(tempfile.mkdtemp(dir=scratch))
+        self._file, self._whole = place / "googlenet.safetensors", place / "imported"
         _write_weights(self._file)
         begun = time.monotonic()
         status, lines = run(self.command(self._whole), scratch)
