@@ -12,6 +12,7 @@ from typing import Any
 from experiments.torture.runs import Started, train_command
 
 _STEPS, _SAVING = 2000, 6000  # steps
+_POOLS = 5  # threads by which pools may still grow; one for each checkpoint would be 30 in the half that is looked at
 _SAVE_LAST = ("--config.checkpoint.every=100000 steps", "--config.eval.every=100000 steps")
 
 
@@ -76,7 +77,7 @@ def _watch(workdir: Path, steps: int, *flags: str) -> dict[str, Any]:
 def _grows(counts) -> bool:
     """Whether the least count of the second half is above that of the first; more come and go with each checkpoint."""
     middle = len(counts) // 2
-    return bool(counts[middle:].min() > counts[:middle].min())
+    return bool(counts[middle:].min() > counts[:middle].min() + _POOLS)
 
 
 def _step(started: Started) -> int:
