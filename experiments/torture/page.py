@@ -1,5 +1,7 @@
 """The page docs/reliability.md, written from what was measured."""
 
+import collections
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -175,12 +177,20 @@ def _disk_cases(part: Mapping[str, Any]) -> str:
 
 
 def _damage_cases(part: Mapping[str, Any]) -> str:
-    rows = [(case["file"], case["kind"], case["outcome"], f"`{case['said'][:160]}`") for case in part["cases"]]
-    text = (
-        "\n## Damaged files\n\nThe names of checkpoint files are those that Orbax gives. `nothing` was said where the "
-        "damage does not matter, or where the file is written again anyway.\n\n"
+    cases = collections.Counter(
+        (case["file"], case["kind"], case["outcome"], f"`{_shortened(case['said'])}`") for case in part["cases"]
     )
-    return text + markdown.table(("file", "damage", "outcome", "said"), rows) + "\n"
+    rows = [(*case, str(count)) for case, count in cases.items()]
+    text = (
+        "\n## Damaged files\n\nThe names of checkpoint files are those that Orbax gives; `*` stands for any name. "
+        "`nothing` was said where the damage does not matter, or where the file is written again anyway.\n\n"
+    )
+    return text + markdown.table(("file", "damage", "outcome", "said", "cases"), rows) + "\n"
+
+
+def _shortened(said: str) -> str:
+    """Returns a message without the details of TensorStore's errors, which name arrays and places on a disk."""
+    return re.sub(r": (Error (opening|reading)|Metadata at).*|at key path.*", ": ...", said)
 
 
 _DETAILS = {"disks": _disk_cases, "damage": _damage_cases}
