@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from inception_jax import fid
+    from inception_jax import explain, fid
     from inception_jax.errors import UserError
     from inception_jax.evaluation.evaluate import evaluate
     from inception_jax.models import create_model, list_models
@@ -20,12 +20,12 @@ _MODULES = {
     "load": "runs.classifier",
     "summary": "models.summary",
 }
-__all__ = ["UserError", "create_model", "evaluate", "fid", "list_models", "load", "summary"]
+__all__ = ["UserError", "create_model", "evaluate", "explain", "fid", "list_models", "load", "summary"]
 
 
 def __getattr__(name: str):
-    if name == "fid":
-        return importlib.import_module("inception_jax.fid")
+    if name in ("explain", "fid"):
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -88,6 +88,11 @@ class Classifier:
         """The network."""
         return create_model(num_classes=len(self.class_names), **self.options)
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the network's input."""
+        return (self.crop_config.size, self.crop_config.size, self.preprocessing.channels)
+
     @functools.cached_property
     def dense_model(self) -> Network:
         """The network with its dense layers sliding over images larger than its input (VGG, section 3.2).
@@ -139,7 +144,7 @@ class Classifier:
           UserError: something is no image, or the batch size is less than 1.
           DamagedImage: a file is missing, or an image cannot be decoded.
         """
-        logits = [self.run(crops, self.end_points[-1])[0][:n] for crops, n in self._batches(images, batch_size)]
+        logits = [self.run(crops, self.end_points[-1])[0][:n] for crops, n in self.batches(images, batch_size)]
         return softmax(np.concatenate(logits)) if logits else np.zeros((0, len(self.class_names)), np.float32)
 
     def features(self, images: Picture | Iterable[Picture], end_point: str, batch_size: int = 32) -> np.ndarray:
@@ -155,7 +160,7 @@ class Classifier:
           DamagedImage: as `predict`.
         """
         check_choice("end_point", end_point, self.end_points)
-        outputs = [self.run(crops, end_point)[0][:n] for crops, n in self._batches(images, batch_size)]
+        outputs = [self.run(crops, end_point)[0][:n] for crops, n in self.batches(images, batch_size)]
         return np.concatenate(outputs) if outputs else np.zeros((0,), np.float32)
 
     def run(self, crops: np.ndarray, *end_points: str) -> list[np.ndarray]:
@@ -171,20 +176,31 @@ class Classifier:
 
     def begin(self, crops: np.ndarray, *end_points: str) -> Callable[[], list[np.ndarray]]:
         """Starts what `run` computes, on all devices of this process; returns a function that waits for the result."""
-        parallel, count = self._parallel, len(crops)
-        padding = -count % parallel.device_count
+        return self.begin_mapped(self._apply(end_points), crops)
+
+    def begin_mapped(self, program: Callable, *arrays: np.ndarray) -> Callable[[], Any]:
+        """Starts a program on all devices of this process; returns a function that waits for its NumPy results.
+
+        Args:
+          program: made by `parallel.map`, of the variables and of arrays that are split over the devices, as its
+            results are.
+          *arrays: of as many examples each; copies of the first one fill up the last device.
+        """
+        count = len(arrays[0])
+        padding = -count % self.parallel.device_count
         if padding:
-            crops = np.concatenate([crops, np.repeat(crops[:1], padding, axis=0)])
-        outputs = self._apply(end_points)(self._on_devices, jax.device_put(crops, parallel.split))
-        return lambda: [np.asarray(output)[:count] for output in outputs]
+            arrays = tuple(np.concatenate([array, np.repeat(array[:1], padding, axis=0)]) for array in arrays)
+        outputs = program(self._on_devices, *jax.device_put(arrays, self.parallel.split))
+        return lambda: jax.tree.map(lambda output: np.asarray(output)[:count], outputs)
 
     @functools.cached_property
-    def _parallel(self) -> DataParallel:
+    def parallel(self) -> DataParallel:
+        """The devices of this process."""
         return DataParallel(devices=jax.local_devices())
 
     @functools.cached_property
     def _on_devices(self) -> dict:
-        return self._parallel.replicate(self.variables)
+        return self.parallel.replicate(self.variables)
 
     @functools.cache  # noqa: B019 (a classifier lives as long as its process)
     def _apply(self, names: tuple[str, ...]):
@@ -193,12 +209,12 @@ class Classifier:
             _, end_points = self.model.apply(variables, images)
             return [end_points[name].astype(jnp.float32) for name in names]
 
-        return self._parallel.map(apply, (REPLICATED, SPLIT), SPLIT)
+        return self.parallel.map(apply, (REPLICATED, SPLIT), SPLIT)
 
     def end_point_shape(self, end_point: str) -> tuple[int, ...]:
         """Returns the shape of a layer's output for one image."""
         size = self.crop_config.size
-        crops = jax.ShapeDtypeStruct((self._parallel.device_count, size, size, 3), np.uint8)
+        crops = jax.ShapeDtypeStruct((self.parallel.device_count, size, size, 3), np.uint8)
         return jax.eval_shape(self._apply((end_point,)), self.variables, crops)[0].shape[1:]
 
     def crop(self, image: np.ndarray | PlainJpeg) -> np.ndarray:
@@ -239,7 +255,18 @@ class Classifier:
         with written(to_path(file)) as local:
             return files.write(local, self.variables, self.metadata)
 
-    def _batches(self, images: Any, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+    def batches(self, images: Any, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+        """Yields the evaluation crops of images in batches, uint8 [batch_size, size, size, 3].
+
+        The last batch is filled up with copies of its first crop; the number of images comes with each.
+
+        Args:
+          images: see `predict`.
+          batch_size: number of images in each batch.
+
+        Raises:
+          UserError, DamagedImage: as `predict`.
+        """
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be 1 or more")
         crops = []
