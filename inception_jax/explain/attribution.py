@@ -3,9 +3,10 @@
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -47,25 +48,136 @@ class Explanation:
     error: float | None = None
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explainer:
+    """A method for one network, compiled once for each number of crops.
+
+    Attributes:
+      classifier: the network.
+      method: the method.
+      unit: what is explained in place of a class; None: classes.
+      layer: whose grid is shown; '' of methods that show pixels.
+    """
+
+    classifier: Classifier
+    method: Method
+    unit: Unit | None = None
+    layer: str = ""
+
+    def __call__(
+        self, crops: np.ndarray, classes: Sequence[int | str | None] = (), variables: Mapping[str, dict] | None = None
+    ) -> list[Explanation]:
+        """Explains crops, all in one batch.
+
+        Args:
+          crops: uint8 [N, size, size, 3], see `Classifier.crop`.
+          classes: of each crop the class by its index or name, or None for the most probable one; () for these.
+          variables: in place of the network's own.
+
+        Raises:
+          UserError: the network has no such class.
+        """
+        if self.unit is not None:
+            indices = [self.unit.channel] * len(crops)
+        else:
+            indices = [
+                -1 if one is None else class_index(self.classifier, one) for one in classes or [None] * len(crops)
+            ]
+        outputs = self.classifier.begin_mapped(self._program, crops, np.array(indices, np.int32), variables=variables)()
+        heat = self.method.heat(outputs["values"], crops.shape[1:3])
+        return [
+            Explanation(
+                title=self._title(int(outputs["channels"][i])),
+                index=int(outputs["channels"][i]),
+                number=float(outputs["number"][i]),
+                crop=crop,
+                values=outputs["values"][i],
+                heat=heat[i],
+                error=_error(outputs, i),
+            )
+            for i, crop in enumerate(crops)
+        ]
+
+    def check(self) -> None:
+        """Raises a UserError if the network has not what the method needs; nothing is computed."""
+        count, size = self.classifier.parallel.device_count, self.classifier.input_shape[:2]
+        crops = jax.ShapeDtypeStruct((count, *size, 3), np.uint8)
+        jax.eval_shape(self._program, self.classifier.variables, crops, jax.ShapeDtypeStruct((count,), np.int32))
+
+    def _title(self, index: int) -> str:
+        return self.classifier.class_names[index] if self.unit is None else f"{self.unit.layer} {index}"
+
+    @functools.cached_property
+    def _program(self) -> Callable:
+        explained, has_classes = _explained(self.classifier, self.unit), self.unit is None
+        layers = {"layer": self.layer} if self.layer else {}
+
+        def run(variables, crops, channels):
+            images = explained.normalise(variables, crops)
+            if has_classes:
+                channels = jnp.where(channels < 0, explained.run(variables, images).argmax(axis=-1), channels)
+            outputs = {
+                "channels": channels,
+                "number": explained.score(variables, images, channels),
+                "values": self.method(explained, variables, images, channels, **layers).astype(jnp.float32),
+            }
+            if isinstance(self.method, IntegratedGradients):
+                start = self.method.start(explained, variables, images)
+                outputs["baseline"] = explained.score(variables, start, channels)
+            return outputs
+
+        return self.classifier.parallel.map(run, (REPLICATED, SPLIT, SPLIT), SPLIT)
+
+
+def make_explainer(
+    classifier: Classifier, method: str | Method = "gradcam", *, unit: Unit | None = None, layer: str = ""
+) -> Explainer:
+    """Returns a method for a network.
+
+    Args:
+      classifier: the network.
+      method: a key of `methods.METHODS`, or such a method with other options.
+      unit: what is explained in place of a class.
+      layer: of class activation maps and their relatives, the layer whose grid is shown; '': the last one before the
+        target with a convolution and a grid, see `network.last_grid`.
+
+    Raises:
+      UserError: an argument is invalid, or the network has not what the method needs.
+    """
+    chosen = choose("method", method, METHODS) if isinstance(method, str) else method
+    explained = _explained(classifier, unit)
+    if isinstance(chosen, ActivationMap):
+        layer = layer or last_grid(explained, classifier.input_shape)
+        check_choice("layer", layer, classifier.end_points)
+        shape = classifier.end_point_shape(layer)
+        if len(shape) != 3 or shape[:2] == (1, 1):
+            raise UserError(f"layer={layer!r} has no grid of more than one cell")
+    elif layer:
+        raise UserError(f"layer={layer!r} is for class activation maps; to explain a channel, give it as the unit")
+    explainer = Explainer(classifier, chosen, unit, layer)
+    explainer.check()
+    return explainer
+
+
 def attribute(
     classifier: Classifier,
     images: Picture | Iterable[Picture],
     method: str | Method = "gradcam",
-    target: int | str | Unit | Sequence[int | str] | None = None,
+    classes: int | str | Sequence[int | str | None] | None = None,
     *,
+    unit: Unit | None = None,
     layer: str = "",
     batch_size: int = 8,
 ) -> list[Explanation]:
-    """Explains a class's score, or the output of a unit, for the evaluation crops of images.
+    """Explains the scores of classes, or the output of a unit, for the evaluation crops of images.
 
     Args:
       classifier: the network.
       images: one or several, see `Classifier.predict`.
-      method: a key of `methods.METHODS`, or such a method with other options.
-      target: a class by its index or name, a sequence with one for each image, or a unit; None: the most probable
-        class.
-      layer: of class activation maps and their relatives, the layer whose grid is shown; '': the last one before the
-        target with a convolution and a grid, see `network.last_grid`.
+      method: see `make_explainer`.
+      classes: a class by its index or name, or a sequence with one for each image; None: the most probable one.
+      unit: what is explained in place of a class.
+      layer: see `make_explainer`.
       batch_size: number of images at once.
 
     Returns:
@@ -75,68 +187,28 @@ def attribute(
       UserError: an argument is invalid, or the network has not what the method needs.
       DamagedImage: an image cannot be decoded.
     """
-    chosen = choose("method", method, METHODS) if isinstance(method, str) else method
-    if layer and not isinstance(chosen, ActivationMap):
-        raise UserError(f"layer={layer!r} is for class activation maps; to explain a channel, give it as the target")
-    explained = _explained(classifier, target)
-    program = _program(classifier, chosen, explained, _layer(classifier, chosen, explained, layer))
+    explainer = make_explainer(classifier, method, unit=unit, layer=layer)
     found: list[Explanation] = []
     for crops, count in classifier.batches(images, batch_size):
-        wanted = _channels(classifier, target, len(found), count)
-        outputs = classifier.begin_mapped(program, crops, np.resize(wanted, len(crops)))()
-        heat = chosen.heat(outputs["values"], crops.shape[1:3])
-        for i in range(count):
-            index = int(outputs["channels"][i])
-            found.append(
-                Explanation(
-                    title=_title(classifier, target, index),
-                    index=index,
-                    number=float(outputs["number"][i]),
-                    crop=crops[i],
-                    values=outputs["values"][i],
-                    heat=heat[i],
-                    error=_error(outputs, i),
-                )
-            )
-    if isinstance(target, Sequence) and not isinstance(target, str | Unit) and len(target) != len(found):
-        raise UserError(f"target has {len(target)} classes for {len(found)} images")
+        wanted: list[int | str | None]
+        if classes is None or isinstance(classes, int | str):
+            wanted = [classes] * count
+        else:
+            wanted = list(classes[len(found) : len(found) + count])
+            if len(wanted) < count:
+                raise UserError(f"classes has {len(classes)} entries, but there are more images")
+        found += explainer(crops, wanted + wanted[:1] * (len(crops) - count))[:count]
     return found
 
 
-def _explained(classifier: Classifier, target) -> Explained:
+def _explained(classifier: Classifier, unit: Unit | None) -> Explained:
     layer = classifier.end_points[-1]
-    if isinstance(target, Unit):
-        check_choice("layer", target.layer, classifier.end_points)
-        count, layer = classifier.end_point_shape(target.layer)[-1], target.layer
-        if not 0 <= target.channel < count:
-            raise UserError(f"channel={target.channel} is not in 0 to {count - 1}, which {layer} has")
+    if unit is not None:
+        check_choice("layer", unit.layer, classifier.end_points)
+        count, layer = classifier.end_point_shape(unit.layer)[-1], unit.layer
+        if not 0 <= unit.channel < count:
+            raise UserError(f"channel={unit.channel} is not in 0 to {count - 1}, which {layer} has")
     return Explained(classifier.model, layer, classifier.preprocessing)
-
-
-def _layer(classifier: Classifier, method: Method, explained: Explained, layer: str) -> str:
-    """The layer whose grid is shown; '' of methods that show pixels."""
-    if not isinstance(method, ActivationMap):
-        return ""
-    if layer:
-        check_choice("layer", layer, classifier.end_points)
-    else:
-        layer = last_grid(explained, classifier.input_shape)
-    shape = classifier.end_point_shape(layer)
-    if len(shape) != 3 or shape[:2] == (1, 1):
-        raise UserError(f"layer={layer!r} has no grid of more than one cell")
-    explained.split(layer)  # checks that it comes before the target
-    return layer
-
-
-def _channels(classifier: Classifier, target, first: int, count: int) -> np.ndarray:
-    """The class or channel of `count` images, the first of which has number `first`; -1: the most probable class."""
-    if target is None:
-        return np.full(count, -1, np.int32)
-    if isinstance(target, Unit):
-        return np.full(count, target.channel, np.int32)
-    if isinstance(target, int | str):
-        return np.full(count, class_index(classifier, target), np.int32)
-    return np.array([class_index(classifier, one) for one in target[first : first + count]], np.int32)
 
 
 def class_index(classifier: Classifier, name: int | str) -> int:
@@ -158,34 +230,8 @@ def class_index(classifier: Classifier, name: int | str) -> int:
     return int(name)
 
 
-def _title(classifier: Classifier, target, index: int) -> str:
-    return f"{target.layer} {index}" if isinstance(target, Unit) else classifier.class_names[index]
-
-
 def _error(outputs: dict[str, np.ndarray], i: int) -> float | None:
     if "baseline" not in outputs:
         return None
     difference = float(outputs["number"][i] - outputs["baseline"][i])
     return abs(float(outputs["values"][i].sum(dtype=np.float64)) - difference) / max(abs(difference), 1e-12)
-
-
-@functools.cache
-def _program(classifier: Classifier, method: Method, explained: Explained, layer: str) -> Callable:
-    """Compiles a method for a network; a program is kept as long as the process lives."""
-    layers = {"layer": layer} if layer else {}
-
-    def run(variables, crops, channels):
-        images = explained.normalise(variables, crops)
-        if explained.layer == classifier.end_points[-1]:
-            best = explained.run(variables, images).argmax(axis=-1)
-            channels = jnp.where(channels < 0, best, channels)
-        outputs = {
-            "channels": channels,
-            "number": explained.score(variables, images, channels),
-            "values": method(explained, variables, images, channels, **layers).astype(jnp.float32),
-        }
-        if isinstance(method, IntegratedGradients):
-            outputs["baseline"] = explained.score(variables, method.start(explained, variables, images), channels)
-        return outputs
-
-    return classifier.parallel.map(run, (REPLICATED, SPLIT, SPLIT), SPLIT)

@@ -178,19 +178,23 @@ class Classifier:
         """Starts what `run` computes, on all devices of this process; returns a function that waits for the result."""
         return self.begin_mapped(self._apply(end_points), crops)
 
-    def begin_mapped(self, program: Callable, *arrays: np.ndarray) -> Callable[[], Any]:
+    def begin_mapped(
+        self, program: Callable, *arrays: np.ndarray, variables: Mapping[str, dict] | None = None
+    ) -> Callable[[], Any]:
         """Starts a program on all devices of this process; returns a function that waits for its NumPy results.
 
         Args:
           program: made by `parallel.map`, of the variables and of arrays that are split over the devices, as its
             results are.
           *arrays: of as many examples each; copies of the first one fill up the last device.
+          variables: in place of the network's own.
         """
         count = len(arrays[0])
         padding = -count % self.parallel.device_count
         if padding:
             arrays = tuple(np.concatenate([array, np.repeat(array[:1], padding, axis=0)]) for array in arrays)
-        outputs = program(self._on_devices, *jax.device_put(arrays, self.parallel.split))
+        placed = self._on_devices if variables is None else self.parallel.replicate(variables)
+        outputs = program(placed, *jax.device_put(arrays, self.parallel.split))
         return lambda: jax.tree.map(lambda output: np.asarray(output)[:count], outputs)
 
     @functools.cached_property

@@ -42,10 +42,10 @@ def test_explains_the_most_probable_class(classifier, images, method):
 def test_explains_one_class_of_each_image_and_a_unit(classifier, images):
     found = explain.attribute(classifier, images, "gradient", ["red", 0, "green"])
     assert [(one.title, one.index) for one in found] == [("red", 2), ("blue", 0), ("green", 1)]
-    [unit, *_] = explain.attribute(classifier, images, "deconvnet", explain.Unit("body", 5))
+    [unit, *_] = explain.attribute(classifier, images, "deconvnet", unit=explain.Unit("body", 5))
     assert (unit.title, unit.index) == ("body 5", 5)
     assert unit.number == pytest.approx(classifier.features(images[:1], "body")[0, :, :, 5].max(), rel=1e-5)
-    assert explain.attribute(classifier, images, "gradcam", explain.Unit("body", 5))[0].values.shape == (8, 8)
+    assert explain.attribute(classifier, images, "gradcam", unit=explain.Unit("body", 5))[0].values.shape == (8, 8)
 
 
 def test_says_how_far_integrated_gradients_are_from_complete(classifier, images):
@@ -58,18 +58,18 @@ def test_says_how_far_integrated_gradients_are_from_complete(classifier, images)
     ("arguments", "message"),
     [
         ({"method": "grad"}, "method='grad' is not one of gradient, deconvnet"),
-        ({"target": "redd"}, "the network has no class 'redd'; did you mean 'red'?"),
-        ({"target": 3}, "the network has no class 3; it has 3, by name or index"),
-        ({"target": explain.Unit("body", 8)}, "channel=8 is not in 0 to 7, which body has"),
-        ({"target": explain.Unit("boddy", 0)}, "layer='boddy' is not one of stem, body"),
+        ({"classes": "redd"}, "the network has no class 'redd'; did you mean 'red'?"),
+        ({"classes": 3}, "the network has no class 3; it has 3, by name or index"),
+        ({"unit": explain.Unit("body", 8)}, "channel=8 is not in 0 to 7, which body has"),
+        ({"unit": explain.Unit("boddy", 0)}, "layer='boddy' is not one of stem, body"),
         ({"layer": "pool"}, "layer='pool' has no grid of more than one cell"),
         ({"layer": "top"}, "layer='top' has no grid of more than one cell"),
         (
-            {"layer": "body", "target": explain.Unit("stem", 0)},
+            {"layer": "body", "unit": explain.Unit("stem", 0)},
             "layer='body' must come before stem, which is explained",
         ),
         ({"layer": "body", "method": "guided"}, "layer='body' is for class activation maps"),
-        ({"target": ["red"]}, "target has 1 classes for 3 images"),
+        ({"classes": ["red"]}, "classes has 1 entries, but there are more images"),
     ],
 )
 def test_says_what_is_wrong(classifier, images, arguments, message):
