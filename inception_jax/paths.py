@@ -190,7 +190,7 @@ def upload(source: Path, target: AnyPath, commit: bool = False) -> None:
     Args:
       source: the directory or file.
       target: its place in the bucket.
-      commit: whether `COMMITTED` is written last into the directory.
+      commit: whether `COMMITTED` is written into the directory, after all else; one of the source is left out.
 
     Raises:
       UserError: the bucket cannot be written.
@@ -200,6 +200,8 @@ def upload(source: Path, target: AnyPath, commit: bool = False) -> None:
             _of(target).put_file(os.fspath(source), os.fspath(target))
             return
         files = sorted(path for path in source.rglob("*") if path.is_file())
+        if commit:
+            files = [path for path in files if path != source / COMMITTED]
         _of(target).put([str(path) for path in files], [f"{target}/{path.relative_to(source)}" for path in files])
         if commit:
             _of(target).pipe_file(f"{target}/{COMMITTED}", b"")

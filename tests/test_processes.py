@@ -52,6 +52,22 @@ def test_a_broadcast_keeps_every_bit(monkeypatch):
         assert (ours.dtype, ours.shape, ours.tobytes()) == (theirs.dtype, theirs.shape, theirs.tobytes())
 
 
+def test_an_error_of_one_process_is_raised_in_all(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    said = []
+
+    def exchange(text, wanted):
+        said.append(text)
+        return ["", "the disk is full", "too late"] if list(wanted) == [0, 1, 2] else []
+
+    monkeypatch.setattr(processes, "_exchange", exchange)
+    with pytest.raises(UserError, match=r"^process 1: the disk is full$"), processes.together():
+        pass
+    with pytest.raises(UserError, match=r"^too late$"), processes.together():
+        raise UserError("too late")
+    assert said == ["", "too late"]
+
+
 def test_a_launch_divides_the_gpus(monkeypatch):
     monkeypatch.setattr(launch, "visible_gpus", lambda: ["0", "1", "2", "3"])
     assert [devices["CUDA_VISIBLE_DEVICES"] for devices in launch._devices(2, None)] == ["0,1", "2,3"]

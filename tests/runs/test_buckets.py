@@ -79,6 +79,28 @@ def test_a_run_in_a_bucket_is_that_on_a_disk(bucket, tiny_config, uninterrupted,
     )
 
 
+def test_an_upload_that_is_cut_off_does_not_count(bucket, uninterrupted, monkeypatch):
+    """Orbax writes a marker of that name itself, which must not come before the arrays."""
+    checkpoint = uninterrupted[1] / "checkpoints" / "12"
+    assert (checkpoint / paths.COMMITTED).exists()
+    workdir = paths.to_path(f"{bucket}/cut")
+    with monkeypatch.context() as patch:
+        system = paths._of(workdir)
+        put = system.put
+
+        def cut_off(*arguments):
+            put(*arguments)
+            raise OSError(5, "the connection is gone")
+
+        patch.setattr(system, "put", cut_off)
+        with pytest.raises(UserError, match="the connection is gone"):
+            paths.upload(checkpoint, workdir / "checkpoints" / "12", commit=True)
+    assert "state" in paths.names_in(workdir / "checkpoints" / "12")
+    assert steps_in(workdir) == []
+    paths.upload(checkpoint, workdir / "checkpoints" / "12", commit=True)
+    assert steps_in(workdir) == [12]
+
+
 def test_a_damaged_checkpoint_of_a_bucket_is_set_aside(bucket, tiny_config, uninterrupted):
     workdir = paths.to_path(f"{bucket}/damaged/run")
     paths.upload(uninterrupted[1], workdir)

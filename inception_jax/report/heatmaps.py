@@ -1,0 +1,52 @@
+"""Pictures of explanations."""
+
+import cv2
+import numpy as np
+
+from inception_jax.explain.attribution import Explanation
+from inception_jax.explain.methods import Gradient, Method
+
+_OPACITY = 0.55  # of the heat where it is largest
+
+
+def picture(method: Method, explanation: Explanation) -> np.ndarray:
+    """Returns an explanation as a picture, uint8 [H, W, 3].
+
+    - 'deconvnet' and 'guided': their values as a picture, in which grey is 0 (Zeiler and Fergus 2013, Fig. 2).
+    - Other values of pixels: heat alone, from black to yellow.
+    - Values of a grid or of places: heat over the image in grey.
+    """
+    if isinstance(method, Gradient) and method.rule != "backprop":
+        return reconstruction(explanation.values)
+    if explanation.values.ndim == 3:
+        return colours(explanation.heat)
+    return overlay(explanation.crop, explanation.heat)
+
+
+def colours(heat: np.ndarray) -> np.ndarray:
+    """Returns heat, float32 [H, W], in the colours of 'inferno', uint8 [H, W, 3].
+
+    Values above the 99th percentile are as bright as that (Smilkov et al. 2017, section 3.2).
+    """
+    return _inferno(heat / (np.percentile(heat, 99) or heat.max() or 1))
+
+
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Returns an image, uint8 [H, W, 3], in grey, under its heat, float32 [H, W]; no heat is transparent."""
+    scaled = np.clip(heat / (heat.max() or 1), 0, 1)[:, :, None]
+    grey = image @ np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
+    opacity = _OPACITY * np.sqrt(scaled)
+    mixed = (1 - opacity) * grey[:, :, None] + opacity * _inferno(scaled[:, :, 0])
+    return np.rint(mixed).clip(0, 255).astype(np.uint8)
+
+
+def reconstruction(values: np.ndarray) -> np.ndarray:
+    """Returns signed values of pixels, float32 [H, W, 1 or 3], as a picture, uint8 [H, W, 3]; 0 is grey."""
+    scale = np.percentile(np.abs(values), 99.5) or np.abs(values).max() or 1
+    pixels = np.rint(127.5 + 127.5 * np.clip(values / scale, -1, 1)).astype(np.uint8)
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def _inferno(fractions: np.ndarray) -> np.ndarray:
+    levels = np.rint(255 * np.clip(fractions, 0, 1)).astype(np.uint8)
+    return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[:, :, ::-1])
