@@ -5,7 +5,7 @@ classifier = inception_jax.load("/data/googlenet")
 explanation.heat  # float32 [H, W], how much each pixel of the crop counts
 """
 
-from inception_jax.explain.attribution import Explanation, Unit, attribute
+from inception_jax.explain.attribution import Explainer, Explanation, Unit, attribute, make_explainer
 from inception_jax.explain.methods import METHODS
 
-__all__ = ["METHODS", "Explanation", "Unit", "attribute"]
+__all__ = ["METHODS", "Explainer", "Explanation", "Unit", "attribute", "make_explainer"]

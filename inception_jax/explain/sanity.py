@@ -1,15 +1,14 @@
 """Checks of explanations: do they depend on the weights, and do the pixels that they point at matter?"""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from inception_jax.explain.attribution import Explainer, Explanation
-from inception_jax.models import trace
 from inception_jax.runs.classifier import Classifier, softmax
 
 
@@ -121,9 +120,7 @@ def faithfulness(
 
 
 def _blurred(image: np.ndarray) -> np.ndarray:
-    """Blurs by a Gaussian of 5 pixels at 224 x 224, as RISE does, in proportion to the size."""
-    import cv2
-
+    """Blurs by a Gaussian of 5 pixels for images of 224, as the code of RISE does, in proportion to their size."""
     return cv2.GaussianBlur(image, (0, 0), 5 * len(image) / 224, borderType=cv2.BORDER_REFLECT_101)
 
 
