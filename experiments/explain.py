@@ -7,9 +7,10 @@ python -m experiments.explain --workdir=/data/zfnet cat.jpg --unit=conv5:27 --me
 
 import argparse
 import dataclasses
+import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from experiments import cli
 from experiments.predict import all_images
 
 if TYPE_CHECKING:
-    from inception_jax.evaluation.predict import ImageFile
+    from inception_jax.evaluation.predict import Prediction
     from inception_jax.explain import Explainer, Explanation
     from inception_jax.runs.classifier import Classifier
 
@@ -85,7 +86,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from inception_jax.console import plural, warn
+    from inception_jax.console import percent, plural, warn
+    from inception_jax.evaluation.predict import predict_files
+    from inception_jax.paths import write_whole
     from inception_jax.report.pictures import Picture, contact_sheet
     from inception_jax.runs.classifier import load
     from inception_jax.runtime import configure
@@ -99,15 +102,21 @@ def _explain(arguments: argparse.Namespace) -> int:
     sheet: list[Picture] = []
     kept: dict[str, list[Explanation]] = {name: [] for name in explainers}
     unread: list[str] = []
-    for paths, crops in _batches(classifier, all_images(arguments.paths), arguments.batch_size, unread):
-        classes = [arguments.class_name] * len(crops)
-        found = {name: explainer(crops, classes)[: len(paths)] for name, explainer in explainers.items()}
-        for i, path in enumerate(paths):
+    images = all_images(arguments.paths)
+    size = max(1, min(arguments.batch_size, len(images)))
+    readable = _readable(predict_files(classifier, images, batch_size=size, top_k=1), unread)
+    while batch := list(itertools.islice(readable, size)):
+        crops: list[Any] = [prediction.crop for prediction in batch]
+        filled = np.stack(crops + crops[:1] * (size - len(crops)))
+        found = {name: explainer(filled, [arguments.class_name] * size) for name, explainer in explainers.items()}
+        for i, prediction in enumerate(batch):
             explanations = {name: each[i] for name, each in found.items()}
-            stem = f"{len(rows):04d}_{Path(path).stem}"
+            stem = f"{len(rows):04d}_{Path(prediction.path).stem}"
             row, pictures = _written(arguments, stem, explainers, explanations)
-            rows.append({"path": path, **row})
-            print(f"{path}: {row['title']} {row['number']:.4g}" + _completeness(row))
+            best, probability = prediction.names[0], prediction.probabilities[0]
+            rows.append({"path": prediction.path, "predicted": best, "probability": probability, **row})
+            about = f"{row['title']} {row['number']:.4g}, classified as {best} {percent(probability)}"
+            print(f"{prediction.path}: {about}{_completeness(row)}")
             if len(rows) <= _ROWS:
                 sheet += [Picture(crops[i], row["title"]), *map(Picture, pictures, explanations)]
             for name, explanation in explanations.items():
@@ -116,7 +125,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         contact_sheet(sheet, columns=1 + len(explainers)).save(arguments.out / "contact_sheet.png")
     sanity = _sanity(arguments.out, explainers, kept) if arguments.sanity and rows else {}
     if arguments.json:
-        arguments.json.write_text(json.dumps({"images": rows, "sanity": sanity}, indent=2) + "\n", encoding="utf-8")
+        write_whole(arguments.json, (json.dumps({"images": rows, "sanity": sanity}, indent=2) + "\n").encode())
     for line in unread:
         print(f"left out {line}", file=sys.stderr)
     print(f"{plural(len(rows), 'image')} explained in {arguments.out}", file=sys.stderr)
@@ -130,6 +139,8 @@ def _explainers(arguments: argparse.Namespace, classifier: "Classifier") -> dict
     from inception_jax.explain.methods import ActivationMap
 
     unit = None
+    if arguments.unit and arguments.class_name:
+        raise UserError("--class and --unit are two things to explain: give one")
     if arguments.unit:
         layer, colon, channel = arguments.unit.rpartition(":")
         if not colon or not channel.isdecimal():
@@ -151,29 +162,16 @@ def _explainers(arguments: argparse.Namespace, classifier: "Classifier") -> dict
     return explainers
 
 
-def _batches(
-    classifier: "Classifier", images: Sequence["ImageFile"], size: int, unread: list[str]
-) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Paths and crops of images; crops are filled up to `size` by copies. Those that cannot be read go to `unread`."""
-    from inception_jax.data.decoding import DamagedImage
+def _readable(predictions: Iterable["Prediction"], unread: list[str]) -> Iterator["Prediction"]:
+    """Passes on the images that could be read; the others are added to `unread`."""
     from inception_jax.names import printable, text_of
-    from inception_jax.runs.classifier import read_picture
 
-    size = min(size, len(images))
-    paths: list[str] = []
-    crops: list[np.ndarray] = []
-    for place, (path, error) in enumerate(images, start=1):
-        shown = printable(text_of(path))
-        try:
-            if error:
-                raise DamagedImage(path, error)
-            crops.append(classifier.crop(read_picture(path, classifier.crop_config.max_pixels, path)))
-            paths.append(shown)
-        except DamagedImage as damaged:
-            unread.append(f"{shown}: {damaged.reason}")
-        if paths and (len(paths) == size or place == len(images)):
-            yield paths, np.stack(crops + crops[:1] * (size - len(crops)))
-            paths, crops = [], []
+    for prediction in predictions:
+        prediction.path = printable(text_of(prediction.path))
+        if prediction.error:
+            unread.append(f"{prediction.path}: {prediction.error}")
+        else:
+            yield prediction
 
 
 def _written(

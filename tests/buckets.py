@@ -69,7 +69,7 @@ def _empty_s3():
 
 
 def forget():
-    """Makes the next access connect anew."""
+    """Makes the next access connect again."""
     for cached in (paths._reach, paths._filesystem, paths.epath.backend.fsspec_backend._get_filesystem):
         cached.cache_clear()
     for name in ("s3", "gcs"):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from inception_jax.explain.network import Explained, class_weights
+from inception_jax.explain.network import Explained, mean_weights
 from inception_jax.explain.rules import with_rule
 
 Variables = Mapping[str, Any]
@@ -189,7 +189,7 @@ class ActivationMap:
         below, above = explained.split(layer)
         grid = below.apply(variables, images)[0]
         if self.weights == "cam":
-            weights = class_weights(explained.model, layer, variables, grid.shape[1:])
+            weights = mean_weights(above, variables, grid.shape[1:])
             return jnp.einsum("nhwc,nc->nhw", grid, weights.T[channels])
         rest = dataclasses.replace(explained, model=above)
         slope = jax.grad(lambda grid: rest.score(variables, grid, channels).sum())(grid)

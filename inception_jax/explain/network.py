@@ -97,26 +97,23 @@ def last_grid(explained: Explained, image_shape: tuple[int, ...]) -> str:
     raise UserError(f"no layer before {explained.layer} has a grid of more than one cell")
 
 
-def class_weights(model: Network, layer: str, variables: Mapping[str, Any], shape: tuple[int, int, int]) -> jax.Array:
-    """Returns the weights of the classes on the channels of a layer whose mean over the grid they read, [channels, K].
+def mean_weights(rest: Network, variables: Mapping[str, Any], shape: tuple[int, int, int]) -> jax.Array:
+    """Returns the weights by which the outputs of a network read the mean of its input, [channels, outputs].
 
     Args:
-      model: the network.
-      layer: name of the layer.
+      rest: the network.
       variables: of the network.
-      shape: (height, width, channels) of the layer's output.
+      shape: (height, width, channels) of its input.
 
     Raises:
-      UserError: more than a mean over the whole grid and one linear layer follows.
+      UserError: it is more than a mean over the whole grid and one linear layer.
     """
-    names = [name for name, _ in model.layers]
-    rest = [(name, part) for name, unit in model.layers[names.index(layer) + 1 :] for part in _parts(unit)]
-    match rest:
+    match [(name, part) for name, unit in rest.layers for part in _parts(unit)]:
         case [(_, pool)] if _is_mean(pool, shape[:2]):  # the channels are the classes
             return jnp.eye(shape[-1])
         case [(_, pool), (name, Logits(activation=False) as logits)] if _is_mean(pool, shape[:2]):
             return variables["params"][name][logits.name]["kernel"]
-    raise UserError(f"a class activation map needs a mean and one linear layer behind {layer}; take 'gradcam'")
+    raise UserError("a class activation map needs a mean over the grid and at most one linear layer; take 'gradcam'")
 
 
 def _parts(unit: Unit) -> list[Unit]:

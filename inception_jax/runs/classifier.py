@@ -351,7 +351,7 @@ def load(
 
 
 def _of_file(place: Path, source: catalogue.Source | None, weights: str) -> Classifier:
-    """A classifier of a file of weights: one of ours, or a publisher's."""
+    """Returns a classifier of a file of weights, written by `Classifier.save` or by a publisher."""
     if weights:
         raise UserError(f"weights={weights!r} is for workdirs; {place} holds one kind of weights")
     if not source and not files.is_ours(place) and (found := archive.read(formats.read(place))):

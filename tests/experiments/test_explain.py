@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import explain
+from inception_jax.console import percent
 from inception_jax.explain import METHODS
 
 
@@ -45,7 +46,8 @@ def test_writes_pictures_arrays_and_json(command, folder, tmp_path):
     assert [row["path"] for row in content["images"]] == [str(folder / f"{name}.png") for name in "abc"]
     assert {row["title"] for row in content["images"]} == {"red"}
     for number, (row, name) in enumerate(zip(content["images"], "abc", strict=True)):
-        assert f"{folder / name}.png: red {row['number']:.4g}, integrated gradients incomplete by" in said
+        scores = f"red {row['number']:.4g}, classified as {row['predicted']} {percent(row['probability'])}"
+        assert f"{folder / name}.png: {scores}, integrated gradients incomplete by" in said
         assert row["files"]["guided"] == f"000{number}_{name}.guided.png"
         for file in row["files"].values():
             with Image.open(out / file) as written:
@@ -71,6 +73,7 @@ def test_help_names_every_method():
     [
         (["--method=grad"], "--method='grad' is not one of gradient"),
         (["--class=redd"], "the network has no class 'redd'; did you mean 'red'?"),
+        (["--unit=body:1", "--class=red"], "--class and --unit are two things to explain: give one"),
         (["--unit=body"], "--unit='body' must be LAYER:CHANNEL, such as stem:0"),
         (["--unit=body:99"], "channel=99 is not in 0 to 7, which body has"),
         (["--layer=boddy"], "--layer='boddy' is not one of stem, body"),

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax.linen import initializers
 
-from inception_jax.data.augment import Preprocessing
 from inception_jax.errors import UserError
 from inception_jax.explain.methods import METHODS, ActivationMap, Gradient, IntegratedGradients, Occlusion, SmoothGrad
 from inception_jax.explain.network import Explained
@@ -31,6 +30,7 @@ from inception_jax.models.units import (
     Style,
 )
 from tests.explain.numpy_network import NumpyNetwork
+from tests.values import preprocessing
 
 STYLE = Style(
     conv_padding="SAME",
@@ -61,21 +61,7 @@ UNITS = (
     ("mean", AverageLogits()),
 )
 GAP_UNITS = (*UNITS[:6], ("pool", GlobalAvgPool()), ("dropout", Dropout(0.5)), ("logits", Logits("classifier", 5)))
-PREPROCESSING = Preprocessing(
-    mean=(100.0,) * 3,
-    std=(50.0,) * 3,
-    flip=False,
-    channels=3,
-    randaugment=0,
-    randaugment_magnitude=0,
-    photometric="none",
-    photometric_strength=1,
-    pca_noise=0,
-    whitening="none",
-    shift=0,
-    mixup=0,
-    cutmix=0,
-)
+PREPROCESSING = preprocessing(mean=(100.0,) * 3, std=(50.0,) * 3)
 
 
 def make(units, **style):
@@ -150,9 +136,18 @@ def test_cam_of_class_maps_is_the_map_of_the_class():
     np.testing.assert_allclose(found, np.stack([maps[0, :, :, 4], maps[1, :, :, 2]]), rtol=1e-5)
 
 
+def test_cam_of_a_unit_behind_the_mean_is_the_map_of_its_channel():
+    whole, variables, images = make(GAP_UNITS)
+    maps = whole.model.apply(variables, images)[1]["strided"]
+    found = run(
+        ActivationMap("cam"), dataclasses.replace(whole, layer="pool"), variables, images, [1, 5], layer="strided"
+    )
+    np.testing.assert_allclose(found, np.stack([maps[0, :, :, 1], maps[1, :, :, 5]]), rtol=1e-5)
+
+
 def test_cam_refuses_what_has_no_linear_layer_behind_a_mean():
     explained, variables, images = make(UNITS)
-    with pytest.raises(UserError, match="needs a mean and one linear layer behind strided; take 'gradcam'"):
+    with pytest.raises(UserError, match="needs a mean over the grid and at most one linear layer; take 'gradcam'"):
         run(ActivationMap("cam"), explained, variables, images, [0, 0], layer="strided")
 
 
