@@ -421,8 +421,9 @@ def _box_feature(features: dict) -> str:
     if relative(features.get("bbox")):
         return "bbox"
     objects = getattr(features.get("objects"), "feature", None)
-    is_dict = isinstance(objects, tfds.features.FeaturesDict)
-    return "objects" if is_dict and "bbox" in objects and relative(objects["bbox"]) else ""
+    if not isinstance(objects, tfds.features.FeaturesDict):
+        return ""
+    return "objects" if "bbox" in objects and relative(objects["bbox"]) else ""
 
 
 def _tfds_builder(name: str, data_dir: str):
