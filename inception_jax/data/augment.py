@@ -110,8 +110,7 @@ class Preprocessing:
           float32 [N, H, W, channels].
         """
         if self.flip:
-            mirror = jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i)))(index)
-            images = jnp.where(mirror[:, None, None, None], images[:, :, ::-1], images)
+            images = jnp.where(_mirrors(index, key)[:, None, None, None], images[:, :, ::-1], images)
         if self.randaugment:
             keys = _keys(key, index, _RANDAUGMENT)
             images = randaugment(images, keys, self.randaugment, self.randaugment_magnitude)
@@ -129,6 +128,27 @@ class Preprocessing:
         if self.shift:
             images = _shift(images, _keys(key, index, _SHIFT), self.shift)
         return images
+
+    def train_boxes(self, boxes: jax.Array, index: jax.Array, key: jax.Array) -> jax.Array:
+        """Mirrors the boxes of the images that `train` mirrors; nothing else here may move what is in an image.
+
+        Args:
+          boxes: edges in the images, float32 [N, 4], see `box_targets`; of zeros, those that are lost, stay so.
+          index: as for `train`.
+          key: as for `train`.
+        """
+        if not self.flip:
+            return boxes
+        left, top, right, bottom = boxes.T
+        mirror = _mirrors(index, key) & (right > left)
+        return jnp.where(mirror[:, None], jnp.stack([1 - right, top, 1 - left, bottom], axis=1), boxes)
+
+    @property
+    def moving(self) -> dict[str, Any]:
+        """Those settings, by name, that move what is in training images, or mix them, other than by a flip."""
+        return {
+            name: getattr(self, name) for name in ("randaugment", "shift", "mixup", "cutmix") if getattr(self, name)
+        }
 
     def mix(self, images: jax.Array, index: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mixes each training image with its neighbour; call it if `mixes`.
@@ -172,6 +192,10 @@ class Preprocessing:
             return cut, cutmix_lambda
         cuts = jax.vmap(jax.random.bernoulli)(_keys(key, index, _MIXUP_OR_CUTMIX))
         return jnp.where(cuts[:, None, None, None], cut, mixed), jnp.where(cuts, cutmix_lambda, mixup_lambda)
+
+
+def _mirrors(index: jax.Array, key: jax.Array) -> jax.Array:
+    return jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i)))(index)
 
 
 def _keys(key: jax.Array, index: jax.Array, operation: int) -> jax.Array:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from inception_jax.data.decoding import IMAGE_SUFFIXES
-from inception_jax.data.sources import Source
+from inception_jax.data.sources import Source, Subset
 from inception_jax.errors import UserError
 from inception_jax.names import native_path, printable, readable, text_of
 from inception_jax.paths import AnyPath, files_below, read_whole, storage, to_path
@@ -106,11 +106,28 @@ class BoxedSource:
             )
         return np.array(found, np.float32)
 
+    def listed(self) -> list[int]:
+        """Returns the indices of the images that the file has an entry of."""
+        return [index for index in range(len(self)) if self._entry(index)]
+
     def _entry(self, index: int) -> str:
         for name in (self._source.name(index), self._source.file_name(index)):
             if (stem := _without_suffix(name)) in self._objects:
                 return stem
         return self._by_stem.get(PurePosixPath(stem).name, "")
+
+
+def with_boxes(source: Source, path: str | os.PathLike) -> Source:
+    """Returns those images that a file has an entry of, with their boxes; arguments are those of `BoxedSource`.
+
+    A TFDS data set is read from end to end for the names of its images.
+
+    Raises:
+      UserError: see `BoxedSource`.
+    """
+    boxed = BoxedSource(source, path)
+    listed = boxed.listed()
+    return boxed if len(listed) == len(source) else Subset(boxed, listed)
 
 
 def _without_suffix(image: str) -> str:

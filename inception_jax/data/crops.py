@@ -8,6 +8,7 @@ closely. All other crops of a `PlainJpeg` are bit-for-bit those of its decoded p
 import dataclasses
 import math
 import random
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +25,18 @@ INTERPOLATIONS = ("bilinear", "mixed", "bicubic")
 # "Random interpolation methods (bilinear, area, nearest neighbor and cubic, with equal probability)" (Going deeper with
 # convolutions, section 6). Area is Pillow's BOX: the mean of the source pixels that a pixel covers.
 METHODS = (Method.BILINEAR, Method.BOX, Method.NEAREST, Method.BICUBIC)
+
+
+class Region(NamedTuple):
+    """The part of an image that a crop shows: its edges in pixels of the image, from the top left corner.
+
+    It reaches beyond the image where the crop is black.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
 
 
 def random_area_crop(
@@ -67,25 +80,29 @@ def random_area_crop(
     """
     if out is None:
         out = np.empty((size, size, 3), np.uint8)
-    top, left, height, width = sample_box(image.shape[0], image.shape[1], rng, area, aspect)
-    method = _method(interpolation, rng)
+    box = sample_box(image.shape[0], image.shape[1], rng, area, aspect)
+    _cut_box(image, box, out, _method(interpolation, rng))
+    return out
+
+
+def _cut_box(image: np.ndarray | PlainJpeg, box: tuple[int, int, int, int], out: np.ndarray, method: Method) -> None:
+    """Resizes a box of `sample_box` to the square `out`, see `random_area_crop`."""
+    (top, left, height, width), size = box, len(out)
     if isinstance(image, PlainJpeg) and method != Method.BILINEAR:
         image, _ = image.decode(top + height)
     if not isinstance(image, PlainJpeg):
         _resize(image[top : top + height, left : left + width], out, method=method)
-        return out
+        return
     shrink = min(height, width) / size
     wanted = next((factor for factor in (8, 4, 2) if shrink >= 1.5 * factor), 1)
     pixels, factor = image.decode(top + height, wanted)
     if max(height, width) <= 2.2 * size:
         _smooth_and_interpolate(pixels[top : top + height, left : left + width], out)
-        return out
+        return
     edges = top / factor, left / factor, (top + height) / factor, (left + width) / factor
     first_row, first_column = math.floor(edges[0]), math.floor(edges[1])
     pixels = pixels[first_row : math.ceil(edges[2]), first_column : math.ceil(edges[3])]
-    box = (edges[1] - first_column, edges[0] - first_row, edges[3] - first_column, edges[2] - first_row)
-    _resize(pixels, out, box)
-    return out
+    _resize(pixels, out, (edges[1] - first_column, edges[0] - first_row, edges[3] - first_column, edges[2] - first_row))
 
 
 def _method(interpolation: str, rng: random.Random) -> Method:
@@ -173,15 +190,23 @@ def random_window(
     """
     if out is None:
         out = np.empty((size, size, 3), np.uint8)
+    resized, top, left = _draw_window(image.shape, rng, size, scale, square)
+    _resize_and_cut(image, resized, top, left, out, _method(interpolation, rng))
+    return out
+
+
+def _draw_window(
+    shape: tuple[int, ...], rng: random.Random, size: int, scale: tuple[int, int], square: bool
+) -> tuple[tuple[int, int], int, int]:
+    """Draws the window of `random_window`: height and width of the resized image, and where the window begins in it."""
     shorter = scale[0] + int(rng.random() * (scale[1] - scale[0] + 1))
-    resized = _resized_shape(image.shape, shorter)
+    resized = _resized_shape(shape, shorter)
     within = (shorter, shorter) if square else resized
     top, left = (
         _central(whole, part) + int(rng.random() * (part - size + 1))
         for whole, part in zip(resized, within, strict=True)
     )
-    _resize_and_cut(image, resized, top, left, out, _method(interpolation, rng))
-    return out
+    return resized, top, left
 
 
 def resize_and_central_crop(
@@ -213,14 +238,20 @@ def resize_and_central_crop(
     """
     if out is None:
         out = np.empty((size, size, 3), np.uint8)
-    resized = _resized_shape(image.shape, resize)
-    top, left = (_central(side, size) if side > size else 0 for side in resized)
+    resized, top, left, above, before = _central_window(image.shape, size, resize)
     height, width = (min(side, size) for side in resized)
-    above, before = (size - height) // 2, (size - width) // 2
     if (height, width) != (size, size):
         out[...] = 0
     _resize_and_cut(image, resized, top, left, out[above : above + height, before : before + width], method)
     return out
+
+
+def _central_window(shape: tuple[int, ...], size: int, resize: int) -> tuple[tuple[int, int], int, int, int, int]:
+    """Returns height and width of the resized image, where the crop begins in it, and the black above and before it."""
+    resized = _resized_shape(shape, resize)
+    top, left = (_central(side, size) if side > size else 0 for side in resized)
+    above, before = ((size - min(side, size)) // 2 for side in resized)
+    return resized, top, left, above, before
 
 
 def resize_shorter(image: np.ndarray, shorter: int) -> np.ndarray:
@@ -247,6 +278,12 @@ def _resized_shape(shape: tuple[int, ...], shorter: int) -> tuple[int, int]:
     """Returns height and width after resizing the shorter side to `shorter`, rounded down."""
     height, width = shorter * shape[0] // min(shape[:2]), shorter * shape[1] // min(shape[:2])
     return height, width
+
+
+def _region(shape: tuple[int, ...], resized: tuple[int, int], top: int, left: int, size: int) -> Region:
+    """Returns what a square of `size` pixels shows that begins at (top, left) of the resized image."""
+    y, x = shape[0] / resized[0], shape[1] / resized[1]  # source pixels per resized pixel
+    return Region(left * x, top * y, (left + size) * x, (top + size) * y)
 
 
 def _central(whole: int, part: int) -> int:
@@ -310,17 +347,37 @@ class CropConfig:
                 f"because crop={self.crop!r} cuts windows of {self.size} x {self.size} pixels"
             )
 
-    def train_crop(self, image: np.ndarray | PlainJpeg, rng: random.Random, out: np.ndarray) -> None:
-        """Writes a training crop, drawn from `rng`, to `out`, uint8 [size, size, 3]; may raise DamagedImage."""
+    def train_crop(self, image: np.ndarray | PlainJpeg, rng: random.Random, out: np.ndarray) -> Region:
+        """Writes a training crop, drawn from `rng`, to `out`, uint8 [size, size, 3]; may raise DamagedImage.
+
+        It is that of `random_area_crop` or `random_window`.
+
+        Returns:
+          What the crop shows.
+        """
         match self.crop:
             case "area":
-                random_area_crop(image, rng, self.size, self.area, self.aspect, out, self.interpolation)
+                box = sample_box(image.shape[0], image.shape[1], rng, self.area, self.aspect)
+                _cut_box(image, box, out, _method(self.interpolation, rng))
+                top, left, height, width = box
+                return Region(left, top, left + width, top + height)
             case "scale" | "square":
-                random_window(image, rng, self.size, self.scale, out, self.interpolation, square=self.crop == "square")
-            case "central":
-                self.eval_crop(image, out)
+                resized, top, left = _draw_window(image.shape, rng, self.size, self.scale, self.crop == "square")
+                _resize_and_cut(image, resized, top, left, out, _method(self.interpolation, rng))
+                return _region(image.shape, resized, top, left, self.size)
+        return self.eval_crop(image, out)
 
-    def eval_crop(self, image: np.ndarray | PlainJpeg, out: np.ndarray) -> None:
-        """Writes the evaluation crop to `out`, uint8 [size, size, 3]; may raise DamagedImage."""
+    def eval_crop(self, image: np.ndarray | PlainJpeg, out: np.ndarray) -> Region:
+        """Writes the evaluation crop to `out`, uint8 [size, size, 3]; may raise DamagedImage.
+
+        Returns:
+          What the crop shows.
+        """
         method = Method.BICUBIC if self.interpolation == "bicubic" else Method.BILINEAR
         resize_and_central_crop(image, self.size, self.resize, out, method)
+        return self.eval_region(image.shape)
+
+    def eval_region(self, shape: tuple[int, ...]) -> Region:
+        """Returns what the evaluation crop shows of an image of `shape`."""
+        resized, top, left, above, before = _central_window(shape, self.size, self.resize)
+        return _region(shape, resized, top - above, left - before, self.size)

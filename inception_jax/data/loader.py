@@ -19,7 +19,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from inception_jax.data.crops import CropConfig
+from inception_jax.data.box_targets import MOST_BOXES, boxes_of, edges_in_crop, frame_in_crop, largest, target_of
+from inception_jax.data.crops import CropConfig, Region
 from inception_jax.data.decoding import DamagedImage, PlainJpeg, open_image
 from inception_jax.errors import UserError
 from inception_jax.runtime import available_cores
@@ -95,13 +96,15 @@ def train_batches(
     shard: ProcessShard,
     threads: int,
     processes: int = 0,
+    boxes: bool = False,
     to_device: Callable[[Batch], Any] = lambda batch: batch,
 ) -> Generator[Any]:
     """Yields this process's part of the batches for steps first_step ... last_step - 1.
 
     A batch is {'image': uint8 [n, size, size, 3], 'label': int32 [n], 'index': uint32 [n], 'seed': uint32 [n]}. `index`
     is the index in the stream; augmentation on the device draws from it and the seed. A damaged image is replaced by
-    the next one. Closing the generator ends its threads and processes.
+    the next one. Closing the generator ends its threads and processes. With `boxes` it also has 'box', float32 [n, 4],
+    see `box_targets.target_of`.
 
     Args:
       source: training images, see `sources.Source`.
@@ -114,10 +117,12 @@ def train_batches(
       shard: this process's part of each batch.
       threads: number of decoding threads, each working on its own batch; 0: one per core.
       processes: number of worker processes that share the threads; 0: only this process; -1: see `worker_processes`.
+      boxes: whether a batch has the images' boxes.
       to_device: applied to each batch before it is needed, in a separate thread.
 
     Raises:
-      UserError: more than 1 % of the images are damaged, or shared memory is too small for `processes`.
+      UserError: more than 1 % of the images are damaged, shared memory is too small for `processes`, or an image has no
+        box.
     """
     processes = worker_processes(processes, batch_size // shard.count * crop_config.size**2 * 3)
 
@@ -127,12 +132,16 @@ def train_batches(
         images, labels = _empty(len(positions), crop_config.size), np.empty(len(positions), np.int32)
         batch = {"image": images, "label": labels, "index": np.array(positions).astype(np.uint32)}
         batch["seed"] = np.full(len(positions), seed, np.uint32)
+        if boxes:
+            batch["box"] = np.empty((len(positions), 4), np.float32)
         ahead = read_ahead(source, [_index_at(len(source), seed, position) for position in positions])
         for slot, position in enumerate(positions):
             example = _crop_example(ahead, crop_config, seed, position, images[slot], damaged)
             if example is None:
                 return {}, list(damaged.values())  # on which `in_order` stops
-            _, labels[slot] = example
+            index, labels[slot], region = example
+            if boxes:
+                batch["box"][slot] = target_of(edges_in_crop(boxes_of(ahead, index), region), crop_config.size)
         return batch, list(damaged.values())
 
     return in_order(load, range(first_step, last_step), damage, threads, processes, to_device)
@@ -155,19 +164,18 @@ def train_names(source, crop_config: CropConfig, *, seed: int, batch_size: int, 
 
 def _crop_example(
     source, crop_config: CropConfig, seed: int, position: int, crop: np.ndarray, damaged: dict[str, DamagedImage]
-) -> tuple[int, int] | None:
+) -> tuple[int, int, Region] | None:
     """Writes the example at `position` of the stream into `crop`; adds the damaged images that it passes to `damaged`.
 
     Returns:
-      The image's index in the source and its label; None if too many images are damaged.
+      The image's index in the source, its label, and what the crop shows; None if too many images are damaged.
     """
     rng = random.Random(seed << 64 | position)  # NumPy's generators take ten times as long to create
     index = _index_at(len(source), seed, position)
     while True:
         try:
             image, label = read_image(source, index, crop_config.max_pixels)
-            crop_config.train_crop(image, rng, crop)
-            return index, label
+            return index, label, crop_config.train_crop(image, rng, crop)
         except DamagedImage as error:
             damaged[error.name] = error
             if len(damaged) >= min(len(source), max(_HOPELESS, len(source) // 50)):
@@ -183,6 +191,7 @@ def eval_batches(
     batch_size: int,
     shard: ProcessShard,
     threads: int,
+    boxes: bool = False,
     to_device: Callable[[Batch], Any] = lambda batch: batch,
 ) -> Generator[Any]:
     """Yields this process's part of the batches that cover `source` once, in order; the last one is padded.
@@ -191,6 +200,9 @@ def eval_batches(
     'damaged': bool [n]}. `position` is the index in the source. Padding and damaged images have mask False and
     position -1. Arguments are those of `train_batches`. There are no worker processes: starting them takes longer than
     most evaluations gain.
+
+    With `boxes` it also has 'box' of the training batches; 'boxes', float32 [n, MOST_BOXES, 4], and 'frame', float32
+    [n, 4]: all boxes and the image's edges in the crop, see `box_targets`. They are not clipped.
     """
 
     def load(number: int) -> tuple[Batch, list[DamagedImage]]:
@@ -198,18 +210,26 @@ def eval_batches(
         images, labels, damaged = _empty(len(positions), crop_config.size), np.zeros(len(positions), np.int32), []
         real = positions < len(source)
         mask = real.copy()
+        truth: Batch = {}
+        if boxes:
+            shapes = {"box": (4,), "boxes": (MOST_BOXES, 4), "frame": (4,)}
+            truth = {name: np.zeros((len(positions), *shape), np.float32) for name, shape in shapes.items()}
         ahead = read_ahead(source, positions[real].tolist())
         for slot in np.flatnonzero(real):
             try:
                 image, labels[slot] = read_image(ahead, int(positions[slot]), crop_config.max_pixels)
-                crop_config.eval_crop(image, images[slot])
+                region = crop_config.eval_crop(image, images[slot])
+                if boxes:
+                    edges = edges_in_crop(boxes_of(ahead, int(positions[slot])), region)
+                    truth["box"][slot] = target_of(edges, crop_config.size)
+                    truth["boxes"][slot], truth["frame"][slot] = largest(edges), frame_in_crop(image.shape, region)
             except DamagedImage as error:
                 damaged.append(error)
                 mask[slot] = False
         images[~mask], labels[~mask] = 0, 0
         positions = np.where(mask, positions, -1)
         batch = {"image": images, "label": labels, "position": positions, "mask": mask, "damaged": real & ~mask}
-        return batch, damaged
+        return batch | truth, damaged
 
     return in_order(load, range(-(-len(source) // batch_size)), damage, threads, to_device=to_device)
 

@@ -131,6 +131,15 @@ class Subset:
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self._source[self._indices[index]]
 
+    def __getattr__(self, name: str):
+        """Has what only some sources have: `encoded` and `read_ahead`."""
+        if name not in ("encoded", "read_ahead"):
+            raise AttributeError(name)
+        of_source = getattr(self._source, name)
+        if name == "encoded":
+            return lambda index: of_source(self._indices[index])
+        return lambda indices: Subset(of_source([self._indices[index] for index in indices]), self._indices)
+
     def name(self, index: int) -> str:
         """Returns the image's name in the whole source."""
         return self._source.name(self._indices[index])

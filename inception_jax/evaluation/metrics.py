@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from inception_jax.console import percent
 from inception_jax.data.augment import Preprocessing
 
 
@@ -54,6 +55,10 @@ class Evaluation:
         """Returns the numbers for logs: 'loss', 'top1', 'top5' and 'count'."""
         return {"loss": self.loss, "top1": self.top1, "top5": self.top5, "count": self.count}
 
+    def describe(self) -> str:
+        """Returns the result for people, such as 'top-1 98.33 %, top-5 100.00 %'."""
+        return f"top-1 {percent(self.top1)}, top-5 {percent(self.top5)}"
+
 
 def make_eval_step(model: nn.Module, preprocessing: Preprocessing, axis: str) -> Callable:
     """Returns `step(variables, batch) -> (sums, predictions)` of one device, to be mapped over the axis `axis`.
@@ -84,7 +89,13 @@ def make_eval_step(model: nn.Module, preprocessing: Preprocessing, axis: str) ->
     return step
 
 
-def evaluate(step: Callable, variables, batches: Iterable[tuple[np.ndarray, dict]], expected: int):
+def evaluate(
+    step: Callable,
+    variables,
+    batches: Iterable[tuple[np.ndarray, dict]],
+    expected: int,
+    kind: Callable[..., Any] = Evaluation,
+):
     """Evaluates `variables` over `batches` and returns the `Evaluation`.
 
     Args:
@@ -93,6 +104,8 @@ def evaluate(step: Callable, variables, batches: Iterable[tuple[np.ndarray, dict
       batches: pairs of positions and the global batch for the step. The positions, int64 [n], are the places in the
         split of this process's examples; -1 for padding.
       expected: number of images in the split.
+      kind: type of the result. Its fields are the means of the step's sums, sums of arrays, and predictions by
+        position.
 
     Raises:
       RuntimeError: the counted and the damaged images do not add up to `expected`. This is a defect of the program.
@@ -104,25 +117,20 @@ def evaluate(step: Callable, variables, batches: Iterable[tuple[np.ndarray, dict
         seen.append((positions, jax.tree.map(_local_rows, predictions)))
         sums = jax.tree.map(lambda x: np.asarray(x, np.float64 if x.ndim == 0 else np.int64), sums)
         totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
-    count = int(totals["count"])
-    damaged = int(totals["damaged"])
+    count = int(totals.pop("count"))
+    damaged = int(totals.pop("damaged"))
     if count + damaged != expected:
         raise RuntimeError(f"evaluation counted {count} images instead of {expected - damaged}")
     positions = np.concatenate([places for places, _ in seen])
     predictions = {key: np.concatenate([rows[key] for _, rows in seen]) for key in seen[0][1]}
     by_position = {}
     for key, rows in predictions.items():
-        table = np.full((positions.max() + 1, *rows.shape[1:]), 0 if key == "probabilities" else -1, rows.dtype)
+        missing = 0 if np.issubdtype(rows.dtype, np.floating) else -1
+        table = np.full((positions.max() + 1, *rows.shape[1:]), missing, rows.dtype)
         table[positions[positions >= 0]] = rows[positions >= 0]
         by_position[key] = table
-    return Evaluation(
-        count,
-        float(totals["loss"] / count),
-        float(totals["top1"] / count),
-        float(totals["top5"] / count),
-        totals["confusion"],
-        **by_position,
-    )
+    measured = {name: total if total.ndim else float(total / count) for name, total in totals.items()}
+    return kind(count=count, **measured, **by_position)
 
 
 def _local_rows(x: jax.Array) -> np.ndarray:

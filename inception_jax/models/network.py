@@ -15,6 +15,7 @@ from inception_jax.models.units import (
     AuxHead,
     AverageLogits,
     AvgPool,
+    Boxes,
     Chain,
     Concat,
     Conv,
@@ -96,6 +97,10 @@ class Block(nn.Module):
                 zeros = nn.initializers.zeros
                 x = self._dense(unit, x, num_classes, use_bias=True, bias_init=zeros, dtype=jnp.float32)
                 return style.activation(x) if activation else x
+            case Boxes(count=count):
+                zeros = nn.initializers.zeros
+                x = self._dense(unit, x, 4 * count, use_bias=True, bias_init=zeros, dtype=jnp.float32)
+                return x.reshape(-1, count, 4)
             case AverageLogits():
                 return jnp.mean(x, axis=(1, 2))
             case Custom(name, module):
@@ -174,9 +179,9 @@ class Block(nn.Module):
             name=unit.name,
         )(x)
 
-    def _dense(self, unit: Dense | Logits, x, features: int, **options):
+    def _dense(self, unit: Dense | Logits | Boxes, x, features: int, **options):
         options |= {"kernel_init": unit.kernel_init or self.style.kernel_init, "name": unit.name}
-        if unit.window is None:
+        if isinstance(unit, Boxes) or unit.window is None:
             return nn.Dense(features, **options)(x.reshape(x.shape[0], -1))
         return SlidingDense(features, unit.window, **options)(x)
 
@@ -244,6 +249,8 @@ class SlidingDense(nn.Module):
 class Network(nn.Module):
     """An image classifier: named layers one after another, of which the last gives the logits, and auxiliary heads.
 
+    A network whose last layer is `Boxes` says where the object is, not what it is.
+
     Attributes:
       layers: pairs (name, unit), in order.
       aux_heads: auxiliary classifiers; () if the network has none.
@@ -264,6 +271,12 @@ class Network(nn.Module):
     batch_norm_axis: str | None = None
     batch_statistics: bool | None = None
 
+    @property
+    def boxes(self) -> int:
+        """Number of boxes that it predicts for an image: 1, or one for each class; 0: it predicts classes."""
+        _, last = self.layers[-1]
+        return last.count if isinstance(last, Boxes) else 0
+
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Classifies `images` [N, H, W, C], already normalised.
@@ -272,8 +285,8 @@ class Network(nn.Module):
         collection, and forward-mode differentiation is a TypeError. In inference every derivative works.
 
         Returns:
-          The logits, float32 [N, classes], and the end points: the output of each layer by its name. With `train` the
-          end points include the logits of each auxiliary head.
+          The logits, float32 [N, classes], or boxes, float32 [N, boxes, 4] (see `units.Boxes`); and the end points: the
+          output of each layer by its name. With `train` the end points include the logits of each auxiliary head.
         """
         if images.ndim != 4:
             raise UserError(f"images must be [N, H, W, C], not of shape {list(images.shape)}")

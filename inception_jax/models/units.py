@@ -138,6 +138,19 @@ class Logits:
 
 
 @dataclasses.dataclass(frozen=True)
+class Boxes:
+    """Fully connected layer with a bias, initially 0: `count` boxes in place of class scores, always in float32.
+
+    A box is (centre x, centre y, width, height) in fractions of the image's sides, the origin at the top left. The
+    output is [N, count, 4]: of one box, or of one for each class.
+    """
+
+    name: str
+    count: int
+    kernel_init: Callable | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class AverageLogits:
     """Mean over a grid of class scores, [N, H, W, classes] to [N, classes]."""
 
@@ -201,6 +214,7 @@ Unit = (
     | Dropout
     | Dense
     | Logits
+    | Boxes
     | AverageLogits
     | Custom
     | Chain

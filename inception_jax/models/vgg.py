@@ -10,12 +10,14 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
+from inception_jax.errors import UserError
 from inception_jax.models import initializers
 from inception_jax.models.network import Network
 from inception_jax.models.options import Count, Rate
 from inception_jax.models.units import (
     AverageLogits,
     BatchNorm,
+    Boxes,
     Conv,
     Dense,
     Dropout,
@@ -56,6 +58,7 @@ def vgg(
     dropout: Rate = 0.5,
     init: Literal["glorot", "normal", "torchvision"] = "glorot",
     dense_window: Count | None = None,
+    boxes: Literal["none", "single", "per_class"] = "none",
     batch_norm_decay: Rate = 0.9,
     dtype: Any = jnp.float32,
 ) -> Network:
@@ -76,9 +79,16 @@ def vgg(
       dense_window: for dense evaluation (section 3.2), size of the window as which fc6 slides over the last grid; the
         scores are averaged over the places. 7 has the parameters of a network for 224x224. None: fc6 sees the whole
         grid.
+      boxes: for localisation (appendix A), what fc8 predicts in place of class scores: 'single', one box whatever the
+        class (SCR), or 'per_class', a box for each class (PCR); see `units.Boxes`.
       batch_norm_decay: decay of the running statistics, with batch normalisation.
       dtype: dtype of the computation.
+
+    Raises:
+      UserError: boxes with a `dense_window`.
     """
+    if boxes != "none" and dense_window is not None:
+        raise UserError(f"boxes={boxes!r} are of one crop: set dense_window to None")
     conv_init, dense_init = _INITS[init]
     layers: list[tuple[str, Unit]] = []
     for stage, (kernels, filters) in enumerate(zip(TABLE_1[configuration], FILTERS, strict=True), start=1):
@@ -88,12 +98,15 @@ def vgg(
                 layers.append(("norm1", LocalResponseNorm(k=2.0)))
         layers.append((f"pool{stage}", MaxPool(2, 2)))
     slide = None if dense_window is None else 1
+    last: Unit = Logits("classifier", num_classes, window=slide, kernel_init=dense_init)
+    if boxes != "none":
+        last = Boxes("boxes", num_classes if boxes == "per_class" else 1, kernel_init=dense_init)
     layers += [
         ("fc6", Dense("dense", 4096, window=dense_window, kernel_init=dense_init)),
         ("dropout6", Dropout(dropout)),
         ("fc7", Dense("dense", 4096, window=slide, kernel_init=dense_init)),
         ("dropout7", Dropout(dropout)),
-        ("fc8", Logits("classifier", num_classes, window=slide, kernel_init=dense_init)),
+        ("fc8", last),
     ]
     if dense_window is not None:
         layers.append(("average", AverageLogits()))

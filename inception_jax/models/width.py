@@ -6,7 +6,7 @@ from typing import Any
 from inception_jax.errors import UserError
 from inception_jax.models.initializers import for_width
 from inception_jax.models.network import Network
-from inception_jax.models.units import Chain, Concat, Conv, Custom, Dense, Dropout, Logits, Residual, Unit
+from inception_jax.models.units import Boxes, Chain, Concat, Conv, Custom, Dense, Dropout, Logits, Residual, Unit
 
 
 def scale_width(network: Network, width: float) -> Network:
@@ -34,7 +34,7 @@ def _scale_unit(unit: Unit, width: float) -> Unit:
     match unit:
         case Conv(features=features) | Dense(features=features):
             return dataclasses.replace(unit, features=2 * max(1, round(features * width / 2)), kernel_init=init)
-        case Logits():
+        case Logits() | Boxes():
             return dataclasses.replace(unit, kernel_init=init)
         case Chain(parts):
             return Chain(*(_scale_unit(part, width) for part in parts))

@@ -26,7 +26,7 @@ class _Line:
 
 
 def curves_section(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Draws loss, top-1 accuracy and learning rate over steps.
+    """Draws loss, top-1 accuracy (or that of boxes) and learning rate over steps.
 
     Args:
       metrics: rows of metrics.jsonl: "step", "split" and what was measured, such as "loss", "top1" (a fraction),
@@ -45,17 +45,18 @@ def curves_section(metrics: Sequence[Mapping[str, Any]]) -> str:
         _Line(key.removesuffix("_loss"), _points(metrics, "train", key), thin | {"linestyle": dash})
         for key, dash in zip(auxiliary, itertools.cycle(["-", "--", ":"]), strict=False)
     ]
-    top1 = [_Line(split, _points(metrics, split, "top1"), styles[split]) for split in splits]
+    accuracies = {"top1": "Top-1 accuracy", "box_accuracy": "Box accuracy"}
+    scores = {key: [_Line(split, _points(metrics, split, key), styles[split]) for split in splits] for key in accuracies}
     rate = [_Line("", _points(metrics, "train", "learning_rate"), {"color": LIGHT["quiet"]})]
     figures = (
         _plot("Loss", losses, height=310)
-        + _plot("Top-1 accuracy", top1, height=185, factor=100, unit=" %")
+        + "".join(_plot(accuracies[key], scores[key], height=185, factor=100, unit=" %") for key in accuracies)
         + _plot("Learning rate", rate, height=95)
     )
     note = "Nothing was measured."
     if figures:
         note = "The legend shows each curve's last value. Training loss includes auxiliary heads and label smoothing."
-    shown = {"loss", "top1", "learning_rate", *auxiliary}
+    shown = {"loss", *accuracies, "learning_rate", *auxiliary}
     lost = [row["step"] for row in metrics for key in shown & row.keys() if not _is_finite(row[key])]
     if lost:
         note += f" Left out: {plural(len(lost), 'value')} not finite, the first at step {min(lost):,}."

@@ -31,8 +31,8 @@ from inception_jax.report.page import (
     write_page,
 )
 from inception_jax.report.pictures import Picture, augmented_batch
-from inception_jax.runs.classifier import Classifier, load
-from inception_jax.runs.run import Run
+from inception_jax.runs.classifier import Classifier, load_network
+from inception_jax.runs.run import SCORES, Run, score_key
 from inception_jax.training.experiment import Experiment
 
 _SAMPLES = 32
@@ -94,13 +94,15 @@ def _facts(run: Run) -> dict[str, str]:
     shown: dict[str, str] = {}
     if run.results:
         last, best = run.results["last"], run.results["best"]
+        score = score_key(last)
+        shown[SCORES[score].capitalize()] = percent(last[score])
+        if "top5" in last:
+            shown["Top-5"] = percent(last["top5"])
         shown |= {
-            "Top-1": percent(last["top1"]),
-            "Top-5": percent(last["top5"]),
             "Images counted": f"{last['count']:,}",
             "Split": run.config["data"]["eval_split"],
             "Loss": f"{last['loss']:.4f}",
-            "Best top-1": f"{percent(best['top1'])} at step {best['step']:,}",
+            f"Best {SCORES[score]}": f"{percent(best[score])} at step {best['step']:,}",
         }
     network, step = run.network or {}, run.step or 0
     total, images = network.get("total_steps"), network.get("train_images")
@@ -159,7 +161,7 @@ class _Inputs:
     @functools.cached_property
     def classifier(self) -> Classifier:
         """The network of the last checkpoint."""
-        return load(self._run.path, "last", warn=warn)
+        return load_network(self._run.path, "last", warn=warn)
 
     @functools.cached_property
     def experiment(self) -> Experiment:

@@ -24,6 +24,7 @@ from inception_jax import paths
 from inception_jax.errors import UserError, check_choice
 from inception_jax.paths import AnyPath
 from inception_jax.runs.renamed import MISSING_STATE_FIELDS, STATE_FIELDS
+from inception_jax.runs.run import score_key
 
 _STATE, _METADATA = "state", "facts"  # names on disk of the items of a checkpoint
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of Orbax's directories until they are complete
@@ -55,7 +56,7 @@ class Checkpoints:
 
         Args:
           directory: directory of all checkpoints.
-          keep: number of latest checkpoints to keep; the best one (by top-1, then loss) is kept too.
+          keep: number of latest checkpoints to keep; the best one (by its score, then loss) is kept too.
 
         Raises:
           UserError: the directory cannot be used.
@@ -203,7 +204,7 @@ class Checkpoints:
             del self._metrics[step]
 
     def best(self) -> int | None:
-        """Returns the step of the checkpoint with the highest top-1, then lowest loss; None if none was evaluated."""
+        """Returns the step of the checkpoint with the highest score, then lowest loss; None if none was evaluated."""
         return next((step for step in best_first(self._metrics) if self._metrics[step]), None)
 
     def metrics(self, step: int) -> Mapping[str, float] | None:
@@ -276,11 +277,14 @@ def steps_in(workdir: AnyPath) -> list[int]:
 
 
 def best_first(metrics: Mapping[int, Mapping | None]) -> list[int]:
-    """Sorts steps from best to worst: highest top-1, then lowest loss; steps without metrics last, latest first."""
+    """Sorts steps from best to worst: highest score, then lowest loss; steps without metrics last, latest first.
+
+    The score is top-1, or of boxes their accuracy (`run.SCORES`).
+    """
 
     def rank(step: int) -> tuple:
         evaluated = metrics[step]
-        return (True, evaluated["top1"], -evaluated["loss"], step) if evaluated else (False, step)
+        return (True, evaluated[score_key(evaluated)], -evaluated["loss"], step) if evaluated else (False, step)
 
     return sorted(metrics, key=rank, reverse=True)
 
@@ -305,7 +309,7 @@ def read_metadata(checkpoint: AnyPath) -> dict:
         if "checksum" in facts and facts["checksum"] != _metadata_checksum(facts):  # older versions wrote none
             raise ValueError("the checksum of its metadata is wrong")
         if metrics := facts["metrics"]:
-            float(metrics["top1"]), float(metrics["loss"])
+            float(metrics[score_key(metrics)]), float(metrics["loss"])
         newer = {key: facts.get(key, {}) for key in ("window", "log")}
         return {key: facts[key] for key in ("inference", "metrics", "checksums")} | newer
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

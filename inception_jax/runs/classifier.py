@@ -329,7 +329,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def load(
     path: str | os.PathLike, checkpoint: str = "best", weights: str = "", warn: Callable[[str], None] = warnings.warn
 ) -> Classifier:
-    """Loads a trained network.
+    """Loads a trained network that names classes.
 
     Args:
       path: a workdir of training, one of its checkpoints, a file of weights (`Classifier.save`), a file of a known
@@ -339,8 +339,18 @@ def load(
       warn: called with one line if a checkpoint is damaged and another one is taken.
 
     Raises:
-      UserError: nothing is found there, or it is damaged.
+      UserError: nothing is found there, it is damaged, or the network predicts boxes.
     """
+    classifier = load_network(path, checkpoint, weights, warn)
+    if classifier.model.boxes:
+        raise UserError(f"{path} is a network that predicts boxes, and names no classes")
+    return classifier
+
+
+def load_network(
+    path: str | os.PathLike, checkpoint: str = "best", weights: str = "", warn: Callable[[str], None] = warnings.warn
+) -> Classifier:
+    """Loads a trained network, as `load` does, also one that predicts boxes: then only `run` and `features` fit."""
     source = _published(path)
     place = source.fetch() if source else _existing(path)
     if place.is_dir():

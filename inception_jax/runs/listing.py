@@ -34,6 +34,7 @@ COLUMNS: dict[str, Callable[[Run], Any]] = {
     "evaluated_step": lambda run: field(run.results, "last.step"),
     "top1": lambda run: field(run.results, "last.top1"),
     "top5": lambda run: field(run.results, "last.top5"),
+    "box_accuracy": lambda run: field(run.results, "last.box_accuracy"),
     "loss": lambda run: field(run.results, "last.loss"),
     "images": lambda run: field(run.results, "last.count"),
     "best_step": lambda run: field(run.results, "best.step"),
@@ -250,7 +251,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def _formatted(name: str, value: Any) -> str:
     if _is_number(value) and (name in COLUMNS or "/" in name):
-        if name.rpartition("/")[2] in ("top1", "top5", "best_top1"):
+        if name.rpartition("/")[2] in ("top1", "top5", "best_top1", "box_accuracy"):
             return percent(value)
         return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     line = "".join(c if c.isprintable() else " " for c in _text(value))

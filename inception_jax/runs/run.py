@@ -28,6 +28,10 @@ STATES = {
     "damaged": "One of its files cannot be read. What the others say is there.",
 }
 
+# What tells how good a network is, by its key in results and metrics, and its name for people. A run has one of them:
+# that of classes, or that of boxes.
+SCORES = {"top1": "top-1", "box_accuracy": "box accuracy"}
+
 # The type of what is used of each file. A value may be missing or null.
 _TYPES: dict[str, dict[str, Any]] = {
     "config.json": {
@@ -48,17 +52,20 @@ _TYPES: dict[str, dict[str, Any]] = {
     "results.json": {
         f"{which}.{key}": kind
         for which in ("last", "best")
-        for key, kind in {"step": int, "top1": float, "top5": float, "loss": float, "count": int}.items()
+        for key, kind in {
+            **{"step": int, "loss": float, "count": int},
+            **dict.fromkeys(("top1", "top5", "box_accuracy"), float),
+        }.items()
     },
     "evaluation.json": {"rows": list},
     LAUNCH: {"state": str, "error": str, "seconds": float, "command": list, "job": str},
 }
 # The keys of train say what happens after a step that is not finite: a run that stopped there may go on by skipping it.
 _FREE = (
-    *("parallel", "data.dir", "data.max_pixels", "data.threads", "data.processes", "eval", "checkpoint", "log"),
+    *("parallel", "data.dir", "data.boxes", "data.max_pixels", "data.threads", "data.processes", "eval", "checkpoint", "log"),
     *("train.on_nonfinite", "train.max_skips"),
 )
-_FRACTIONS = ("top1", "top5")
+_FRACTIONS = ("top1", "top5", "box_accuracy")
 _WORDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number"}
 
 
@@ -75,7 +82,8 @@ class Run:
       versions: of Python and of the packages, by name.
       commands: argument lists, one for each start.
       metrics: the rows of metrics.jsonl, see `metrics_rows`; empty if there are none.
-      results: "last" and "best", each with "step", "top1", "top5", "loss", "count"; accuracies are fractions.
+      results: "last" and "best", each with "step", "top1", "top5", "loss", "count"; accuracies are fractions. A network
+        that predicts boxes has "box_accuracy" in place of "top1" and "top5".
       evaluation: the object of evaluation.json, which `python -m experiments.evaluate` writes.
       launch: the object of run.json, which a sweep writes: "command", "state", "seconds", "status", "error", "job".
     """
@@ -145,6 +153,14 @@ class Run:
         """The last value of a metric, such as 'loss' of the split 'train'; None if there is none."""
         rows = [row for row in self.metrics if row["split"] == split and key in row]
         return max(rows, key=lambda row: row["step"])[key] if rows else None
+
+
+def score_key(metrics: Mapping[str, Any]) -> str:
+    """Returns the key of `SCORES` that an evaluation has; KeyError if it has none."""
+    for key in SCORES:
+        if metrics.get(key) is not None:
+            return key
+    raise KeyError("/".join(SCORES))
 
 
 def field(tree: Any, key: str) -> Any:
@@ -279,8 +295,11 @@ def _check(name: str, content: Any) -> None:
             raise ValueError(f"{key}={value} is no fraction")
     if name == LAUNCH and content.get("state") not in (None, *STATES):
         raise ValueError(f"state={content['state']!r} is not one of {', '.join(STATES)}")
-    if name == "results.json" and field(content, "last.step") is not None and field(content, "last.top1") is None:
-        raise ValueError("it has no last.top1")
+    if name == "results.json" and field(content, "last.step") is not None:
+        try:
+            score_key(content["last"])
+        except KeyError:
+            raise ValueError("it has no last.top1") from None
 
 
 def _read_metrics(file: AnyPath, last_bytes: int | None) -> tuple[list[dict[str, Any]], int]:

@@ -138,7 +138,7 @@ def step_cost(experiment: Experiment) -> StepCost:
     config, state = experiment.config, experiment.abstract_state()
     layers = [layer for part in trace.layers(experiment.model, experiment.image_shape) for layer in part]
     averaged = jax.tree.leaves((state.params, state.batch_stats))
-    metrics = 3 + len(experiment.aux_weights)  # loss, top1, top5, and the heads' losses
+    metrics = 3 + len(experiment.aux_weights)  # loss and two others, and the heads' losses
     return StepCost(
         network=config.model.name,
         image_size=config.data.image_size,
@@ -167,6 +167,8 @@ def compile_step(experiment: Experiment, parallel: DataParallel) -> CompiledStep
         "index": jax.ShapeDtypeStruct((images,), np.uint32),
         "seed": jax.ShapeDtypeStruct((images,), np.uint32),
     }
+    if experiment.task.boxes:
+        batch["box"] = jax.ShapeDtypeStruct((images, 4), np.float32)
     step: Any = parallel.map(experiment.train_step(), (REPLICATED, SPLIT), (REPLICATED, REPLICATED), donate=(0,))
     compiled = step.lower(state, placed(batch, parallel.split)).compile()
     return CompiledStep(

@@ -10,17 +10,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from inception_jax.data.augment import Preprocessing
+from inception_jax.data.box_targets import boxes_of
+from inception_jax.data.boxes import with_boxes
 from inception_jax.data.crops import CropConfig
 from inception_jax.data.dataset_stats import blank_stats, training_stats
-from inception_jax.data.sources import Subset, check_same_classes, open_source
+from inception_jax.data.sources import Source, Subset, check_same_classes, open_source
 from inception_jax.errors import UserError, section
 from inception_jax.models import create_model, trace
 from inception_jax.parallel import AXIS, FAST_COMPILE, DataParallel
-from inception_jax.training.losses import make_loss
 from inception_jax.training.optimizers import lr_factor, make_optimizer
 from inception_jax.training.schedules import Clock, make_plateau, make_schedule
 from inception_jax.training.state import TrainState, create_state
 from inception_jax.training.step import make_train_step
+from inception_jax.training.tasks import make_task
 from inception_jax.weights.files import path_of
 
 
@@ -39,15 +41,13 @@ class Experiment:
         self.accumulate = _parts(train.batch_size, train.microbatch, devices)
         if data.crop != "central" and data.resize < data.image_size:
             raise UserError(f"config.data.resize={data.resize} is less than config.data.image_size={data.image_size}")
-        self.train_source = open_source(data.name, data.train_split, data.dir)
-        self.eval_source = open_source(data.name, data.eval_split, data.dir)
+        self.train_source = _source(config, data.train_split)
+        self.eval_source = _source(config, data.eval_split)
         check_same_classes(self.train_source, self.eval_source)
         self.class_names = self.train_source.class_names
         with section("config.data"):
             self.crop_config = crop_config_of(data)
             self.preprocessing = Preprocessing(**_fields(Preprocessing, data))
-        with section("config.train"):
-            self.loss = make_loss(train.loss, train.label_smoothing)
         if self.preprocessing.mixes and (train.batch_size // devices // self.accumulate) % 2:
             raise UserError(
                 "config.data.mixup and cutmix mix pairs of images: each device must take an even number at once"
@@ -71,6 +71,16 @@ class Experiment:
                 f"the network's auxiliary heads are {', '.join(heads)}"
             )
         self.aux_weights = {head: train.aux_weights[head] for head in heads}
+        with section("config.train"):
+            self.task = make_task(train.loss, train.label_smoothing, self.aux_weights)
+        if self.task.boxes:
+            _check_boxes((self.train_source, self.eval_source), self.preprocessing)
+        if self.task.boxes != bool(self.model.boxes):
+            outputs = ("classes", "boxes")[bool(self.model.boxes)]
+            raise UserError(
+                f"config.train.loss={train.loss!r} does not fit the network, which predicts {outputs}: 'euclidean' is "
+                "for boxes, see config.model.boxes of the VGGs"
+            )
 
         # Steps in a row that may be skipped because they are not finite.
         self.max_skips = {"stop": 0, "skip": train.max_skips}[train.on_nonfinite]
@@ -173,8 +183,7 @@ class Experiment:
             self.optimizer,
             self.schedule,
             self.preprocessing,
-            self.loss,
-            aux_weights=self.aux_weights,
+            self.task.objective,
             accumulate=self.accumulate,
             ema_decay=train.ema_decay,
             freeze=self.config.optimizer.freeze,
@@ -190,6 +199,27 @@ class Experiment:
             "preprocessing": dataclasses.asdict(self.preprocessing) | dataclasses.asdict(self.crop_config),
             "total_steps": self.total_steps,  # tells whether a run is finished
         }
+
+
+def _source(config: ConfigDict, split: str) -> Source:
+    """Opens a split; with `data.boxes` only the images that this file has boxes of."""
+    data = config.data
+    source = open_source(data.name, split, data.dir)
+    if config.train.loss == "euclidean":
+        if data.boxes:
+            return with_boxes(source, data.boxes)
+        if data.name == "folder":
+            raise UserError("config.data.boxes must name the images' boxes: a CSV file or a directory of XML files")
+    elif data.boxes:
+        raise UserError(f"config.data.boxes={data.boxes!r} is for config.train.loss='euclidean'; leave it empty")
+    return source
+
+
+def _check_boxes(sources: Sequence[Source], preprocessing: Preprocessing) -> None:
+    for name, value in preprocessing.moving.items():
+        raise UserError(f"config.data.{name}={value} would move or mix images without their boxes; set it to 0")
+    for source in sources:
+        boxes_of(source, 0)  # it tells at once if there are none
 
 
 def crop_config_of(data: Mapping[str, Any]) -> CropConfig:

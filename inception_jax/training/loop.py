@@ -18,12 +18,14 @@ from inception_jax.console import Progress, Stopwatch, duration, percent, plural
 from inception_jax.data import loader
 from inception_jax.data.sources import Source, Subset
 from inception_jax.errors import UserError, section
-from inception_jax.evaluation.metrics import Evaluation, evaluate, make_eval_step
+from inception_jax.evaluation.box_metrics import BoxEvaluation
+from inception_jax.evaluation.metrics import Evaluation, evaluate
 from inception_jax.models import trace
 from inception_jax.parallel import AXIS, REPLICATED, SPLIT, DataParallel
 from inception_jax.paths import written
 from inception_jax.runs.checkpoints import Checkpoints
 from inception_jax.runs.classifier import load_weights
+from inception_jax.runs.run import SCORES, score_key
 from inception_jax.runs.workdir import Workdir
 from inception_jax.runtime import peak_memory, release_free_memory
 from inception_jax.training.experiment import Experiment
@@ -250,6 +252,7 @@ def _train_batches(run: _Run, step: int) -> Generator[dict[str, jax.Array]]:
         shard=_shard(),
         threads=config.data.threads,
         processes=config.data.processes,
+        boxes=experiment.task.boxes,
         to_device=run.parallel.shard,
     )
 
@@ -259,7 +262,11 @@ def _shard() -> loader.ProcessShard:
 
 
 def _save(
-    run: _Run, state: TrainState, step: int, accumulator: MetricAccumulator, evaluation: Evaluation | None = None
+    run: _Run,
+    state: TrainState,
+    step: int,
+    accumulator: MetricAccumulator,
+    evaluation: Evaluation | BoxEvaluation | None = None,
 ) -> None:
     """Starts to write a checkpoint, unless a metric of a step was not finite; and the files of an evaluation."""
     window = accumulator.check()
@@ -281,7 +288,7 @@ def _stop(run: _Run, stop: UserError | Interrupted) -> NoReturn:
     raise Interrupted(stop.signal_number, run.preemption.step)
 
 
-def _evaluate(run: _Run, state: TrainState, step: int) -> tuple[TrainState, Evaluation]:
+def _evaluate(run: _Run, state: TrainState, step: int) -> tuple[TrainState, Evaluation | BoxEvaluation]:
     """Evaluates and logs; returns the result, and the state, which a plateau schedule updates with the result."""
     experiment = run.experiment
     evaluation = _evaluate_on(run, state.inference_variables)
@@ -291,18 +298,20 @@ def _evaluate(run: _Run, state: TrainState, step: int) -> tuple[TrainState, Eval
     split = experiment.config.data.eval_split
     run.directory.log(step, split, metrics)
     run.progress.say(
-        f"step {step}: {split} top-1 {percent(evaluation.top1)}, top-5 {percent(evaluation.top5)}, "
-        f"loss {evaluation.loss:.4f} on {plural(evaluation.count, 'image')}"
+        f"step {step}: {split} {evaluation.describe()}, loss {evaluation.loss:.4f} on "
+        f"{plural(evaluation.count, 'image')}"
     )
     if experiment.batch_norm_sample is not None:
         _check_batch_norm(run, experiment.batch_norm_sample, state, step)
     if experiment.plateau is not None:
-        plateau = experiment.plateau.after(jax.device_get(state.plateau), evaluation.top1)
+        plateau = experiment.plateau.after(jax.device_get(state.plateau), metrics[score_key(metrics)])
         state = state.replace(plateau=run.parallel.replicate(plateau))
     return state, evaluation
 
 
-def _evaluate_on(run: _Run, variables: dict, sample: Subset | None = None, own_statistics: bool = False) -> Evaluation:
+def _evaluate_on(
+    run: _Run, variables: dict, sample: Subset | None = None, own_statistics: bool = False
+) -> Evaluation | BoxEvaluation:
     """Evaluates on the evaluation split, or on a sample of training images.
 
     Args:
@@ -320,11 +329,13 @@ def _evaluate_on(run: _Run, variables: dict, sample: Subset | None = None, own_s
         batch_size=experiment.eval_batch_size,
         shard=_shard(),
         threads=experiment.config.data.threads,
+        boxes=experiment.task.boxes,
         to_device=lambda batch: (batch.pop("position"), run.parallel.shard(batch)),
     )
     with contextlib.closing(batches):
         step = _eval_step(experiment, run.parallel, own_statistics)
-        evaluation = evaluate(step, variables, run.preemption.stoppable(batches), expected=len(source))
+        stoppable = run.preemption.stoppable(batches)
+        evaluation = evaluate(step, variables, stoppable, expected=len(source), kind=experiment.task.evaluation)
     processes.agree(run.eval_damage.error() if sample is None else None)
     return evaluation
 
@@ -332,7 +343,7 @@ def _evaluate_on(run: _Run, variables: dict, sample: Subset | None = None, own_s
 @functools.cache  # compiled once in a process
 def _eval_step(experiment: Experiment, parallel: DataParallel, own_statistics: bool) -> Callable:
     model = experiment.model.clone(batch_statistics=True) if own_statistics else experiment.model
-    step = make_eval_step(model, experiment.preprocessing, AXIS)
+    step = experiment.task.make_eval_step(model, experiment.preprocessing, AXIS)
     return parallel.map(step, (REPLICATED, SPLIT), (REPLICATED, SPLIT))
 
 
@@ -340,23 +351,22 @@ def _check_batch_norm(run: _Run, sample: Subset, state: TrainState, step: int) -
     """Evaluates a sample of training images with running and with batch statistics; warns if the results differ."""
     # Uses the latest weights, because the running statistics are not those of the EMA.
     variables = state.replace(ema={}).inference_variables
-    running = _evaluate_on(run, variables, sample)
-    own = _evaluate_on(run, variables, sample, own_statistics=True)
-    run.directory.log(step, "train (running statistics)", running.summary())
-    run.directory.log(step, "train (batch statistics)", own.summary())
-    if abs(running.top1 - own.top1) > 0.05:
+    running = _evaluate_on(run, variables, sample).summary()
+    own = _evaluate_on(run, variables, sample, own_statistics=True).summary()
+    run.directory.log(step, "train (running statistics)", running)
+    run.directory.log(step, "train (batch statistics)", own)
+    key = score_key(own)
+    if abs(running[key] - own[key]) > 0.05:
         run.progress.say(
-            f"warning: on {plural(own.count, 'training image')} top-1 is {percent(running.top1)} with the running "
-            f"batch statistics and {percent(own.top1)} with each batch's own; see batch_norm_decay of the network, "
-            "config.train.freeze_batch_norm and config.train.sync_batch_norm"
+            f"warning: on {plural(int(own['count']), 'training image')} {SCORES[key]} is {percent(running[key])} with "
+            f"the running batch statistics and {percent(own[key])} with each batch's own; see batch_norm_decay of the "
+            "network, config.train.freeze_batch_norm and config.train.sync_batch_norm"
         )
 
 
-def _write_evaluation(run: _Run, step: int, evaluation: Evaluation) -> None:
-    arrays = ("labels", "classes", "probabilities", "confusion")
-    run.directory.write_evaluation(
-        _results(run, step, evaluation.summary()), step, **{name: getattr(evaluation, name) for name in arrays}
-    )
+def _write_evaluation(run: _Run, step: int, evaluation: Evaluation | BoxEvaluation) -> None:
+    arrays = {name: value for name, value in vars(evaluation).items() if isinstance(value, np.ndarray)}
+    run.directory.write_evaluation(_results(run, step, evaluation.summary()), step, **arrays)
 
 
 def _has_evaluation(run: _Run, step: int) -> bool:
@@ -382,11 +392,12 @@ def _log(run: _Run, step: int, values: dict[str, float], rate: float, waited: fl
     if not experiment.max_skips:
         del values["skipped"]  # always 0
     run.directory.log(step, "train", values)
+    key = score_key(values)
     remaining = (experiment.total_steps - step) * experiment.config.train.batch_size
     shown = {
         "epoch": f"{experiment.clock.epochs(step):.1f}",
         "loss": f"{values['loss']:.4f}",
-        "top-1": percent(values["top1"], 1),
+        SCORES[key]: percent(values[key], 1),
         "lr": f"{values['learning_rate']:.3g}",
         "img/s": f"{rate:.0f}",
         "waiting for data": percent(waited, 0),

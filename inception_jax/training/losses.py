@@ -14,7 +14,7 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 def make_loss(name: str, label_smoothing: float) -> Loss:
     """Returns the loss, a function from logits and targets, both [N, K], to float32 [N].
 
-    The targets of each example sum to 1.
+    The targets of each example sum to 1. (That of boxes is `box_metrics.box_losses`.)
 
     Args:
       name: 'softmax', see `cross_entropy`, or 'map', see `map_criterion`.

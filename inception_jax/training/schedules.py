@@ -140,11 +140,11 @@ class Plateau:
     """Lowers the learning rate when evaluations stop improving, as in AlexNet (section 5) and VGG (section 3.1).
 
     Its state is part of the training state, a dict of scalars: 'scale', float32, factor on the learning rate; 'best',
-    float32, highest top-1 so far; 'waited', int32, number of evaluations since then.
+    float32, highest score so far; 'waited', int32, number of evaluations since then.
 
     Attributes:
       rate: factor by which the scale is multiplied.
-      patience: number of successive evaluations without a better top-1 before that.
+      patience: number of successive evaluations without a better score before that.
       least: lowest scale.
     """
 
@@ -156,10 +156,10 @@ class Plateau:
         """Returns the state before the first evaluation."""
         return {"scale": np.float32(1), "best": np.float32(-1), "waited": np.int32(0)}
 
-    def after(self, state: Mapping[str, Any], top1: float) -> dict[str, np.generic]:
-        """Returns the state after an evaluation with the result `top1`."""
-        if np.float32(top1) > state["best"]:
-            return {"scale": np.float32(state["scale"]), "best": np.float32(top1), "waited": np.int32(0)}
+    def after(self, state: Mapping[str, Any], score: float) -> dict[str, np.generic]:
+        """Returns the state after an evaluation with the result `score`: top-1, or of boxes their accuracy."""
+        if np.float32(score) > state["best"]:
+            return {"scale": np.float32(state["scale"]), "best": np.float32(score), "waited": np.int32(0)}
         waited, scale = int(state["waited"]) + 1, float(state["scale"])
         if waited >= self.patience:
             waited, scale = 0, max(scale * self.rate, self.least)

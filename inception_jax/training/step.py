@@ -10,11 +10,10 @@ import optax
 from jax import lax
 
 from inception_jax.data.augment import Preprocessing
-from inception_jax.evaluation.metrics import label_rank
 from inception_jax.parallel import AXIS, mean_over_devices
-from inception_jax.training.losses import Loss
 from inception_jax.training.optimizers import select, with_learning_rate
 from inception_jax.training.state import TrainState
+from inception_jax.training.tasks import Objective
 from inception_jax.weights.files import path_of
 
 
@@ -23,9 +22,8 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     preprocessing: Preprocessing,
-    loss: Loss,
+    objective: Objective,
     *,
-    aux_weights: Mapping[str, float],
     accumulate: int,
     ema_decay: float,
     freeze: Sequence[str],
@@ -35,12 +33,11 @@ def make_train_step(
     """Returns `step(state, batch) -> (state, metrics)` of one device, to be mapped over the axis `parallel.AXIS`.
 
     The batch of one device is {'image': uint8 [N, H, W, 3], 'label': int32 [N], 'index': uint32 [N], 'seed': uint32
-    [N]}. The seed, for augmentation and dropout, is the same for all examples. It is part of the batch so that one
-    compiled program serves every seed.
+    [N]}, and 'box' float32 [N, 4] if the objective learns boxes. The seed, for augmentation and dropout, is the same
+    for all examples. It is part of the batch so that one compiled program serves every seed.
 
-    The metrics are scalars over all devices. 'loss', 'top1', 'top5' and, for each auxiliary head NAME, 'NAME_loss' are
-    means; 'loss' includes the auxiliary losses, not weight decay. 'grad_norm' is taken before clipping. The others are
-    'learning_rate' and the flags 'skipped' and 'failed'.
+    The metrics are scalars over all devices. Those of the objective are means; none includes weight decay. 'grad_norm'
+    is taken before clipping. The others are 'learning_rate' and the flags 'skipped' and 'failed'.
 
     A step whose loss, gradient norm, new parameters or new batch statistics are not finite is skipped: it changes
     nothing but the numbers of steps and of skips. If more than `max_skips` steps in a row are not finite, the run has
@@ -55,8 +52,7 @@ def make_train_step(
       optimizer: optimizer from `make_optimizer`; it receives the gradients averaged over devices.
       schedule: learning rate by step; multiplied by the state's plateau scale, if there is one.
       preprocessing: turns bytes into the network's input.
-      loss: loss of all heads, see `losses.make_loss`.
-      aux_weights: weight of each auxiliary head's loss, by the head's name; a head with weight 0 is not trained.
+      objective: the loss, see `tasks`.
       accumulate: number of microbatches into which the device splits its batch; their gradients are averaged. Batch
         normalisation uses the statistics of each microbatch, and updates the running statistics with each.
       ema_decay: decay of the moving averages of parameters and batch statistics; 0: none. In the first steps the decay
@@ -69,30 +65,20 @@ def make_train_step(
         numbers of 'outputs' are means over devices and microbatches.
     """
 
-    def loss_and_metrics(params, batch_stats, images, labels, mix_lambda, dropout_key):
+    def loss_and_metrics(params, batch_stats, images, targets, dropout_key):
         if freeze:
             params = jax.tree.map(lambda p, f: lax.stop_gradient(p) if f else p, params, select(params, freeze))
-        (logits, end_points), updated = model.apply(
+        (outputs, end_points), updated = model.apply(
             {"params": params, "batch_stats": batch_stats},
             images,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},
         )
-        targets = jax.nn.one_hot(labels, logits.shape[-1])
-        metrics: dict[str, Any] = {}
+        metrics: dict[str, Any] = objective(outputs, end_points, targets)
         if details:
             metrics["outputs"] = _by_path({"images": images, **end_points}, _nonfinite_count)
-        if mix_lambda is not None:
-            partners = targets[jnp.arange(len(labels)) ^ 1]  # as in `Preprocessing.mix`
-            targets = mix_lambda[:, None] * targets + (1 - mix_lambda)[:, None] * partners
-        total = loss(logits, targets).mean()
-        for head, weight in aux_weights.items():
-            metrics[f"{head}_loss"] = loss(end_points[head], targets).mean()
-            total += weight * metrics[f"{head}_loss"]
-        rank = label_rank(logits, labels)
-        metrics |= {"loss": total, "top1": jnp.mean(rank < 1), "top5": jnp.mean(rank < 5)}
-        return total, (updated.get("batch_stats", {}), metrics)
+        return metrics["loss"], (updated.get("batch_stats", {}), metrics)
 
     gradients_of = jax.grad(loss_and_metrics, has_aux=True)
 
@@ -106,12 +92,12 @@ def make_train_step(
             batch_stats, gradients, dropout_key = carry
             dropout_key, this_dropout_key = jax.random.split(dropout_key)
             images = preprocessing.train(part["image"], part["index"], augment_key, state.dataset_stats)
-            mix_lambda = None
+            targets = {"label": part["label"]}
             if preprocessing.mixes:
-                images, mix_lambda = preprocessing.mix(images, part["index"], augment_key)
-            new, (batch_stats, metrics) = gradients_of(
-                state.params, batch_stats, images, part["label"], mix_lambda, this_dropout_key
-            )
+                images, targets["mix_lambda"] = preprocessing.mix(images, part["index"], augment_key)
+            if "box" in part:
+                targets["box"] = preprocessing.train_boxes(part["box"], part["index"], augment_key)
+            new, (batch_stats, metrics) = gradients_of(state.params, batch_stats, images, targets, this_dropout_key)
             gradients = new if gradients is None else jax.tree.map(jnp.add, gradients, new)
             return (batch_stats, gradients, dropout_key), metrics
 

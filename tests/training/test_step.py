@@ -13,6 +13,7 @@ from inception_jax.training.losses import cross_entropy, make_loss
 from inception_jax.training.optimizers import make_optimizer
 from inception_jax.training.state import create_state
 from inception_jax.training.step import make_train_step
+from inception_jax.training.tasks import classification
 from tests import values
 
 SHAPE = (8, 8, 3)
@@ -30,7 +31,8 @@ def batch(size=8, seed=1):
 
 OPTIMIZER = common.get_config().optimizer.to_dict() | {"weight_decay": 1e-3}
 SGD = make_optimizer(**OPTIMIZER)
-DEFAULTS = {"aux_weights": {"aux1": 0.3}, "accumulate": 1, "ema_decay": 0.0, "freeze": ()}
+DEFAULTS = {"accumulate": 1, "ema_decay": 0.0, "freeze": ()}
+AUX_WEIGHTS = {"aux1": 0.3}
 
 
 def start(model="tiny", ema=False, plateau=None, optimizer=SGD, **options):
@@ -53,6 +55,7 @@ def train(
     augment=None,
     plateau=None,
     seed=1,
+    aux_weights=AUX_WEIGHTS,
     **options,
 ):
     """Returns the state and the last metrics after some steps of the tiny network."""
@@ -61,8 +64,8 @@ def train(
     schedule = lambda step: 0.1 / (1 + step)  # noqa: E731
     options = DEFAULTS | options
     preprocessing = values.preprocessing(**{"mean": (128.0,) * 3, "std": (64.0,) * 3, "flip": True} | (augment or {}))
-    loss = make_loss("softmax", label_smoothing)
-    step = make_train_step(model, optimizer, schedule, preprocessing, loss, **options)
+    objective = classification(make_loss("softmax", label_smoothing), aux_weights).objective
+    step = make_train_step(model, optimizer, schedule, preprocessing, objective, **options)
     parallel = DataParallel(kind, jax.devices()[:devices])
     mapped = parallel.map(step, (REPLICATED, SPLIT), (REPLICATED, REPLICATED), (0,) if donate else ())
     state = parallel.replicate(start(norm=norm, ema=bool(options["ema_decay"]), plateau=plateau, optimizer=optimizer))
@@ -91,7 +94,7 @@ def test_one_program_serves_every_seed():
         SGD,
         lambda step: 0.1,
         values.preprocessing(mean=(128.0,) * 3, std=(64.0,) * 3, flip=True),
-        make_loss("softmax", 0.0),
+        classification(make_loss("softmax", 0.0), AUX_WEIGHTS).objective,
         **DEFAULTS,
     )
     parallel = DataParallel("shard_map", jax.devices()[:1])
