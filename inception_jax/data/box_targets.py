@@ -44,16 +44,6 @@ def _in_crop(edges: np.ndarray, region: Region) -> np.ndarray:
     return (edges - origin) / np.tile(side, 2)
 
 
-def boxes_in_image(edges: np.ndarray, region: Region, shape: Sequence[int]) -> np.ndarray:
-    """Returns edges in a crop as boxes in pixels of the image, float64 [..., 4], clipped at the image's edges.
-
-    It is the inverse of `edges_in_crop`; numbers are not rounded.
-    """
-    side = np.tile(np.subtract(region[2:], region[:2]), 2)
-    edges = np.clip(edges * side + np.array(region[:2] * 2), 0, (shape[1], shape[0]) * 2)
-    return np.concatenate([edges[..., :2], edges[..., 2:] - 1], axis=-1)
-
-
 def target_of(edges: np.ndarray, size: int) -> np.ndarray:
     """Chooses the box to learn: what the crop shows of a box, the largest such part.
 

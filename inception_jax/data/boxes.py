@@ -21,6 +21,7 @@ from inception_jax.errors import UserError
 from inception_jax.names import native_path, printable, readable, text_of
 from inception_jax.paths import AnyPath, files_below, read_whole, storage, to_path
 
+FITS = 0.5  # a box is right if its intersection over union with a true one is this or more
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 _LARGEST_XML = 1 << 20  # bytes; ILSVRC's have about a thousand
 

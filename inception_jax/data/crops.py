@@ -254,6 +254,29 @@ def _central_window(shape: tuple[int, ...], size: int, resize: int) -> tuple[tup
     return resized, top, left, above, before
 
 
+def boxes_in_image(boxes: np.ndarray, shape: tuple[int, ...], size: int, resize: int) -> np.ndarray:
+    """Returns where boxes of `resize_and_central_crop` are in the image.
+
+    The edges of a box are scaled, not its first and last pixels, so that the box of the whole crop is what the crop
+    shows of the image. A box reaches no further than the image, and has no pixels if it is in the black around it.
+
+    Args:
+      boxes: [..., 4], (xmin, ymin, xmax, ymax) in pixels of the crop, the last ones included; see `data.boxes`.
+      shape: height and width of the image in pixels.
+      size: see `resize_and_central_crop`.
+      resize: likewise.
+
+    Returns:
+      float64 [..., 4] in pixels of the image, not rounded.
+    """
+    resized, top, left, above, before = _central_window(shape, size, resize)
+    first, scale = np.array([left - before, top - above]), np.divide(shape[1::-1], resized[::-1])
+    boxes = np.asarray(boxes, np.float64)
+    edges = np.stack([boxes[..., :2] + first, boxes[..., 2:] + first + 1], axis=-2) * scale
+    edges = np.clip(edges, 0, shape[1::-1])
+    return np.concatenate([edges[..., 0, :], edges[..., 1, :] - 1], axis=-1)
+
+
 def resize_shorter(image: np.ndarray, shorter: int) -> np.ndarray:
     """Resizes the whole image, uint8 [H, W, 3]: the shorter side to `shorter` pixels, the longer side rounded down."""
     out = np.empty((*_resized_shape(image.shape, shorter), 3), np.uint8)
@@ -381,3 +404,7 @@ class CropConfig:
         """Returns what the evaluation crop shows of an image of `shape`."""
         resized, top, left, above, before = _central_window(shape, self.size, self.resize)
         return _region(shape, resized, top - above, left - before, self.size)
+
+    def boxes_in_image(self, boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns where boxes of the evaluation crop are in an image of `shape`, see `boxes_in_image`."""
+        return boxes_in_image(boxes, shape, self.size, self.resize)

@@ -15,8 +15,7 @@ from jax import lax
 
 from inception_jax.console import percent
 from inception_jax.data.augment import Preprocessing
-
-FITS = 0.5  # intersection over union from which on a box is right
+from inception_jax.data.boxes import FITS
 
 
 def own_box(boxes: jax.Array, labels: jax.Array) -> jax.Array:

@@ -46,7 +46,9 @@ def curves_section(metrics: Sequence[Mapping[str, Any]]) -> str:
         for key, dash in zip(auxiliary, itertools.cycle(["-", "--", ":"]), strict=False)
     ]
     accuracies = {"top1": "Top-1 accuracy", "box_accuracy": "Box accuracy"}
-    scores = {key: [_Line(split, _points(metrics, split, key), styles[split]) for split in splits] for key in accuracies}
+    scores = {
+        key: [_Line(split, _points(metrics, split, key), styles[split]) for split in splits] for key in accuracies
+    }
     rate = [_Line("", _points(metrics, "train", "learning_rate"), {"color": LIGHT["quiet"]})]
     figures = (
         _plot("Loss", losses, height=310)

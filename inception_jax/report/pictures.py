@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw
 from inception_jax.data import loader
 from inception_jax.data.augment import Preprocessing
 from inception_jax.errors import UserError
+from inception_jax.report.boxes import TRUE, boxed
+from inception_jax.runs.snapshots import as_bytes
 from inception_jax.training.experiment import Experiment
 
 
@@ -29,8 +31,8 @@ class Picture:
 def augmented_batch(experiment: Experiment, dataset_stats: Mapping[str, np.ndarray], count: int) -> list[Picture]:
     """Returns the first images that an experiment trains on, augmented as the network gets them.
 
-    The caption is the class; of a mixed image both classes with their fractions. Normalisation is undone. A whitened
-    image is stretched instead, from its smallest to its largest value.
+    The caption is the class; of a mixed image both classes with their fractions. Boxes to learn are drawn.
+    Normalisation is undone. A whitened image is stretched instead, from its smallest to its largest value.
 
     Args:
       experiment: the training data, its augmentation and the seed.
@@ -52,6 +54,7 @@ def augmented_batch(experiment: Experiment, dataset_stats: Mapping[str, np.ndarr
         last_step=1,
         shard=loader.ProcessShard(),
         threads=1,
+        boxes=experiment.task.boxes,
     )
 
     @jax.jit
@@ -62,16 +65,48 @@ def augmented_batch(experiment: Experiment, dataset_stats: Mapping[str, np.ndarr
             return experiment.preprocessing.mix(images, batch["index"], key)
         return images, np.ones(count, np.float32)
 
+    @jax.jit
+    def boxes_of(batch):
+        key, _ = jax.random.split(jax.random.key(experiment.config.seed))
+        return experiment.preprocessing.train_boxes(batch["box"], batch["index"], key)
+
     images, fractions = jax.device_get(augment(batch, dataset_stats))
     names = [experiment.class_names[label] for label in batch["label"]]
     captions = [
         names[i] if fraction >= 0.995 else f"{names[i]} {fraction:.0%}, {names[i ^ 1]} {1 - fraction:.0%}"
         for i, fraction in enumerate(fractions)
     ]
-    return [
-        Picture(_as_bytes(image, experiment.preprocessing), caption)
-        for image, caption in zip(images, captions, strict=True)
-    ]
+    shown = [_as_bytes(image, experiment.preprocessing) for image in images]
+    if experiment.task.boxes:
+        boxes = np.asarray(boxes_of(batch)) * experiment.crop_config.size - (0, 0, 1, 1)
+        shown = [boxed(image, [(box, TRUE)]) for image, box in zip(shown, boxes, strict=True)]
+    return [Picture(image, caption) for image, caption in zip(shown, captions, strict=True)]
+
+
+def tiles(pictures: np.ndarray, columns: int) -> np.ndarray:
+    """Lays pictures out in rows, with a transparent pixel between them.
+
+    Args:
+      pictures: uint8 [n, h, w, 1 or 3].
+      columns: number of pictures in a row.
+
+    Returns:
+      Uint8 [H, W, 2 or 4], the last channel is opacity.
+    """
+    count, height, width, channels = pictures.shape
+    rows, columns = -(-count // columns), min(count, columns)
+    image = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, channels + 1), np.uint8)
+    for index, picture in enumerate(pictures):
+        top, left = index // columns * (height + 1), index % columns * (width + 1)
+        image[top : top + height, left : left + width, :-1] = picture
+        image[top : top + height, left : left + width, -1] = 255
+    return image
+
+
+def filters_picture(filters: np.ndarray, columns: int) -> np.ndarray:
+    """Kernels [kh, kw, 3 or 1, cout] as tiles, uint8 [H, W, 4], each from its smallest to its largest weight."""
+    pixels = np.moveaxis(as_bytes(filters, (0, 1, 2)), -1, 0)
+    return tiles(np.broadcast_to(pixels, (*pixels.shape[:3], 3)), columns)
 
 
 def contact_sheet(pictures: list[Picture], columns: int = 8) -> Image.Image:

@@ -62,7 +62,17 @@ _TYPES: dict[str, dict[str, Any]] = {
 }
 # The keys of train say what happens after a step that is not finite: a run that stopped there may go on by skipping it.
 _FREE = (
-    *("parallel", "data.dir", "data.boxes", "data.max_pixels", "data.threads", "data.processes", "eval", "checkpoint", "log"),
+    *(
+        "parallel",
+        "data.dir",
+        "data.boxes",
+        "data.max_pixels",
+        "data.threads",
+        "data.processes",
+        "eval",
+        "checkpoint",
+        "log",
+    ),
     *("train.on_nonfinite", "train.max_skips"),
 )
 _FRACTIONS = ("top1", "top5", "box_accuracy")

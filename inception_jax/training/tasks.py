@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
+from inception_jax.data.boxes import FITS
 from inception_jax.errors import UserError
 from inception_jax.evaluation.box_metrics import (
-    FITS,
     BoxEvaluation,
     box_losses,
     make_box_eval_step,
