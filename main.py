@@ -74,7 +74,8 @@ def _show(arguments: argparse.Namespace, report: "Report | None") -> None:
         except Exception as error:  # no failure of the report may spoil a finished run
             warn(f"{workdir / 'report.html'} is not written: {type(error).__name__}: {error}")
     shown["Workdir"] = str(workdir)
-    print("\n" + "\n".join(f"  {name:<16}{value}" for name, value in shown.items()) + "\n", flush=True)
+    width = max(16, 2 + max(map(len, shown)))
+    print("\n" + "\n".join(f"  {name:<{width}}{value}" for name, value in shown.items()) + "\n", flush=True)
 
 
 if __name__ == "__main__":

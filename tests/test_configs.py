@@ -21,9 +21,9 @@ from inception_jax.parallel import REPLICATED, SPLIT, DataParallel
 from inception_jax.runs.workdir import differences
 from inception_jax.training import loop
 from inception_jax.training.experiment import Experiment
-from inception_jax.training.losses import make_loss
 from inception_jax.training.optimizers import make_optimizer, select, with_learning_rate
 from inception_jax.training.schedules import Clock, make_plateau, make_schedule
+from inception_jax.training.tasks import make_task
 
 NAMES = sorted(path.stem for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
 NAMES.remove("common")
@@ -112,7 +112,7 @@ def check_that_it_fits(config):
     data, train, optimizer = config.data, config.train, config.optimizer
 
     params, outputs = trace_of(config)
-    assert set(outputs.values()) == {(2, 7)}
+    assert set(outputs.values()) == {(2, *boxes_of(config.model), 4) if train.loss == "euclidean" else (2, 7)}
     assert set(outputs) in ({"logits"}, {"logits", *train.aux_weights})
 
     patterns = (*config.reinit, *(pattern for pattern, _ in optimizer.lr_multipliers), *optimizer.weight_decay_on)
@@ -127,6 +127,10 @@ def check_that_it_fits(config):
     assert data.crop not in ("scale", "square") or data.scale[0] >= data.image_size
     assert not train.microbatch or train.batch_size % train.microbatch == 0
     assert train.loss == "softmax" or not (train.label_smoothing or data.mixup or data.cutmix)
+
+
+def boxes_of(model):
+    return {"single": (1,), "per_class": (7,)}[model.boxes]
 
 
 def test_arguments_that_exclude_each_other():
@@ -156,11 +160,14 @@ def test_each_card_names_its_commands():
 
 
 @pytest.mark.parametrize(("name", "network"), [*((name, "tiny") for name in NAMES), ("lenet5", "its own")])
-def test_each_config_takes_two_steps(name, network):
+def test_each_config_takes_two_steps(name, network, tmp_path):
     """All that a recipe says works together, but for its network, whose compilation takes long; LeNet-5's does not."""
     config = get_config(name, "smoke")
-    config.data.name = "synthetic"
-    if network == "tiny":
+    if config.train.loss == "euclidean":  # boxes have a network and data of their own
+        config.data.dir = str(tmp_path)
+    else:
+        config.data.name = "synthetic"
+    if network == "tiny" and config.train.loss != "euclidean":
         config.model = ConfigDict({"name": "tiny", "dtype": "float32", "width": 1.0, "norm": "batch"})
         config.train.aux_weights = ConfigDict({"aux1": 0.3})
         config.optimizer.lr_multipliers = ()
@@ -182,6 +189,7 @@ def test_each_config_takes_two_steps(name, network):
             shard=loader.ProcessShard(0, 1),
             threads=1,
             processes=0,
+            boxes=experiment.task.boxes,
             to_device=parallel.shard,
         )
     ) as batches:
@@ -324,7 +332,7 @@ def test_the_library_takes_every_choice():
     for kind in choices("parallel"):
         DataParallel(kind)
     for loss in choices("train", "loss"):
-        make_loss(loss, 0.0)
+        make_task(loss, 0.0, {})
     for dtype in choices("model", "dtype"):
         create_model("lenet5", dtype=dtype)
     for key, fields in {"crop": "crop_config", "interpolation": "crop_config"}.items():
@@ -377,6 +385,7 @@ WRONG = [
     ("data.name", "None", "='None': give 'folder', 'digits', 'glyphs', 'synthetic' or the name of a TFDS data set"),
     ("data.name", "", "='': give 'folder'"),
     ("data.dir", "none", "='none': leave it empty, or give a directory"),
+    ("data.boxes", "none", "='none': leave it empty, or give a CSV file or a directory of XML files"),
     ("data.train_split", "None", "='None': give the name of a split"),
     ("data.eval_split", "None", "='None': give the name of a split"),
     ("data.image_size", 0, "=0 must be at least 1"),
@@ -411,7 +420,7 @@ WRONG = [
     ("train.steps", -1, "=-1 must be at least 0"),
     ("train.epochs", float("inf"), "=inf must be between 0 and 1e+30"),
     ("train.examples", -1, "=-1 must be at least 0"),
-    ("train.loss", "mse", "='mse' is not one of softmax, map"),
+    ("train.loss", "mse", "='mse' is not one of softmax, map, euclidean"),
     ("train.aux_weights", {"aux1": -0.3}, ".aux1=-0.3 must be at least 0"),
     ("train.aux_weights", {"aux1": "0.3"}, ".aux1='0.3' must be of type float, not str"),
     ("train.label_smoothing", 1.0, "=1.0 must be between 0 and 1, 1 excluded"),

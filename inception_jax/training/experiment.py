@@ -208,16 +208,13 @@ class Experiment:
 
 def _source(config: ConfigDict, split: str) -> Source:
     """Opens a split; with `data.boxes` only the images that this file has boxes of."""
-    data = config.data
-    source = open_source(data.name, split, data.dir)
-    if config.train.loss == "euclidean":
-        if data.boxes:
-            return with_boxes(source, data.boxes)
-        if data.name == "folder":
-            raise UserError("config.data.boxes must name the images' boxes: a CSV file or a directory of XML files")
-    elif data.boxes:
+    data, learns_boxes = config.data, config.train.loss == "euclidean"
+    if data.boxes and not learns_boxes:
         raise UserError(f"config.data.boxes={data.boxes!r} is for config.train.loss='euclidean'; leave it empty")
-    return source
+    if learns_boxes and not data.boxes and data.name == "folder":
+        raise UserError("config.data.boxes must name the images' boxes: a CSV file or a directory of XML files")
+    source = open_source(data.name, split, data.dir)
+    return with_boxes(source, data.boxes) if data.boxes else source
 
 
 def _check_boxes(sources: Sequence[Source], preprocessing: Preprocessing) -> None:
