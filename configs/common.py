@@ -51,8 +51,8 @@ KEYS = {
             "Image folder, or directory of prepared TFDS data sets (default: ~/tensorflow_datasets)",
             "a directory", optional=True),
         "boxes": text("",
-            "Boxes of the images, for train.loss 'euclidean'; images without an entry are left out; empty: those of the "
-            "data set",
+            "Boxes of the images, for train.loss 'euclidean'; images without an entry are left out; empty: those of "
+            "the data set",
             "a CSV file or a directory of XML files", optional=True),
         "train_split": text("train", "Split to train on", "the name of a split"),
         "eval_split": text("validation", "Split to evaluate on", "the name of a split"),
