@@ -46,9 +46,12 @@ A PATH is an image, a folder, a pattern in quotes, or -: see python -m experimen
 as the network gets them: by its evaluation crop. docs/explain.md says what the methods compute.
 
 --out gets NUMBER_NAME.METHOD.png for each image and method, and contact_sheet.png with one image in each row (the first
-{rows}). --npz adds NUMBER_NAME.METHOD.npz: 'values', what the method computes, 'heat' and 'crop'. --sanity explains the
-first {checked} images again by networks that are random from the last layer up to an earlier one: METHOD.sanity.png,
-and on standard output the rank correlation with the maps of the trained network. A method that explains it goes to 0.
+{rows}), where a frame shows what the strongest unit of --unit sees. --npz adds NUMBER_NAME.METHOD.npz: 'values', what
+the method computes, 'heat' and 'crop'. --sanity explains the first {checked} images again by networks that are random
+from the last layer up to an earlier one: METHOD.sanity.png, and on standard output the rank correlation with the maps
+of the trained network. A method that explains it goes to 0.
+
+Images that excite a channel most are made by python -m experiments.visualize.
 
 If an image cannot be read, it is named, and the exit status is 1.
 """
@@ -89,6 +92,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     from inception_jax.console import percent, plural, warn
     from inception_jax.evaluation.predict import predict_files
     from inception_jax.paths import write_whole
+    from inception_jax.report.heatmaps import framed
     from inception_jax.report.pictures import Picture, contact_sheet
     from inception_jax.runs.classifier import load
     from inception_jax.runtime import configure
@@ -118,7 +122,9 @@ def _explain(arguments: argparse.Namespace) -> int:
             about = f"{row['title']} {row['number']:.4g}, classified as {best} {percent(probability)}"
             print(f"{prediction.path}: {about}{_completeness(row)}")
             if len(rows) <= _ROWS:
-                sheet += [Picture(crops[i], row["title"]), *map(Picture, pictures, explanations)]
+                field = next(iter(explanations.values())).field
+                shown = crops[i] if field is None else framed(crops[i], *field)
+                sheet += [Picture(shown, row["title"]), *map(Picture, pictures, explanations)]
             for name, explanation in explanations.items():
                 kept[name] += [explanation] if len(kept[name]) < _CHECKED else []
     if sheet:

@@ -46,7 +46,7 @@ class Difficulty(NamedTuple):
     rotation: float  # maximum, either way, in degrees
     shear: float  # maximum tangent of the horizontal shearing angle, either way
     stretch: float  # maximum ratio by which width grows relative to height, or height to width
-    extent: float  # minimum of the longer side of the distorted glyph's box; the maximum is 0.95
+    extent: float  # minimum of the longer side of the distorted glyph's box
     contrast: float  # minimum difference in luminance between ink and paper
     gradient: float  # maximum difference between the paper's middle and edge, in each channel and direction
     clutter: int  # maximum number of other objects behind the glyph: parts of glyphs, and lines
@@ -54,12 +54,17 @@ class Difficulty(NamedTuple):
     strokes: int  # maximum number of lines over the glyph, of any colour
     blur: float  # maximum standard deviation, for 32 pixels; proportional to the image's size
     noise: float  # maximum standard deviation, for each pixel and channel
+    largest: float = 0.95  # maximum of the side of which `extent` is the minimum
+    quarters: bool = False  # whether the parts of glyphs are quarters of them anywhere, not whole ones near the edge
 
 
+# The first three fill their images. In the fourth a small glyph has to be found: it has a box, and nothing else in the
+# image is a whole character.
 DIFFICULTIES = {
     1: Difficulty(10, 0.1, 1.15, 0.7, 110, 20, 2, 0.3, 0, 0.3, 8),
     2: Difficulty(20, 0.2, 1.3, 0.6, 80, 40, 4, 0.5, 1, 0.6, 20),
     3: Difficulty(30, 0.3, 1.5, 0.45, 60, 60, 6, 0.8, 2, 0.9, 28),
+    4: Difficulty(10, 0.1, 1.15, 0.25, 110, 20, 8, 0.5, 0, 0.3, 8, largest=0.5, quarters=True),
 }
 
 
@@ -78,7 +83,21 @@ def _rng(split: str, purpose: int, number: int) -> np.random.Generator:
     return np.random.default_rng((_SEED, SPLITS.index(split), purpose, number))
 
 
-def image(fonts: str, split: str, index: int, size: int, difficulty: int, classes: int = len(CLASSES)) -> np.ndarray:
+class Drawn(NamedTuple):
+    """An image, and where its glyph is.
+
+    Attributes:
+      pixels: uint8 [size, size, 3], RGB.
+      box: (xmin, ymin, xmax, ymax), the first and last columns and rows, from 0, of the pixels that the glyph covers by
+        half or more; or, of strokes thinner than half a pixel, at least half as much as the pixel that it covers most.
+        Blur is not counted, nor what lies over the glyph.
+    """
+
+    pixels: np.ndarray
+    box: tuple[int, int, int, int]
+
+
+def draw(fonts: str, split: str, index: int, size: int, difficulty: int, classes: int = len(CLASSES)) -> Drawn:
     """Draws an image. It depends only on the arguments and the versions of the fonts, Pillow and NumPy.
 
     Args:
@@ -88,9 +107,6 @@ def image(fonts: str, split: str, index: int, size: int, difficulty: int, classe
       size: height and width in pixels.
       difficulty: a key of `DIFFICULTIES`.
       classes: number of classes; the first of `CLASSES` are used.
-
-    Returns:
-      uint8 [size, size, 3], RGB.
     """
     rng, ranges = _rng(split, 0, index), DIFFICULTIES[difficulty]
     while True:
@@ -99,8 +115,11 @@ def image(fonts: str, split: str, index: int, size: int, difficulty: int, classe
         if abs(0.299 * red + 0.587 * green + 0.114 * blue) >= ranges.contrast:  # luma of ITU-R BT.601
             break
 
+    # Of about the size at which it is painted: plain interpolation of a much larger one would break thin strokes.
+    side = int(size * 3 * (ranges.largest / 0.95)) // 4
+
     def glyph(character: str) -> Image.Image:
-        return _glyph(os.path.join(fonts, f"{FONTS[rng.integers(len(FONTS))]}.ttf"), character, size * 3 // 4)
+        return _glyph(os.path.join(fonts, f"{FONTS[rng.integers(len(FONTS))]}.ttf"), character, side)
 
     axis = np.linspace(-1, 1, size)[:, None]
     down, right = rng.uniform(-ranges.gradient, ranges.gradient, (2, 3))
@@ -109,20 +128,39 @@ def image(fonts: str, split: str, index: int, size: int, difficulty: int, classe
         colour = paper + ranges.clutter_colour * (rng.uniform(0, 255, 3) - paper)
         if rng.random() < 0.5:
             shape = _line(size, rng)
+        elif ranges.quarters:
+            other = _quarter(glyph(CLASSES[rng.integers(len(CLASSES))]), rng)
+            extent = rng.uniform(ranges.extent, ranges.largest) / 2
+            shape = _distorted(other, size, extent, ranges, rng)
         else:  # a glyph centred near the image's edge or beyond it
             angle, distance = rng.uniform(0, 2 * math.pi), size * rng.uniform(0.45, 0.65)
             middle = (size / 2 + distance * math.cos(angle), size / 2 + distance * math.sin(angle))
             other = glyph(CLASSES[rng.integers(len(CLASSES))])
             shape = _distorted(other, size, rng.uniform(0.3, 0.7), ranges, rng, middle)
         _paint(canvas, colour, shape)
-    extent = rng.uniform(ranges.extent, 0.95)
-    _paint(canvas, ink, _distorted(glyph(CLASSES[label(split, index, classes)]), size, extent, ranges, rng))
+    extent = rng.uniform(ranges.extent, ranges.largest)
+    own = _distorted(glyph(CLASSES[label(split, index, classes)]), size, extent, ranges, rng)
+    _paint(canvas, ink, own)
     for _ in range(rng.integers(ranges.strokes, endpoint=True)):
         _paint(canvas, rng.uniform(0, 255, 3), _line(size, rng))
 
     canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(0, ranges.blur) * size / 32))
     noise = rng.uniform(0, ranges.noise) * rng.standard_normal((size, size, 3), np.float32)
-    return np.rint(noise + np.asarray(canvas)).clip(0, 255).astype(np.uint8)
+    return Drawn(np.rint(noise + np.asarray(canvas)).clip(0, 255).astype(np.uint8), _box(np.asarray(own)))
+
+
+def _box(coverage: np.ndarray) -> tuple[int, int, int, int]:
+    covered = coverage >= coverage.max() / 2  # 127.5 of 255 where a stroke is a pixel wide
+    columns, rows = (np.flatnonzero(covered.any(axis=axis)) for axis in (0, 1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+
+
+def _quarter(glyph: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Cuts half of the width and half of the height, somewhere, and adds a border of one pixel."""
+    width, height = (max(1, side // 2) for side in glyph.size)
+    left = int(rng.integers(glyph.width - width, endpoint=True))
+    top = int(rng.integers(glyph.height - height, endpoint=True))
+    return ImageOps.expand(glyph.crop((left, top, left + width, top + height)), 1)
 
 
 def _paint(canvas: Image.Image, colour: np.ndarray, shape: Image.Image) -> None:
@@ -183,19 +221,19 @@ def _line(size: int, rng: np.random.Generator) -> Image.Image:
 
 def encoded_images(
     fonts: str, split: str, count: int, size: int, difficulty: int, workers: int, classes: int = len(CLASSES)
-) -> Iterator[bytes]:
-    """Yields the first `count` images of a split as PNG, the same for any number of workers.
+) -> Iterator[tuple[bytes, tuple[int, int, int, int]]]:
+    """Yields the first `count` images of a split as PNG, with their boxes, the same for any number of workers.
 
     Args:
-      fonts: see `image`.
-      split: see `image`.
+      fonts: see `draw`.
+      split: see `draw`.
       count: number of images.
-      size: see `image`.
-      difficulty: see `image`.
+      size: see `draw`.
+      difficulty: see `draw`.
       workers: number of worker processes; 1: this process draws all images. Workers are plain commands that run this
         file. `multiprocessing` would fork them, which is dangerous with JAX's threads, or spawn them, and then import
         the caller's main module, and JAX with this package.
-      classes: see `image`.
+      classes: see `draw`.
 
     Raises:
       RuntimeError: a worker has failed; its traceback is on stderr.
@@ -213,22 +251,24 @@ def encoded_images(
         for index in range(count):
             # A worker waits while its pipe is full, so none is far ahead.
             pipe: Any = pool[index % workers].stdout
-            length = int.from_bytes(pipe.read(4), "little")
+            head = pipe.read(8)
+            length = int.from_bytes(head[4:], "little")
             data = pipe.read(length)
             if not data or len(data) < length:
                 raise RuntimeError(f"the process that draws image {index} of {split!r} has ended")
-            yield data
+            xmin, ymin, xmax, ymax = head[:4]
+            yield data, (xmin, ymin, xmax, ymax)
     finally:
         for worker in pool:
             worker.kill()
             worker.communicate()
 
 
-def _encoded(*arguments) -> bytes:
-    png = io.BytesIO()
+def _encoded(*arguments) -> tuple[bytes, tuple[int, int, int, int]]:
+    png, drawn = io.BytesIO(), draw(*arguments)
     # Noise hardly compresses: a higher level takes longer and saves 2 %.
-    Image.fromarray(image(*arguments)).save(png, "PNG", compress_level=1)
-    return png.getvalue()
+    Image.fromarray(drawn.pixels).save(png, "PNG", compress_level=1)
+    return png.getvalue(), drawn.box
 
 
 def _work() -> None:
@@ -237,8 +277,8 @@ def _work() -> None:
     fonts, split, *numbers = sys.argv[1:]
     first, count, step, size, difficulty, classes = map(int, numbers)
     for index in range(first, count, step):
-        data = _encoded(fonts, split, index, size, difficulty, classes)
-        sys.stdout.buffer.write(len(data).to_bytes(4, "little") + data)
+        data, box = _encoded(fonts, split, index, size, difficulty, classes)
+        sys.stdout.buffer.write(bytes(box) + len(data).to_bytes(4, "little") + data)  # a side has 96 pixels at most
     sys.stdout.buffer.flush()
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from etils import epath
 
-from inception_jax.data.decoding import decode_image, read_file
+from inception_jax.data.decoding import decode_image, open_image, read_file
 from inception_jax.data.image_files import directories, image_files, is_folder
 from inception_jax.data.tfds_directory import check_metadata, default_directory, expanded
 from inception_jax.errors import UserError, needs_extra
@@ -34,6 +34,8 @@ class Source(Protocol):
 
     A source of files that may be far away has a method `read_ahead(indices)`, which reads these files at once and
     returns a source that has their contents.
+
+    The boxes of objects are those of the image's class, see `boxes`.
     """
 
     class_names: tuple[str, ...]
@@ -49,6 +51,12 @@ class Source(Protocol):
 
     def file_name(self, index: int) -> str:
         """Returns the name of the image's file, such as 'ILSVRC2012_val_00000017.JPEG'; '' if it has none."""
+
+    def label(self, index: int) -> int:
+        """Returns the label of an image without reading its pixels."""
+
+    def boxes(self, index: int) -> np.ndarray:
+        """Returns the boxes of an image's objects, float32 [k, 4], see `boxes`; raises UserError if there are none."""
 
     @property
     def fingerprint(self) -> str:
@@ -130,6 +138,14 @@ class Subset:
     def file_name(self, index: int) -> str:
         """Returns the name of the image's file."""
         return self._source.file_name(self._indices[index])
+
+    def label(self, index: int) -> int:
+        """Returns the label of an image."""
+        return self._source.label(self._indices[index])
+
+    def boxes(self, index: int) -> np.ndarray:
+        """Returns the boxes of an image."""
+        return self._source.boxes(self._indices[index])
 
     @property
     def fingerprint(self) -> str:
@@ -217,6 +233,14 @@ class FolderSource:
         """Returns the last part of the path."""
         return os.path.basename(self.name(index))
 
+    def label(self, index: int) -> int:
+        """Returns the number of the image's directory."""
+        return int(self._labels[index])
+
+    def boxes(self, index: int) -> np.ndarray:  # noqa: ARG002
+        """Raises UserError."""
+        raise UserError(f"{self._root} has no boxes")
+
     @property
     def fingerprint(self) -> str:
         """Depends on the paths, sizes and modification times of all files; in a bucket on checksums, not on times."""
@@ -262,6 +286,14 @@ class SyntheticSource:
         """Returns ''."""
         return ""
 
+    def label(self, index: int) -> int:
+        """Returns the label of an image."""
+        return self[index][1]
+
+    def boxes(self, index: int) -> np.ndarray:  # noqa: ARG002
+        """Raises UserError."""
+        raise UserError("dataset 'synthetic' has no boxes")
+
     fingerprint = "synthetic"
 
 
@@ -284,6 +316,8 @@ class TFDSSource:
         if not isinstance(label, tfds.features.ClassLabel):
             raise UserError(f"dataset {name!r} cannot be used: it has no feature 'label' with classes")
         self.class_names = tuple(map(readable, label.names))
+        self._box_feature = _box_feature(features)
+        self._shape = image.shape
 
         # Raw bytes, because decode_image is thread-safe, treats all sources alike, and names a damaged image.
         skip = {
@@ -347,10 +381,49 @@ class TFDSSource:
         name = self._record(index).get("file_name", b"")
         return name.decode() if isinstance(name, bytes) else str(name)
 
+    def label(self, index: int) -> int:
+        """Returns the label of an image."""
+        return self.encoded(index)[1]
+
+    def boxes(self, index: int) -> np.ndarray:
+        """Returns the boxes of the feature 'bbox', or those of 'objects'.
+
+        TFDS has fractions of the image's sides, which count from its edge: 0 to 0.5 of 10 pixels are the pixels 0 to 4.
+        They are rounded to a hundredth of a pixel, because float32 has no more digits of a fraction.
+        """
+        if not self._box_feature:
+            raise UserError(f"{self._name} has no boxes: no feature 'bbox' or 'objects/bbox' with fractions of sides")
+        record = self._record(range(len(self))[index])
+        fractions = record["bbox"] if self._box_feature == "bbox" else record["objects"]["bbox"]
+        height, width = self._shape[:2]
+        if height is None or width is None:
+            height, width = open_image(record["image"], self.name(index)).shape[:2]
+        sides = np.asarray(fractions, np.float64).reshape(-1, 4) * (height, width, height, width)
+        ymin, xmin, ymax, xmax = np.round(sides, 2).T
+        return np.stack([xmin, ymin, np.maximum(xmax - 1, xmin), np.maximum(ymax - 1, ymin)], axis=1).astype(np.float32)
+
     @property
     def fingerprint(self) -> str:
         """Depends on the dataset, its version, the split and its length."""
         return f"{self._version} {self._split}, {len(self)}"
+
+
+def _box_feature(features: dict) -> str:
+    """Returns 'bbox' or 'objects', the feature that has boxes; '' if there is none."""
+    tfds = _tfds()
+
+    def relative(feature) -> bool:
+        # Its attribute is an enum, or None if the format is not known.
+        return (
+            isinstance(feature, tfds.features.BBoxFeature) and getattr(feature.bbox_format, "value", None) == "REL_YXYX"
+        )
+
+    if relative(features.get("bbox")):
+        return "bbox"
+    objects = getattr(features.get("objects"), "feature", None)
+    if not isinstance(objects, tfds.features.FeaturesDict):
+        return ""
+    return "objects" if "bbox" in objects and relative(objects["bbox"]) else ""
 
 
 def _tfds_builder(name: str, data_dir: str):

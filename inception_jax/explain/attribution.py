@@ -12,7 +12,7 @@ import numpy as np
 
 from inception_jax.errors import UserError, check_choice, choose
 from inception_jax.explain.methods import METHODS, ActivationMap, IntegratedGradients, Method
-from inception_jax.explain.network import Explained, last_grid
+from inception_jax.explain.network import Explained, check_channels, last_grid, receptive_field
 from inception_jax.parallel import REPLICATED, SPLIT
 from inception_jax.runs.classifier import Classifier, Picture
 
@@ -37,6 +37,7 @@ class Explanation:
         columns] of a layer's grid or of places.
       heat: float32 [H, W], at least 0: how much each pixel counts.
       error: of integrated gradients: |sum of the values - difference of the numbers| / |difference|; None of others.
+      field: of a unit the rows and columns of the image that it sees; None of a class.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Explanation:
     values: np.ndarray
     heat: np.ndarray
     error: float | None = None
+    field: tuple[slice, slice] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,6 +96,7 @@ class Explainer:
                 values=outputs["values"][i],
                 heat=heat[i],
                 error=_error(outputs, i),
+                field=self._field(int(outputs["cells"][i])),
             )
             for i, crop in enumerate(crops)
         ]
@@ -107,6 +110,14 @@ class Explainer:
     def _title(self, index: int) -> str:
         return self.classifier.class_names[index] if self.unit is None else f"{self.unit.layer} {index}"
 
+    def _field(self, cell: int) -> tuple[slice, slice] | None:
+        """Returns what a unit sees, given its place in the rows of the grid."""
+        if self.unit is None:
+            return None
+        columns = self.classifier.end_point_shape(self.unit.layer)[1:-1] or (1,)
+        field = receptive_field(self.classifier, self.unit.layer)
+        return field.pixels(divmod(cell, columns[0]), self.classifier.input_shape[:2])
+
     @functools.cached_property
     def _program(self) -> Callable:
         explained, has_classes = _explained(self.classifier, self.unit), self.unit is None
@@ -119,6 +130,7 @@ class Explainer:
             outputs = {
                 "channels": channels,
                 "number": explained.score(variables, images, channels),
+                "cells": explained.place(variables, images, channels),
                 "values": self.method(explained, variables, images, channels, **layers).astype(jnp.float32),
             }
             if isinstance(self.method, IntegratedGradients):
@@ -204,10 +216,8 @@ def attribute(
 def _explained(classifier: Classifier, unit: Unit | None) -> Explained:
     layer = classifier.end_points[-1]
     if unit is not None:
-        check_choice("layer", unit.layer, classifier.end_points)
-        count, layer = classifier.end_point_shape(unit.layer)[-1], unit.layer
-        if not 0 <= unit.channel < count:
-            raise UserError(f"channel={unit.channel} is not in 0 to {count - 1}, which {layer} has")
+        check_channels(classifier, unit.layer, [unit.channel])
+        layer = unit.layer
     return Explained(classifier.model, layer, classifier.preprocessing)
 
 

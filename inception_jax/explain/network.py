@@ -1,17 +1,20 @@
 """The numbers that are explained, as functions of a network: the score of a class, or the output of a unit."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from inception_jax.data.augment import Preprocessing
-from inception_jax.errors import UserError
+from inception_jax.errors import UserError, check_choice
 from inception_jax.models import trace
 from inception_jax.models.network import Network
+from inception_jax.models.trace import ReceptiveField
 from inception_jax.models.units import AverageLogits, AvgPool, Chain, Dropout, GlobalAvgPool, Logits, Unit
+from inception_jax.runs.classifier import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,10 @@ class Explained:
         """
         return _of_channel(self.run(variables, images), channels).max(axis=1)
 
+    def place(self, variables: Mapping[str, Any], images: jax.Array, channels: jax.Array) -> jax.Array:
+        """Returns the cell of the strongest unit, int32 [N], counted along the rows of the grid; of a class 0."""
+        return _of_channel(self.run(variables, images), channels).argmax(axis=1)
+
     def total(self, variables: Mapping[str, Any], images: jax.Array, channels: jax.Array) -> jax.Array:
         """Returns the class's probability, or the sum of a channel's outputs over the grid, float32 [N].
 
@@ -77,6 +84,27 @@ def _of_channel(output: jax.Array, channels: jax.Array) -> jax.Array:
     """Returns the outputs of one channel of each image, float32 [N, cells]."""
     cells = output.reshape(len(output), -1, output.shape[-1])
     return jnp.take_along_axis(cells, channels[:, None, None], axis=2)[:, :, 0].astype(jnp.float32)
+
+
+def check_channels(classifier: Classifier, layer: str, channels: Iterable[int] = ()) -> None:
+    """Raises a UserError if a network has no such layer, or the layer has not these channels."""
+    check_choice("layer", layer, classifier.end_points)
+    count = classifier.end_point_shape(layer)[-1]
+    for channel in channels:
+        if not 0 <= channel < count:
+            raise UserError(f"channel={channel} is not in 0 to {count - 1}, which {layer} has")
+
+
+@functools.lru_cache(maxsize=16)  # the network is traced
+def receptive_field(classifier: Classifier, layer: str) -> ReceptiveField:
+    """Returns the receptive field of a cell of a layer.
+
+    Raises:
+      UserError: the network has no such layer.
+    """
+    check_choice("layer", layer, classifier.end_points)
+    main, _ = trace.layers(classifier.model, classifier.input_shape)
+    return next(each.field for each in main if each.name == layer)
 
 
 def last_grid(explained: Explained, image_shape: tuple[int, ...]) -> str:

@@ -10,6 +10,10 @@ through, whatever its own input was; guided backpropagation asks for both. Every
 - Concatenation: each branch gets the signal of its own channels.
 - A shortcut: shortcut and branch get the same signal, which has passed the ReLU after the sum; a branch's is scaled.
 - Local response normalisation: by its derivative, with all rules. The papers leave it open.
+
+A fourth rule, 'redirected', is for images that are made by gradient ascent. They start with noise, in which no unit of
+a layer may be excited, and then no gradient passes. Olah et al. 2017 let it pass to the units of such a layer that it
+would raise (https://github.com/tensorflow/lucid, lucid/misc/redirected_relu_grad.py, there in the first 16 steps only).
 """
 
 import dataclasses
@@ -22,7 +26,7 @@ from inception_jax import ops
 from inception_jax.errors import UserError, check_choice
 from inception_jax.models.network import Network
 
-RULES = ("backprop", "deconvnet", "guided")
+RULES = ("backprop", "deconvnet", "guided", "redirected")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -43,8 +47,14 @@ def _backward(rule, y, signal):
         "backprop": y > 0,
         "deconvnet": signal > 0,
         "guided": (y > 0) & (signal > 0),
+        "redirected": (y > 0) | ((signal > 0) & _blocked(y, signal)),
     }[rule]
     return (jnp.where(passes, signal, 0),)
+
+
+def _blocked(y, signal):
+    """Whether no signal passes the ReLUs of an image, [N, 1, ...]."""
+    return jnp.all((y <= 0) | (signal == 0), axis=tuple(range(1, y.ndim)), keepdims=True)
 
 
 relu.defvjp(_forward, _backward)

@@ -27,16 +27,27 @@ class ReceptiveField:
     Attributes:
       size: (height, width) of the field in pixels, padding included.
       stride: (vertical, horizontal) distance of the fields of neighbouring cells; after an adaptive pool, the mean.
+      start: (row, column) of the first pixel that the first cell sees; negative in the padding.
     """
 
     size: tuple[int, int] = (1, 1)
     stride: tuple[int | Fraction, int | Fraction] = (1, 1)
+    start: tuple[int | Fraction, int | Fraction] = (0, 0)
 
-    def through(self, window: tuple[int, int], strides=(1, 1)) -> "ReceptiveField":
-        """Returns the field of a cell that sees `window` cells of this field."""
+    def through(self, window: tuple[int, int], strides=(1, 1), padding=(0, 0)) -> "ReceptiveField":
+        """Returns the field of a cell that sees `window` cells of this field, behind `padding` (above, left)."""
         height, width = (math.ceil(f + (w - 1) * s) for f, w, s in zip(self.size, window, self.stride, strict=True))
         vertical, horizontal = (a * b for a, b in zip(self.stride, strides, strict=True))
-        return ReceptiveField((height, width), (vertical, horizontal))
+        row, column = (first - p * s for first, p, s in zip(self.start, padding, self.stride, strict=True))
+        return ReceptiveField((height, width), (vertical, horizontal), (row, column))
+
+    def pixels(self, cell: tuple[int, int], image: tuple[int, int]) -> tuple[slice, slice]:
+        """Returns the rows and columns that a cell (row, column) of the grid sees, of an image (height, width)."""
+        rows, columns = (
+            slice(max(0, math.floor(first + c * s)), min(length, math.ceil(first + c * s) + f))
+            for first, c, s, f, length in zip(self.start, cell, self.stride, self.size, image, strict=True)
+        )
+        return rows, columns
 
 
 PIXEL = ReceptiveField()
@@ -265,7 +276,7 @@ class _Walk:
             case "conv_general_dilated":
                 kernel, parameters = equation.invars[1].aval.shape, equation.params
                 window, strides = kernel[:2], parameters["window_strides"]
-                field = field.through(window, strides)
+                field = field.through(window, strides, [before for before, _ in parameters["padding"]])
                 convolution = Convolution(
                     shape, kernel, strides, parameters["padding"], parameters["feature_group_count"]
                 )
@@ -274,9 +285,13 @@ class _Walk:
             case "reduce_window_max" | "reduce_window_sum" if equation.params["window_dimensions"][-1] == 1:
                 window = equation.params["window_dimensions"][1:3]
                 strides = equation.params["window_strides"][1:3]
-                field = field.through(window, strides)
+                field = field.through(window, strides, [before for before, _ in equation.params["padding"][1:3]])
                 name = "max pool" if primitive == "reduce_window_max" else "average pool"
                 add(name, field, window, strides[0])
+            case "pad" if len(shape) == 4:
+                field = field.through(
+                    (1, 1), padding=[before for before, _, _ in equation.params["padding_config"][1:3]]
+                )
             case "reduce_window_sum":
                 add("response norm", field)
             case "reduce_sum" if len(shape) == 4 and tuple(equation.params["axes"]) == (1, 2):
@@ -327,9 +342,12 @@ class _Walk:
 def _merge(fields: Iterable[ReceptiveField | None]) -> ReceptiveField:
     """Returns the field of an operation that sees the same cell of several arrays."""
     known = [field for field in fields if field is not None]
-    height, width = (max(field.size[i] for field in known) for i in (0, 1))
+    row, column = (min(field.start[i] for field in known) for i in (0, 1))
+    ends = [max(field.start[i] + field.size[i] for field in known) for i in (0, 1)]
     vertical, horizontal = (max(field.stride[i] for field in known) for i in (0, 1))
-    return ReceptiveField((height, width), (vertical, horizontal))
+    return ReceptiveField(
+        (math.ceil(ends[0] - row), math.ceil(ends[1] - column)), (vertical, horizontal), (row, column)
+    )
 
 
 def _jaxpr(parameter) -> core.Jaxpr | None:

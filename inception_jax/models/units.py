@@ -76,7 +76,7 @@ class AvgPool:
 
     window: int
     stride: int
-    padding: str = "VALID"
+    padding: str | int = "VALID"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -91,7 +91,7 @@ def max_pool_gradient(
     return cut(total, [lo for lo, _ in pads], size)
 
 
-def avg_pool(x: jax.Array, window: int, stride: int, padding: str, count_include_pad: bool) -> jax.Array:
+def avg_pool(x: jax.Array, window: int, stride: int, padding: str | int, count_include_pad: bool) -> jax.Array:
     """Mean over `window` x `window` cells of `x` [N, H, W, C].
 
     `count_include_pad` says whether cells of the padding are counted in the divisor: Caffe and PyTorch count them,

@@ -85,3 +85,21 @@ def _places(count: int) -> tuple[int, int]:
 def _inferno(fractions: np.ndarray) -> np.ndarray:
     levels = np.rint(255 * np.clip(fractions, 0, 1)).astype(np.uint8)
     return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[:, :, ::-1])
+
+
+def framed(image: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+    """Returns an image, uint8 [H, W, 3], that is dark outside of a rectangle with a white frame."""
+    shown = image // 3
+    shown[rows, columns] = image[rows, columns]
+    if min(shown[rows, columns].shape[:2]) > 4:  # else a frame would hide what is in it
+        cv2.rectangle(shown, (columns.start, rows.start), (columns.stop - 1, rows.stop - 1), (255, 255, 255))
+    return shown
+
+
+def weight_picture(weights: np.ndarray, scale: float, side: int) -> np.ndarray:
+    """Returns weights, float32 [rows, columns], as a picture, uint8 [side, side, 3]: `scale` red, its negative blue."""
+    fractions = np.clip(weights / (scale or 1), -1, 1)[:, :, None]
+    end = np.where(fractions > 0, np.array([178, 24, 43]), np.array([33, 102, 172]))  # ColorBrewer's RdBu
+    pixels = np.rint(255 + np.abs(fractions) * (end - 255)).astype(np.uint8)
+    picture = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_NEAREST)
+    return cv2.rectangle(picture, (0, 0), (side - 1, side - 1), (200, 200, 200))

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from inception_jax.data import glyph_images, glyphs
-from inception_jax.data.glyph_images import CLASSES, DIFFICULTIES, FONTS, SPLITS, encoded_images, image, label
+from inception_jax.data.glyph_images import CLASSES, DIFFICULTIES, FONTS, SPLITS, draw, encoded_images, label
 from inception_jax.data.glyphs import Glyphs, GlyphsConfig, prepared_glyphs
 from inception_jax.data.sources import open_source
 from inception_jax.errors import UserError
@@ -28,6 +28,10 @@ def tiny_dir(tmp_path_factory):
     data_dir = str(tmp_path_factory.mktemp("glyphs"))
     prepared_glyphs("train=120,test=9", data_dir)
     return data_dir
+
+
+def image(*arguments):
+    return draw(*arguments).pixels
 
 
 def decoded(png):
@@ -85,7 +89,7 @@ class TestImages:
 
     def test_each_argument_changes_it(self):
         images = [image(TTF, split, index, 32, level) for split in SPLITS for index in (0, 1) for level in DIFFICULTIES]
-        assert len({pixels.tobytes() for pixels in images}) == 12
+        assert len({pixels.tobytes() for pixels in images}) == 16
 
     def test_no_image_is_in_both_splits(self):
         train, test = ({image(TTF, split, index, 32, 1).tobytes() for index in range(300)} for split in SPLITS)
@@ -100,7 +104,9 @@ class TestImages:
         images = list(encoded_images(TTF, "train", 40, 32, 2, 3, 5))
         assert images == list(encoded_images(TTF, "train", 40, 32, 2, 1, 5))
         assert len(images) == 40
-        np.testing.assert_array_equal(decoded(images[17]), image(TTF, "train", 17, 32, 2, 5))
+        drawn = draw(TTF, "train", 17, 32, 2, 5)
+        np.testing.assert_array_equal(decoded(images[17][0]), drawn.pixels)
+        assert images[17][1] == drawn.box
 
     def test_workers_end_with_the_reader(self, monkeypatch):
         started = []
@@ -179,6 +185,39 @@ class TestDrawing:
         assert 22 < deviations.max() < 29  # colours end at 0 and 255
 
 
+class TestBoxes:
+    def test_the_box_is_that_of_the_pixels_of_ink(self, monkeypatch):
+        # Flat paper, nothing else, no blur and no noise: a pixel has the ink's colour, the paper's, or one between.
+        plain = {"gradient": 0, "clutter": 0, "strokes": 0, "blur": 0, "noise": 0}
+        for level, largest in ((3, 62), (4, 33)):
+            monkeypatch.setitem(DIFFICULTIES, level, DIFFICULTIES[level]._replace(**plain))
+            for index in range(20):
+                pixels, (xmin, ymin, xmax, ymax) = draw(TTF, "test", index, 64, level)
+                pixels = pixels.astype(int)
+                distance = np.abs(pixels - pixels[0, 0]).sum(axis=-1)
+                half = distance >= 0.5 * distance.max()
+                rows, columns = (np.flatnonzero(half.any(axis=axis)) for axis in (1, 0))
+                # Colours are rounded: one of half the ink may be on either side.
+                found = np.array([columns[0], rows[0], columns[-1], rows[-1]])
+                assert np.abs(found - (xmin, ymin, xmax, ymax)).max() <= 1, (level, index)
+                assert max(xmax - xmin, ymax - ymin) < largest, (level, index)
+
+    def test_of_the_half_of_what_is_covered_most(self):
+        coverage = np.zeros((6, 8), np.uint8)
+        coverage[1, 2], coverage[2, 3:6], coverage[4, 6] = 127, 255, 128
+        assert glyph_images._box(coverage) == (3, 2, 6, 4)
+        coverage[coverage > 127] = 0
+        coverage[3, 5] = 63
+        assert glyph_images._box(coverage) == (2, 1, 2, 1)
+
+    def test_other_parts_of_glyphs_are_quarters_anywhere(self):
+        glyph, rng = Image.new("L", (20, 12), 255), np.random.default_rng(0)
+        assert {glyph_images._quarter(glyph, rng).size for _ in range(9)} == {(12, 8)}  # with a border of one pixel
+        whole = Image.fromarray(np.arange(4, dtype=np.uint8)[:, None].repeat(2, 1) + 1)
+        tops = {np.asarray(glyph_images._quarter(whole, rng))[1:-1].tobytes() for _ in range(99)}
+        assert tops == {bytes([0, top, 0, 0, top + 1, 0]) for top in (1, 2, 3)}
+
+
 class TestLabels:
     def test_each_class_equally_often(self):
         for split in SPLITS:
@@ -194,7 +233,7 @@ class TestLabels:
         assert sorted(label("test", index, 5) for index in range(10, 15)) == list(range(5))
         few, all_of_them = (image(TTF, "test", 0, 32, 1, classes) for classes in (5, len(CLASSES)))
         assert (few != all_of_them).any()
-        [png] = encoded_images(TTF, "test", 1, 32, 1, 1, 5)
+        [(png, _)] = encoded_images(TTF, "test", 1, 32, 1, 1, 5)
         np.testing.assert_array_equal(decoded(png), few)
 
 
@@ -210,6 +249,38 @@ class TestSource:
                 assert of_class == label(split[:5].rstrip("["), index)
         assert pickle.loads(pickle.dumps(source))[3][1] == source[3][1]
         assert source.name(3) == f"{TINY}/train[:10][3]"
+
+    def test_boxes(self, tiny_dir):
+        source = open_source(TINY, "train", tiny_dir)
+        for index in range(len(source)):
+            expected = np.array([draw(TTF, "train", index, 32, 2).box], np.float32)
+            np.testing.assert_array_equal(source.boxes(index), expected)
+            assert source.label(index) == label("train", index)
+        assert source.boxes(0).dtype == np.float32
+        with pytest.raises(IndexError):
+            source.boxes(120)
+
+    def test_those_without_boxes_are_written_again_or_taken_as_they_are(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(Glyphs, "VERSION", tfds.core.Version("1.0.0"))
+        generate = Glyphs._generate_examples
+
+        def without_boxes(*arguments):
+            for index, example in generate(*arguments):
+                yield index, {"image": example["image"], "label": example["label"]}
+
+        monkeypatch.setattr(Glyphs, "_generate_examples", without_boxes)
+        prepared_glyphs("train=3,test=2", str(tmp_path))
+        monkeypatch.undo()
+
+        monkeypatch.setattr(glyphs.os, "access", lambda *_: False)
+        old = open_source("glyphs/train=3,test=2", "train", str(tmp_path))
+        with pytest.raises(UserError, match=r"glyphs/train=3,test=2/train has no boxes"):
+            old.boxes(0)
+        monkeypatch.undo()
+        new = open_source("glyphs/train=3,test=2", "train", str(tmp_path))
+        assert new.boxes(2).shape == (1, 4)
+        for index in range(3):
+            np.testing.assert_array_equal(new[index][0], old[index][0])
 
     def test_prepared_once(self, tiny_dir, monkeypatch):
         monkeypatch.delattr(glyph_images, "encoded_images")
@@ -246,8 +317,8 @@ class TestSource:
             ("/size=4e1", "cannot have 'size=4e1'"),
             ("/train=100,test=0", "cannot have 'test=0': test is a whole number, at least 1"),
             ("/train=-1", "cannot have 'train=-1'"),
-            ("/difficulty", "cannot have 'difficulty': difficulty is a whole number, 1 to 3"),
-            ("/difficulty=4", "cannot have 'difficulty=4'"),
+            ("/difficulty", "cannot have 'difficulty': difficulty is a whole number, 1 to 4"),
+            ("/difficulty=5", "cannot have 'difficulty=5'"),
             ("/classes=108", "cannot have 'classes=108': classes is a whole number, 2 to 107"),
             ("/size=32,size=48", "set twice in 'size=32,size=48'"),
         ):
@@ -268,7 +339,7 @@ class TestSource:
 
     def test_a_worker_for_500_images_but_no_more_than_cores(self, tmp_path, monkeypatch):
         def encoded(fonts, split, count, size, difficulty, workers, classes):
-            yield f"{count} {workers}".encode()
+            yield f"{count} {workers}".encode(), (0, 0, 31, 31)
 
         monkeypatch.setattr(glyph_images, "encoded_images", encoded)
         monkeypatch.setattr(glyphs, "available_cores", lambda: 3)

@@ -185,6 +185,9 @@ def server(trained, browser):
 @contextlib.contextmanager
 def opened(browser, server, width):
     """The page in a tab, which stays open; fails if it complained, asked for anything elsewhere, or is too wide."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=30_000)
     tab = browser.new_page(viewport={"width": width, "height": 900})
     complaints, elsewhere, own = [], [], (server, "data:", "blob:")
     tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -193,7 +196,6 @@ def opened(browser, server, width):
     tab.on("response", lambda response: complaints.append(response.url) if response.status >= 400 else None)
     tab.on("request", lambda request: elsewhere.append(request.url) if not request.url.startswith(own) else None)
     tab.goto(server)
-    tab.set_default_timeout(20_000)
     yield tab
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert complaints == []
