@@ -8,8 +8,12 @@ import functools
 import os
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from experiments import cli, supervisor
+
+if TYPE_CHECKING:
+    from inception_jax.report.training import Report
 
 _PATIENCE = 5.0  # seconds that the threads of a stopped job get to end
 
@@ -27,17 +31,20 @@ def _train(arguments: argparse.Namespace, leaves: bool) -> int:
     # Imported here, so that --help and errors about flags appear at once.
     import jax
 
+    from inception_jax.report.training import Report
     from inception_jax.runtime import configure
     from inception_jax.training.loop import train_and_evaluate
     from inception_jax.training.preemption import Interrupted, Preemption
 
     configure(arguments.config.model.dtype)
     cli.join(arguments)
+    report = Report(arguments.workdir) if arguments.config.log.report else None
     try:
-        train_and_evaluate(arguments.config, arguments.workdir, exits=True)
+        on_evaluation = report.write if report else None
+        train_and_evaluate(arguments.config, arguments.workdir, exits=True, on_evaluation=on_evaluation)
         if jax.process_index() == 0:
             with Preemption(exits=True) as preemption, preemption.at_once():  # everything is saved
-                _show(arguments)
+                _show(arguments, report)
     except Interrupted as interruption:
         print(f"{interruption}; rerun the same command to resume", file=sys.stderr)
         status = 128 + interruption.signal_number
@@ -53,17 +60,17 @@ def _train(arguments: argparse.Namespace, leaves: bool) -> int:
     return 0
 
 
-def _show(arguments: argparse.Namespace) -> None:
+def _show(arguments: argparse.Namespace, report: "Report | None") -> None:
     """Writes the report, if the config asks for it, and prints the results."""
     from inception_jax.console import warn
     from inception_jax.paths import to_path
-    from inception_jax.report.training import facts, write_report
+    from inception_jax.report.training import facts
 
     config, workdir = arguments.config, to_path(arguments.workdir)
     shown = {"Experiment": f"{config.model.name} on {config.data.name}"} | facts(workdir)
-    if config.log.report:
+    if report:
         try:
-            shown["Report"] = str(write_report(workdir))
+            shown["Report"] = str(report.write())
         except Exception as error:  # no failure of the report may spoil a finished run
             warn(f"{workdir / 'report.html'} is not written: {type(error).__name__}: {error}")
     shown["Workdir"] = str(workdir)

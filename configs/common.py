@@ -157,7 +157,7 @@ KEYS = {
     "log": {
         "every": duration("100 steps", "Interval of log lines"),
         "tensorboard": flag(True, "Write TensorBoard events"),
-        "report": flag(True, "Write report.html at the end"),
+        "report": flag(True, "Write report.html at each evaluation and at the end, and the snapshots that it shows"),
         "profile_at": whole(0, "Step after which a profile is traced into WORKDIR/profile; 0: off"),
         "profile_steps": whole(5, "Number of steps to profile", 1),
     },

@@ -172,6 +172,21 @@ def read_whole(path: AnyPath) -> bytes:
     return path.read_bytes() if isinstance(path, Path) else _of(path).cat_file(os.fspath(path))
 
 
+def version(path: AnyPath) -> str | None:
+    """Returns a text that changes when a file is written again, without reading the file; None if it is missing.
+
+    Raises:
+      OSError: it cannot be reached; in a bucket also what `bucket_errors` turns into a UserError.
+    """
+    try:
+        if isinstance(path, Path):
+            status = path.stat()
+            return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
+        return _of(path).ukey(os.fspath(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def names_in(directory: AnyPath) -> list[str]:
     """Returns the names of what is in a directory, sorted; none if it is missing."""
     try:

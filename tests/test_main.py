@@ -161,16 +161,16 @@ def test_the_end_of_a_run_is_printed_and_a_report_does_not_spoil_it(finished, tm
     assert "  Images counted  21\n" in out
     assert f"  Report          {tmp_path / 'run' / 'report.html'}\n" in out
 
-    def fail(workdir):
+    def fail(report):
         raise RuntimeError("no picture")
 
-    monkeypatch.setattr(training, "write_report", fail)
+    monkeypatch.setattr(training.Report, "write", fail)
     assert finished() == 0
     out, err = capsys.readouterr()
     assert "  Images counted  21\n" in out
     assert f"warning: {tmp_path / 'run' / 'report.html'} is not written: RuntimeError: no picture\n" in err
 
-    monkeypatch.setattr(training, "write_report", lambda workdir: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(training.Report, "write", lambda report: signal.raise_signal(signal.SIGTERM))
     assert finished() == 128 + signal.SIGTERM
     assert capsys.readouterr().err.endswith("stopped by SIGTERM; rerun the same command to resume\n")
 

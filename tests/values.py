@@ -8,6 +8,7 @@ from inception_jax.evaluation.analysis import Analysis, analyse, log_loss, ranki
 from inception_jax.evaluation.protocols import make_protocol
 from inception_jax.evaluation.results import ProtocolResult
 from inception_jax.reference.printed_results import printed_result
+from inception_jax.runs.snapshots import Snapshot
 
 # Labels of four images of three classes, and probabilities of them by a network that is right and one that is half so.
 LABELS = (0, 1, 2, 2)
@@ -50,3 +51,17 @@ def protocol_result(
         probabilities=np.take_along_axis(probabilities, best, axis=1),
         losses=log_loss(right_probability(probabilities, labels)),
     )
+
+
+def snapshot(step: int, **changes) -> Snapshot:
+    """Of two images of class 0, both predicted right; one black filter; no activations."""
+    fields = {
+        "places": np.array([3, 8]),
+        "labels": np.zeros(2, np.int32),
+        "classes": np.zeros(2, np.int32),
+        "probabilities": np.full(2, 0.75, np.float32),
+        "filters": np.zeros((2, 2, 3, 1), np.uint8),
+        "image": np.zeros((4, 4, 3), np.uint8),
+        "activations": {},
+    }
+    return Snapshot(step=step, **fields | changes)

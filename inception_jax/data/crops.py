@@ -213,14 +213,43 @@ def resize_and_central_crop(
     """
     if out is None:
         out = np.empty((size, size, 3), np.uint8)
-    resized = _resized_shape(image.shape, resize)
-    top, left = (_central(side, size) if side > size else 0 for side in resized)
+    resized, top, left, above, before = _central_window(image.shape, size, resize)
     height, width = (min(side, size) for side in resized)
-    above, before = (size - height) // 2, (size - width) // 2
     if (height, width) != (size, size):
         out[...] = 0
     _resize_and_cut(image, resized, top, left, out[above : above + height, before : before + width], method)
     return out
+
+
+def _central_window(shape: tuple[int, ...], size: int, resize: int) -> tuple[tuple[int, int], int, int, int, int]:
+    """Returns height and width of the resized image, where the crop begins in it, and the black above and before it."""
+    resized = _resized_shape(shape, resize)
+    top, left = (_central(side, size) if side > size else 0 for side in resized)
+    above, before = ((size - min(side, size)) // 2 for side in resized)
+    return resized, top, left, above, before
+
+
+def boxes_in_image(boxes: np.ndarray, shape: tuple[int, ...], size: int, resize: int) -> np.ndarray:
+    """Returns where boxes of `resize_and_central_crop` are in the image.
+
+    The edges of a box are scaled, not its first and last pixels, so that the box of the whole crop is what the crop
+    shows of the image. A box reaches no further than the image, and has no pixels if it is in the black around it.
+
+    Args:
+      boxes: [..., 4], (xmin, ymin, xmax, ymax) in pixels of the crop, the last ones included; see `data.boxes`.
+      shape: height and width of the image in pixels.
+      size: see `resize_and_central_crop`.
+      resize: likewise.
+
+    Returns:
+      float64 [..., 4] in pixels of the image, not rounded.
+    """
+    resized, top, left, above, before = _central_window(shape, size, resize)
+    first, scale = np.array([left - before, top - above]), np.divide(shape[1::-1], resized[::-1])
+    boxes = np.asarray(boxes, np.float64)
+    edges = np.stack([boxes[..., :2] + first, boxes[..., 2:] + first + 1], axis=-2) * scale
+    edges = np.clip(edges, 0, shape[1::-1])
+    return np.concatenate([edges[..., 0, :], edges[..., 1, :] - 1], axis=-1)
 
 
 def resize_shorter(image: np.ndarray, shorter: int) -> np.ndarray:
@@ -324,3 +353,7 @@ class CropConfig:
         """Writes the evaluation crop to `out`, uint8 [size, size, 3]; may raise DamagedImage."""
         method = Method.BICUBIC if self.interpolation == "bicubic" else Method.BILINEAR
         resize_and_central_crop(image, self.size, self.resize, out, method)
+
+    def boxes_in_image(self, boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns where boxes of the evaluation crop are in an image of `shape`, see `boxes_in_image`."""
+        return boxes_in_image(boxes, shape, self.size, self.resize)

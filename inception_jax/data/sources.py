@@ -239,7 +239,7 @@ class FolderSource:
 
     def boxes(self, index: int) -> np.ndarray:  # noqa: ARG002
         """Raises UserError."""
-        raise UserError(f"{self._root} has no boxes; give a file of boxes")
+        raise UserError(f"{self._root} has no boxes")
 
     @property
     def fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""The results on ImageNet that the papers print: error rates by network, protocol and size of the ensemble."""
+"""The results on ImageNet that the papers print: errors by network, protocol and ensemble; errors of localisation."""
 
 import collections
 from collections.abc import Sequence
@@ -83,3 +83,42 @@ def printed_result(networks: Sequence[str], protocol: str) -> Result | None:
     """
     counts = collections.Counter(networks)
     return next((r for r in RESULTS if r.networks == counts and r.protocol == protocol), None)
+
+
+class LocalizationResult(NamedTuple):
+    """An error of ILSVRC's classification with localisation in a paper's table.
+
+    Attributes:
+      network: what the paper calls it.
+      boxes: where its boxes come from.
+      images: 'validation' or 'test'.
+      top1: top-1 error in percent; None if the paper does not print it.
+      top5: top-5 error, likewise.
+      source: paper and table.
+      known: the error with the true class in place of the predictions, in percent; None likewise.
+    """
+
+    network: str
+    boxes: str
+    images: str
+    top1: float | None
+    top5: float | None
+    source: str
+    known: float | None = None
+
+
+_CAM = "Learning Deep Features for Discriminative Localization"
+_VGG_BOXES = "Very Deep Convolutional Networks, appendix A, Table"
+
+LOCALIZATION = (
+    LocalizationResult(
+        "GoogLeNet-GAP", "CAM, two for each of the best classes", "test", None, 37.1, f"{_CAM}, abstract"
+    ),
+    LocalizationResult("VGGnet-GAP", "CAM", "validation", None, 45.14, f"{_CAM}, as listed by paperswithcode.com"),
+    LocalizationResult("VGG D", "regression, by class", "validation", None, None, f"{_VGG_BOXES} 8, centre crop", 33.1),
+    LocalizationResult("VGG", "regression, several networks", "validation", None, 26.9, f"{_VGG_BOXES} 9"),
+    LocalizationResult("VGG", "regression, several networks", "test", None, 25.3, f"{_VGG_BOXES} 10"),
+    LocalizationResult("GoogLeNet", "its entry of 2014", "test", None, 26.7, f"{_VGG_BOXES} 10"),
+    LocalizationResult("OverFeat", "regression", "test", None, 29.9, f"{_VGG_BOXES} 10"),
+    LocalizationResult("AlexNet", "its entry of 2012", "test", None, 34.2, f"{_VGG_BOXES} 10"),
+)

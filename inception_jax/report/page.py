@@ -156,7 +156,7 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'{csp}">
-<link rel="icon" href="data:,">
+<link rel="icon" href="data:,">{refresh}
 <title>{title}</title>
 <style>
 :root {{ {light} }}
@@ -205,6 +205,7 @@ def write_page(
     *,
     style: str = "",
     scripts: Sequence[str] = (),
+    refresh: int | None = None,
 ) -> None:
     """Writes a page, whole or not at all. A section that `put_section` added to an earlier page is kept.
 
@@ -215,21 +216,36 @@ def write_page(
       sections: HTML, see `section`.
       style: CSS, added to that of all pages.
       scripts: JavaScript, run in this order once the page is loaded. No other script may run.
+      refresh: seconds after which a browser reads the page again; None: never.
     """
+    sections = [*sections, *_added_sections(path)]
+    _write(path, render(title, facts, sections, style=style, scripts=scripts, refresh=refresh))
+
+
+def render(
+    title: str,
+    facts: Mapping[str, str],
+    sections: Sequence[str],
+    *,
+    style: str = "",
+    scripts: Sequence[str] = (),
+    refresh: int | None = None,
+) -> str:
+    """Returns the page that `write_page` writes."""
     # A browser reads every end of line as \n before it hashes a script.
     scripts = [re.sub("\r\n?", "\n", script) for script in scripts]
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii") for script in scripts)
-    page = _PAGE.format(
+    return _PAGE.format(
         title=html.escape(title),
         csp="; script-src " + " ".join(f"'sha256-{digest}'" for digest in hashes) if scripts else "",
         light=_variables(LIGHT),
         dark=_variables(_DARK),
         css=_CSS.lstrip() + style,
         facts=_facts(facts),
-        sections="\n".join([*sections, *_added_sections(path)]),
+        sections="\n".join(sections),
         scripts="".join(f"\n<script>{script}</script>" for script in scripts),
+        refresh=f'\n<meta http-equiv="refresh" content="{refresh}">' if refresh else "",
     )
-    _write(path, page)
 
 
 def put_section(path: AnyPath, section: str, title: str) -> None:
@@ -294,7 +310,7 @@ def data_uri(image: np.ndarray, side: int | None = None, image_format: str = "pn
     """Returns an image as a data URI.
 
     Args:
-      image: uint8 [H, W, 3 or 4].
+      image: uint8 [H, W, 2 to 4]: grey with opacity, RGB, or RGB with opacity.
       side: a larger image is scaled down to this number of pixels.
       image_format: 'png' or 'jpeg'.
     """
@@ -306,6 +322,15 @@ def data_uri(image: np.ndarray, side: int | None = None, image_format: str = "pn
     data = io.BytesIO()
     picture.save(data, format=image_format, optimize=True)
     return f"data:image/{image_format};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """Returns an image, uint8 [H, W, 3], no larger than `picture` shows it."""
+    from PIL import Image
+
+    small = Image.fromarray(image)
+    small.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(small)
 
 
 def drawing(name: str, description: str, height: int, draw: Callable[[Any], None]) -> str:

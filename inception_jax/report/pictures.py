@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from inception_jax.data import loader
 from inception_jax.data.augment import Preprocessing
 from inception_jax.errors import UserError
+from inception_jax.runs.snapshots import as_bytes
 from inception_jax.training.experiment import Experiment
 
 
@@ -72,6 +73,32 @@ def augmented_batch(experiment: Experiment, dataset_stats: Mapping[str, np.ndarr
         Picture(_as_bytes(image, experiment.preprocessing), caption)
         for image, caption in zip(images, captions, strict=True)
     ]
+
+
+def tiles(pictures: np.ndarray, columns: int) -> np.ndarray:
+    """Lays pictures out in rows, with a transparent pixel between them.
+
+    Args:
+      pictures: uint8 [n, h, w, 1 or 3].
+      columns: number of pictures in a row.
+
+    Returns:
+      Uint8 [H, W, 2 or 4], the last channel is opacity.
+    """
+    count, height, width, channels = pictures.shape
+    rows, columns = -(-count // columns), min(count, columns)
+    image = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, channels + 1), np.uint8)
+    for index, picture in enumerate(pictures):
+        top, left = index // columns * (height + 1), index % columns * (width + 1)
+        image[top : top + height, left : left + width, :-1] = picture
+        image[top : top + height, left : left + width, -1] = 255
+    return image
+
+
+def filters_picture(filters: np.ndarray, columns: int) -> np.ndarray:
+    """Kernels [kh, kw, 3 or 1, cout] as tiles, uint8 [H, W, 4], each from its smallest to its largest weight."""
+    pixels = np.moveaxis(as_bytes(filters, (0, 1, 2)), -1, 0)
+    return tiles(np.broadcast_to(pixels, (*pixels.shape[:3], 3)), columns)
 
 
 def contact_sheet(pictures: list[Picture], columns: int = 8) -> Image.Image:

@@ -2,24 +2,22 @@
 
 import functools
 import html
-import math
 import os
 import shlex
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from inception_jax.console import percent, plural, warn
 from inception_jax.data import loader
-from inception_jax.data.sources import Source
 from inception_jax.errors import UserError
 from inception_jax.names import native_path
 from inception_jax.parallel import DataParallel
 from inception_jax.paths import AnyPath
+from inception_jax.report import timeline
 from inception_jax.report.curves import curves_section
 from inception_jax.report.page import (
     Sample,
@@ -28,44 +26,66 @@ from inception_jax.report.page import (
     picture,
     samples_section,
     section,
+    thumbnail,
     write_page,
 )
-from inception_jax.report.pictures import Picture, augmented_batch
+from inception_jax.report.pictures import Picture, augmented_batch, filters_picture
+from inception_jax.runs import snapshots
 from inception_jax.runs.classifier import Classifier, load
-from inception_jax.runs.run import Run
+from inception_jax.runs.run import Run, field
 from inception_jax.training.experiment import Experiment
 
 _SAMPLES = 32
 _BATCH = 16
+_THUMBNAILS = 256  # test images that are kept in memory
+_REFRESH = 15  # seconds
+
+
+class Report:
+    """The report of a training, WORKDIR/report.html; while the training runs, it is written again and again.
+
+    What is costly to read and does not change is kept between the calls of `write`.
+    """
+
+    def __init__(self, workdir: str | os.PathLike):
+        """Prepares; nothing is read yet."""
+        self._workdir = workdir
+        self._kept: _Kept | None = None
+
+    def write(self) -> AnyPath:
+        """Writes the page about the training as it is now.
+
+        A section whose data are missing (no evaluation yet, no checkpoint, no data set) is left out, with a line that
+        says why; those over time, if no snapshot was recorded, without. A section that `page.put_section` added to an
+        earlier report is kept. Until the training is finished, a browser reads the page again from time to time.
+
+        Returns:
+          The path of the page.
+
+        Raises:
+          UserError: the directory holds no training, or the page cannot be written.
+        """
+        run = _read(self._workdir)
+        self._kept = self._kept or _Kept(run)
+        inputs = _Inputs(run, self._kept)
+        sections = [
+            curves_section(run.metrics),
+            _unless_missing("Confusion", lambda: _confusion(inputs)),
+            _unless_missing("Test images", lambda: _test_images(inputs)),
+            *_over_time(inputs),
+            _unless_missing("A training batch", lambda: batch_section(inputs.kept.batch)),
+            _unless_missing("First convolution", lambda: filters_section(inputs.filters())),
+        ]
+        path = run.path / "report.html"
+        is_finished = field(run.results, "last.step") == run.total_steps is not None
+        refresh = None if is_finished else _REFRESH
+        write_page(path, _title(run), _facts(run) | _more_facts(run), sections, style=timeline.STYLE, refresh=refresh)
+        return path
 
 
 def write_report(workdir: str | os.PathLike) -> AnyPath:
-    """Writes WORKDIR/report.html about a training that is finished or still running.
-
-    A section whose data are missing (no evaluation yet, no checkpoint, no data set) is left out, with a line that says
-    why. A section that `page.put_section` added to an earlier report is kept.
-
-    Args:
-      workdir: of the training.
-
-    Returns:
-      The path of the page.
-
-    Raises:
-      UserError: the directory holds no training, or the page cannot be written.
-    """
-    run = _read(workdir)
-    inputs = _Inputs(run)
-    sections = [
-        curves_section(run.metrics),
-        _unless_missing("Confusion", lambda: _confusion(inputs)),
-        _unless_missing("Test images", lambda: _test_images(inputs)),
-        _unless_missing("A training batch", lambda: batch_section(inputs.batch())),
-        _unless_missing("First convolution", lambda: filters_section(inputs.filters())),
-    ]
-    path = run.path / "report.html"
-    write_page(path, _title(run), _facts(run) | _more_facts(run), sections)
-    return path
+    """Writes the report of a training once, see `Report.write`."""
+    return Report(workdir).write()
 
 
 def facts(workdir: str | os.PathLike) -> dict[str, str]:
@@ -138,11 +158,53 @@ def _more_facts(run: Run) -> dict[str, str]:
     return shown
 
 
-class _Inputs:
-    """What sections are made from, read when it is asked for. Raises UserError or OSError for what is missing."""
+class _Kept:
+    """What stays the same while a training runs, read when it is asked for. Raises UserError or OSError if missing."""
 
     def __init__(self, run: Run):
         self._run = run
+        self._snapshots: dict[int, snapshots.Snapshot] = {}
+        self.thumbnail = functools.lru_cache(_THUMBNAILS)(self._thumbnail)
+
+    @functools.cached_property
+    def experiment(self) -> Experiment:
+        """The experiment that the config describes, with its data."""
+        config = ConfigDict(self._run.config)
+        config.data.dir = native_path(config.data.dir)
+        return Experiment(config, DataParallel())
+
+    @functools.cached_property
+    def batch(self) -> list[Picture]:
+        """The first images of training, augmented."""
+        stats: Mapping[str, np.ndarray] = {}
+        if self.experiment.needs_dataset_stats:
+            stats = load(self._run.path, "last", warn=warn).variables["dataset_stats"]
+        return augmented_batch(self.experiment, stats, _BATCH)
+
+    def _thumbnail(self, place: int) -> np.ndarray | None:
+        """A test image as the page shows it, uint8 [h, w, 3]; None if it cannot be decoded."""
+        experiment = self.experiment
+        image = loader.whole_image(experiment.eval_source, place, experiment.crop_config.max_pixels)
+        return None if image is None else thumbnail(image)
+
+    def snapshots(self, last_step: int) -> list[snapshots.Snapshot]:
+        """The snapshots up to a step; later ones are of an earlier start. Damaged ones are left out."""
+        steps = [step for step in snapshots.steps_in(self._run.path) if step <= last_step]
+        for step in set(steps).difference(self._snapshots):
+            try:
+                self._snapshots[step] = snapshots.read(self._run.path, step)
+            except UserError as error:
+                warn(str(error))
+            except FileNotFoundError:  # training has removed it meanwhile
+                continue
+        return [self._snapshots[step] for step in steps if step in self._snapshots]
+
+
+class _Inputs:
+    """What sections are made from, read when it is asked for. Raises UserError or OSError for what is missing."""
+
+    def __init__(self, run: Run, kept: _Kept):
+        self._run, self.kept = run, kept
 
     @functools.cached_property
     def predictions(self) -> dict[str, np.ndarray]:
@@ -152,33 +214,37 @@ class _Inputs:
             with file.open("rb") as content, np.load(content) as arrays:
                 return {name: arrays[name] for name in ("step", "labels", "classes", "probabilities", "confusion")}
         except FileNotFoundError:
-            raise UserError(f"{file.name} is missing; training writes it at its end") from None
+            raise UserError(f"{file.name} is missing; training writes it at each evaluation") from None
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{file} is damaged: {error}") from None
 
     @functools.cached_property
-    def classifier(self) -> Classifier:
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class index, from the data, else from the last checkpoint."""
+        try:
+            return tuple(self.kept.experiment.class_names)
+        except (UserError, OSError):
+            return self._classifier.class_names
+
+    @functools.cached_property
+    def _classifier(self) -> Classifier:
         """The network of the last checkpoint."""
         return load(self._run.path, "last", warn=warn)
 
     @functools.cached_property
-    def experiment(self) -> Experiment:
-        """The experiment that the config describes, with its data."""
-        config = ConfigDict(self._run.config)
-        config.data.dir = native_path(config.data.dir)
-        return Experiment(config, DataParallel())
-
-    def batch(self) -> list[Picture]:
-        """The first images of training, augmented."""
-        return augmented_batch(self.experiment, self.classifier.variables["dataset_stats"], _BATCH)
+    def snapshots(self) -> list[snapshots.Snapshot]:
+        """Those that were recorded, by step."""
+        return self.kept.snapshots(self._run.step or 0)
 
     def filters(self) -> np.ndarray:
-        """The kernels of the first convolution, the one that reads colours or grey: [kh, kw, 1 or 3, cout]."""
-        kernels = map(np.asarray, jax.tree.leaves(self.classifier.variables["params"]))
-        for kernel in kernels:
-            if kernel.ndim == 4 and kernel.shape[2] in (1, 3):
-                return kernel
-        raise UserError("the network has no convolution of colours or grey")
+        """The kernels of the first convolution, uint8 or float [kh, kw, 1 or 3, cout]: of the last snapshot, if any."""
+        if self.snapshots:
+            kernel = self.snapshots[-1].filters
+        else:
+            kernel = snapshots.first_filters(self._classifier.variables["params"])
+        if kernel is None or not kernel.size:
+            raise UserError("the network has no convolution of colours or grey")
+        return kernel
 
 
 def _unless_missing(heading: str, make: Callable[[], str]) -> str:
@@ -192,45 +258,62 @@ def _unless_missing(heading: str, make: Callable[[], str]) -> str:
 def _confusion(inputs: _Inputs) -> str:
     predictions = inputs.predictions
     heading = f"Confusion after step {int(predictions['step']):,}"
-    return confusion_section(predictions["confusion"], inputs.classifier.class_names, heading)
+    return confusion_section(predictions["confusion"], inputs.class_names, heading)
 
 
 def _test_images(inputs: _Inputs) -> str:
-    predictions, experiment = inputs.predictions, inputs.experiment
-    samples = choose_samples(experiment.eval_source, predictions, experiment.crop_config.max_pixels, _SAMPLES)
-    return samples_section("Test images", samples, experiment.class_names)
+    predictions, source = inputs.predictions, inputs.kept.experiment.eval_source
+    if (count := len(predictions["labels"])) > len(source):
+        raise UserError(f"the data set has changed: {count:,} images were evaluated, now it has {len(source):,}")
+    samples = [
+        Sample(
+            image=inputs.kept.thumbnail(place),
+            label=int(predictions["labels"][place]),
+            predicted=tuple(predictions["classes"][place].tolist()),
+            probabilities=tuple(predictions["probabilities"][place].tolist()),
+            name=source.name(place),
+        )
+        for place in choose_places(predictions, _SAMPLES)
+    ]
+    return samples_section("Test images", samples, inputs.class_names)
 
 
-def choose_samples(source: Source, predictions: Mapping[str, np.ndarray], max_pixels: int, count: int) -> list[Sample]:
+def choose_places(predictions: Mapping[str, np.ndarray], count: int) -> list[int]:
     """Chooses images to show: the most confident mistakes, then right ones, spread over the split.
 
     Args:
-      source: the split that was evaluated.
       predictions: 'labels' int32 [n] by position in the split, -1 for an image that was not seen; 'classes' int32
         [n, k] and 'probabilities' float32 [n, k] of the most probable classes, best first.
-      max_pixels: a larger image is not decoded.
       count: number of images; at most half of them are mistakes.
 
-    Raises:
-      UserError: the split has fewer images than were evaluated.
+    Returns:
+      Their positions.
     """
     labels, classes, probabilities = (predictions[name] for name in ("labels", "classes", "probabilities"))
-    if len(labels) > len(source):
-        raise UserError(f"the data set has changed: {len(labels):,} images were evaluated, now it has {len(source):,}")
     seen, right = labels >= 0, classes[:, 0] == labels
     wrong = np.flatnonzero(seen & ~right)
     wrong = wrong[np.argsort(-probabilities[wrong, 0])][: count // 2]
     rest = np.flatnonzero(seen & right)
     rest = rest[np.linspace(0, len(rest) - 1, min(count - len(wrong), len(rest))).astype(int)]
+    return [*wrong.tolist(), *rest.tolist()]
+
+
+def _over_time(inputs: _Inputs) -> list[str]:
+    """The sections made from snapshots; none if there are none."""
+    try:
+        recorded = inputs.snapshots
+    except (UserError, OSError) as error:
+        return [section("Over time", f"Left out: {error}")]
+    if not recorded:
+        return []
+
+    def predictions() -> str:
+        return timeline.predictions_section(recorded, inputs.kept.thumbnail, inputs.class_names)
+
     return [
-        Sample(
-            image=loader.whole_image(source, i, max_pixels),
-            label=int(labels[i]),
-            predicted=tuple(classes[i].tolist()),
-            probabilities=tuple(probabilities[i].tolist()),
-            name=source.name(i),
-        )
-        for i in map(int, [*wrong, *rest])
+        _unless_missing(timeline.PREDICTIONS, predictions),
+        timeline.activations_section(recorded),
+        timeline.filters_section(recorded),
     ]
 
 
@@ -245,32 +328,12 @@ def batch_section(batch: Sequence[Picture]) -> str:
 
 
 def filters_section(filters: np.ndarray) -> str:
-    """Shows the kernels of a convolution of colours or grey, float [kh, kw, 3 or 1, cout], as small images."""
+    """Shows the kernels of a convolution of colours or grey, [kh, kw, 3 or 1, cout], as small images."""
     height, width, _, count = filters.shape
-    tiles = _tiles(filters)
+    image = filters_picture(filters, 8 if count <= 32 else 16)
     note = f"{plural(count, 'filter')} of {height} × {width}, each scaled from its smallest to its largest weight."
     body = (
-        f'<img class="filters crisp" style="width: {8 * tiles.shape[1]}px" src="{data_uri(tiles)}" '
+        f'<img class="filters crisp" style="width: {8 * image.shape[1]}px" src="{data_uri(image)}" '
         f'alt="{plural(count, "filter")} as small images">'
     )
     return section("First convolution", note, body)
-
-
-def _tiles(filters: np.ndarray) -> np.ndarray:
-    """Kernels [kh, kw, 3 or 1, cout] -> uint8 [H, W, 4]: tiles in rows with a transparent pixel between them.
-
-    Each tile is scaled from its smallest to its largest weight; a constant one is mid-grey.
-    """
-    height, width, _, count = filters.shape
-    tiles = np.moveaxis(np.nan_to_num(filters.astype(np.float64), posinf=0, neginf=0), -1, 0)
-    low = tiles.min(axis=(1, 2, 3), keepdims=True)
-    span = tiles.max(axis=(1, 2, 3), keepdims=True) - low
-    tiles = np.where(span > 0, (tiles - low) / np.where(span > 0, span, 1), 0.5)
-    columns = min(count, 8 if count <= 32 else 16)
-    rows = math.ceil(count / columns)
-    image = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, 4), np.uint8)
-    for index, tile in enumerate(tiles):
-        top, left = index // columns * (height + 1), index % columns * (width + 1)
-        image[top : top + height, left : left + width, :3] = np.round(255 * tile)
-        image[top : top + height, left : left + width, 3] = 255
-    return image

@@ -147,6 +147,11 @@ class Experiment:
         """Whether the network is evaluated after `step`."""
         return step == self.total_steps or self.clock.due(step, self.config.eval.every)
 
+    @property
+    def needs_dataset_stats(self) -> bool:
+        """Whether preprocessing needs statistics of the training set."""
+        return bool(blank_stats(self.crop_config.size, **self._dataset_stats_options()))
+
     def fit_dataset_stats(self, say: Callable[[str], None]) -> dict[str, np.ndarray]:
         """Returns the statistics of the training set that preprocessing needs; computes them unless cached."""
         data = self.config.data

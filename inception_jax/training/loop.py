@@ -30,6 +30,7 @@ from inception_jax.training.experiment import Experiment
 from inception_jax.training.metric_accumulator import MetricAccumulator
 from inception_jax.training.nonfinite import NonFiniteError, as_json, diagnose, explain
 from inception_jax.training.preemption import Interrupted, Preemption, request_stop
+from inception_jax.training.recorder import Recorder
 from inception_jax.training.state import TrainState
 from inception_jax.weights.load_into import load_into
 
@@ -46,15 +47,21 @@ class _Run:
     preemption: Preemption
     train_damage: loader.DamageReport
     eval_damage: loader.DamageReport
+    recorder: Recorder | None  # of the first process, if it is wanted
 
 
-def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) -> TrainState:
+def train_and_evaluate(
+    config: ConfigDict, workdir: str, exits: bool = False, on_evaluation: Callable[[], object] | None = None
+) -> TrainState:
     """Trains the network of `config` in `workdir`, or resumes the run there, and evaluates it.
 
     Args:
       config: validated config with the keys of configs/common.py.
       workdir: run directory, see `workdir.Workdir`.
       exits: whether a signal may end the process, see `preemption.Preemption`.
+      on_evaluation: called in the first process after each evaluation but the last, in a thread beside the training,
+        when the files of the run are written; a failure of it is a warning. With it the run records snapshots too, see
+        `runs.snapshots`. None: neither.
 
     Returns:
       The final state.
@@ -79,8 +86,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
             preemption.finish = checkpoints.wait
             stops = jax.process_count() == 1  # one of several must not stop alone
             sources = (experiment.train_source, experiment.eval_source)
-            damage = (loader.DamageReport(source, stops) for source in sources)
-            run = _Run(experiment, parallel, directory, checkpoints, progress, preemption, *damage)
+            train_damage, eval_damage = (loader.DamageReport(source, stops) for source in sources)
+            recorder = None
+            if on_evaluation and processes.is_first():
+                recorder = Recorder(experiment, directory.path, progress.say, on_evaluation)
+                stack.callback(recorder.close)
+            run = _Run(
+                experiment, parallel, directory, checkpoints, progress, preemption, train_damage, eval_damage, recorder
+            )
             state = _initial_state(run)
             step = int(state.step)
             preemption.step = step or None
@@ -107,6 +120,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str, exits: bool = False) ->
         if not processes.share(_has_evaluation(run, experiment.total_steps)):
             with preemption.at_once():
                 _write_evaluation(run, experiment.total_steps, _evaluate_on(run, state.inference_variables))
+        if run.recorder:
+            with preemption.at_once():
+                run.recorder.wait()
         for report in filter(None, (run.train_damage, run.eval_damage)):
             progress.say(report.summary())
         preemption.check()  # a signal of the last moments; all is saved
@@ -261,7 +277,7 @@ def _shard() -> loader.ProcessShard:
 def _save(
     run: _Run, state: TrainState, step: int, accumulator: MetricAccumulator, evaluation: Evaluation | None = None
 ) -> None:
-    """Starts to write a checkpoint, unless a metric of a step was not finite; and the files of an evaluation."""
+    """Starts to write a checkpoint, unless a metric of a step was not finite; and what an evaluation leaves."""
     window = accumulator.check()
     metrics = evaluation.summary() if evaluation else None
     run.directory.flush()  # before the checkpoint, from which a resumed run continues the metrics
@@ -270,6 +286,8 @@ def _save(
     run.preemption.step = step
     if evaluation:
         _write_evaluation(run, step, evaluation)
+        if run.recorder:
+            run.recorder.record(step, state.inference_variables, evaluation)
 
 
 def _stop(run: _Run, stop: UserError | Interrupted) -> NoReturn:

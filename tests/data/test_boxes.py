@@ -248,7 +248,7 @@ def test_tfds(tmp_path):
 
 def test_sources_without_boxes(folder, tmp_path):
     for source, message in (
-        (folder, "images has no boxes; give a file of boxes"),
+        (folder, "images has no boxes$"),
         (sources.open_source("synthetic", ""), "dataset 'synthetic' has no boxes"),
         (sources.open_source("digits", "test", str(tmp_path)), "digits/test has no boxes: no feature 'bbox'"),
     ):

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import io
 import itertools
@@ -423,3 +424,35 @@ def test_an_impossible_crop_is_refused():
         with pytest.raises(UserError, match=message):
             crop_config(224, 256, **changes)
     crop_config(224, 200, crop="area", scale=(1, 1))  # which has no scale
+
+
+def test_boxes_of_the_crop_in_the_image():
+    for boxes, shape, size, resize, expected in (
+        # Resized to 50 x 100, of which columns 25 to 74 are kept; a pixel of the crop is 2 x 2 of the image.
+        ([0, 0, 49, 49], (100, 200), 50, 50, [50, 0, 149, 99]),
+        ([0, 0, 0, 0], (100, 200), 50, 50, [50, 0, 51, 1]),
+        ([10, 20, 11, 29], (100, 200), 50, 50, [70, 40, 73, 59]),
+        ([0, 0, 49, 49], (200, 100), 50, 50, [0, 50, 99, 149]),
+        # Enlarged twice: half of a pixel.
+        ([0, 0, 0, 1], (10, 10), 20, 20, [0, 0, -0.5, 0]),
+        # 28 x 28 on black of 32 x 32.
+        ([0, 0, 31, 31], (28, 28), 32, 28, [0, 0, 27, 27]),
+        ([2, 3, 4, 5], (28, 28), 32, 28, [0, 1, 2, 3]),
+        ([0, 0, 1, 1], (28, 28), 32, 28, [0, 0, -1, -1]),  # no pixels
+        # 256 of 375 rows are 341 of 500 columns: floor(256 * 500 / 375).
+        ([0, 0, 223, 223], (375, 500), 224, 256, [58 * 500 / 341, 16 * 375 / 256, 282 * 500 / 341 - 1, 351.5625 - 1]),
+    ):
+        assert crops.boxes_in_image(boxes, shape, size, resize).tolist() == pytest.approx(expected)
+    config = dataclasses.replace(crop_config(size=50), resize=50)
+    assert config.boxes_in_image(np.zeros((3, 2, 4)), (100, 200)).shape == (3, 2, 4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(90, 60), (61, 150), (200, 200)])
+def test_a_rectangle_is_found_where_it_is_drawn(height, width):
+    image = np.zeros((height, width, 3), np.uint8)
+    image[height // 3 : 2 * height // 3, width // 3 : width // 2] = 255
+    crop = resize_and_central_crop(image, 40, 48)
+    rows, columns = (np.flatnonzero((crop[..., 0] > 127).any(axis=axis)) for axis in (1, 0))
+    found = crops.boxes_in_image([columns[0], rows[0], columns[-1], rows[-1]], image.shape, 40, 48)
+    expected = [width // 3, height // 3, width // 2 - 1, 2 * height // 3 - 1]
+    np.testing.assert_allclose(found, expected, atol=max(1, min(height, width) / 48))

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from inception_jax.report import page
+from inception_jax.report import page, timeline
 from inception_jax.report.curves import curves_section
 from inception_jax.report.evaluation import evaluation_section
 from inception_jax.report.page import Sample, confusion_section, samples_section
@@ -15,7 +15,7 @@ from inception_jax.report.sweep import data as sweep_data
 from inception_jax.report.sweep import page as sweep_page
 from inception_jax.report.training import batch_section
 from tests.report import test_sweep as sweeps
-from tests.values import GOOD, protocol_result
+from tests.values import GOOD, protocol_result, snapshot
 
 NAMES = [
     "<script>alert(1)</script>",
@@ -59,8 +59,13 @@ def report(path, names):
     row = protocol_result(GOOD, members=(names[0],))
     many = [*names, *map(str, range(25))]  # as a heat map and a table of pairs
     metrics = [{"step": step, "split": name, "top1": 0.5, "loss": 1.0} for step in (1, 2) for name in names]
+    changing = [
+        snapshot(step, classes=np.array([step, 0]), activations=dict.fromkeys(names, BLACK[..., :1])) for step in (1, 2)
+    ]
     sections = [
         page.section(names[0], names[1]),
+        timeline.predictions_section(changing, lambda _: BLACK, names),
+        timeline.activations_section(changing),
         confusion_section(np.ones((6, 6), np.int64), names, names[1]),
         confusion_section(np.ones((31, 31), np.int64), many),
         samples_section(names[3], samples, names),

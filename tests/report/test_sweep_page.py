@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import shutil
 
 import pytest
 
@@ -14,19 +13,6 @@ from tests.report import test_sweep as sweeps
 @pytest.fixture
 def sweep(tmp_path):
     return sweeps.write_sweep(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.skip("no Chromium is installed (chromium, chromium-browser or google-chrome in PATH)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @contextlib.contextmanager

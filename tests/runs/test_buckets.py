@@ -14,8 +14,9 @@ from configs.common import validate
 from experiments import evaluate, export_weights, predict
 from inception_jax import paths
 from inception_jax.errors import MissingExtraError, UserError
-from inception_jax.report.training import write_report
-from inception_jax.runs import lock
+from inception_jax.report import watch
+from inception_jax.report.training import Report
+from inception_jax.runs import lock, snapshots
 from inception_jax.runs.checkpoints import Checkpoints, steps_in
 from inception_jax.runs.listing import find
 from inception_jax.runs.lock import Lock
@@ -24,13 +25,14 @@ from inception_jax.training import loop
 from inception_jax.training.preemption import Interrupted, Preemption
 from tests import buckets
 from tests.buckets import forget, free_port
+from tests.values import snapshot
 
 bucket, servers = buckets.bucket, buckets.servers  # fixtures
 
 
 def run(config, workdir):
     validate(config)
-    return jax.device_get(loop.train_and_evaluate(config, workdir))
+    return jax.device_get(loop.train_and_evaluate(config, workdir, on_evaluation=Report(workdir).write))
 
 
 def rows(run):
@@ -64,7 +66,18 @@ def test_a_run_in_a_bucket_is_that_on_a_disk(bucket, tiny_config, uninterrupted,
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert any(name.startswith("profile/") for name in names)
     assert {path: run.state for path, run in find(f"{bucket}/sweep").items()} == {"run": "finished"}
-    write_report(workdir)
+    assert snapshots.steps_in(paths.to_path(workdir))[-1] == 12
+    watched = watch._Report(paths.to_path(workdir), every=0)
+    before = watched.state()
+    assert watched.state() is before  # not even read
+    page = Report(workdir).write()
+    assert watched.state().version != before.version
+    assert b"Activations over time" in watched.state().page
+    page.write_text("another")
+    assert watched.state().page.startswith(b"another")
+    Report(workdir).write()
+    snapshots.write(paths.to_path(workdir), snapshot(6))  # as after a resume from before step 12
+    assert snapshots.steps_in(paths.to_path(workdir)) == [6]
     assert evaluate.main([f"--workdir={workdir}", "--protocol=single,10crop"]) == 0
     assert evaluate.main([f"--workdir={workdir}", "--protocol=single"]) == 0  # from the scores in the bucket
     assert "<h2>Evaluation" in (paths.to_path(workdir) / "report.html").read_text()
