@@ -2,6 +2,7 @@
 
 python -m experiments.localize --workdir=/data/googlenet_gap --method=cam --boxes=Annotations/CLS-LOC/val \
     --blacklist=ILSVRC2013_clsloc_validation_blacklist.txt
+python -m experiments.localize --workdir=/data/vgg_d --boxes-from=/data/vgg_boxes --boxes=Annotations/CLS-LOC/val
 python -m experiments.localize --workdir=runs/glyphs --limit=500 --out=boxes
 """
 
@@ -30,6 +31,8 @@ What is printed (docs/localisation.md says how):
   GT-known       boxes for the true class with that much, by --threshold and by the threshold that is best here
   MaxBoxAccV2    of the WSOL benchmark: any contour, the best threshold for each IoU of 0.3, 0.5 and 0.7, and the mean
 A threshold that was chosen on the images it is measured on flatters: choose it on others.
+
+--boxes-from takes the boxes of a run that was trained with boxes (configs/vgg_localize.py), of its central crop.
 
 Boxes: --boxes is a directory of PASCAL VOC's XML, or a CSV file with the columns image, xmin, ymin, xmax, ymax and
 perhaps label. Without it the data set must have boxes, as the glyphs, CUB (caltech_birds2011) and cars196 of TFDS do.
@@ -63,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--method", default="gradcam", metavar="NAME", help="see experiments.explain --help (default: %(default)s)")
     add("--layer", default="", help="layer of class activation maps (default: the last one with a grid)")
     add("--threshold", type=float, default=0.2, metavar="F", help="part of the largest heat (default: %(default)s)")
+    add("--boxes-from", type=cli.path, metavar="WORKDIR", help="run that predicts boxes, in place of heat maps")
     add("--batch-size", type=cli.positive, default=32, metavar="N", help="images at once (default: %(default)s)")
     add = parser.add_argument_group("results").add_argument
     add("--out", type=Path, metavar="DIR", help="directory for pictures")
@@ -75,11 +79,13 @@ def _localize(arguments: argparse.Namespace) -> int:
     from inception_jax.console import Progress, plural, warn
     from inception_jax.data.loader import DamageReport
     from inception_jax.errors import UserError
-    from inception_jax.localization import localise, summarise
+    from inception_jax.localization import localise, localise_by_regression, summarise
     from inception_jax.paths import write_whole
-    from inception_jax.runs.classifier import load
+    from inception_jax.runs.classifier import load, load_network
     from inception_jax.runtime import configure
 
+    if arguments.npz and arguments.boxes_from:
+        raise UserError("--npz is of heat maps, which --boxes-from does not have")
     if arguments.npz and not arguments.out:
         raise UserError("--npz needs --out, where the arrays are written")
     configure("float32")
@@ -98,19 +104,16 @@ def _localize(arguments: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     judged, sheet = [], []
     progress.start(0, count)
+    options: dict[str, Any] = {"positions": positions, "blacklist": blacklist, "label_map": arguments.label_map}
+    options |= {"batch_size": arguments.batch_size, "damage": damage}
+    if arguments.boxes_from:
+        regressor = load_network(arguments.boxes_from, arguments.checkpoint, arguments.weights, warn)
+        method, found = f"boxes of {regressor.title}", localise_by_regression(classifier, regressor, source, **options)
+    else:
+        heat = {"layer": arguments.layer, "threshold": arguments.threshold}
+        method, found = arguments.method, localise(classifier, source, arguments.method, **heat, **options)
     try:
-        for one in localise(
-            classifier,
-            source,
-            arguments.method,
-            layer=arguments.layer,
-            threshold=arguments.threshold,
-            positions=positions,
-            blacklist=blacklist,
-            label_map=arguments.label_map,
-            batch_size=arguments.batch_size,
-            damage=damage,
-        ):
+        for one in found:
             judged.append(one.judged)
             rows.append(_row(one, source))
             if arguments.out:
@@ -125,8 +128,8 @@ def _localize(arguments: argparse.Namespace) -> int:
         from inception_jax.report.pictures import contact_sheet
 
         contact_sheet(sheet).save(arguments.out / "contact_sheet.png")
-    print(_table(summary, arguments.threshold))
-    record: dict[str, Any] = {"workdir": classifier.title, "data": data, "method": arguments.method}
+    print(_table(summary, None if arguments.boxes_from else arguments.threshold))
+    record: dict[str, Any] = {"workdir": classifier.title, "data": data, "method": method}
     record |= {"layer": arguments.layer, "threshold": arguments.threshold} | summary.to_json()
     if len(source.class_names) == _IMAGENET_CLASSES:
         from inception_jax.reference.printed_results import LOCALIZATION
@@ -205,17 +208,23 @@ def _write(
     return [Picture(picture, f"{source.class_names[judged.label]}, IoU {fit:.2f}")]
 
 
-def _table(summary: "Summary", threshold: float) -> str:
+def _table(summary: "Summary", threshold: float | None) -> str:
+    """Formats the metrics; without a threshold those of boxes that were predicted."""
     from inception_jax.console import percent, table
 
     best = summary.max_box_acc
     each = zip((0.3, 0.5, 0.7), best.accuracies, best.thresholds, strict=True)
+    used = "" if threshold is None else f"{threshold:g}"
     rows = [
         ("class. error, top-1", percent(summary.top1_class_error), f"{summary.images:,}", ""),
         ("class. error, top-5", percent(summary.top5_class_error), f"{summary.images:,}", ""),
-        ("loc. error, top-1", percent(summary.top1_error), f"{summary.counted:,}", f"{threshold:g}"),
-        ("loc. error, top-5", percent(summary.top5_error), f"{summary.counted:,}", f"{threshold:g}"),
-        ("GT-known", percent(summary.known), f"{summary.counted:,}", f"{threshold:g}"),
+        ("loc. error, top-1", percent(summary.top1_error), f"{summary.counted:,}", used),
+        ("loc. error, top-5", percent(summary.top5_error), f"{summary.counted:,}", used),
+        ("GT-known", percent(summary.known), f"{summary.counted:,}", used),
+    ]
+    if threshold is None:
+        return table(("metric", "value", "images"), [row[:3] for row in rows])
+    rows += [
         ("GT-known, best here", percent(summary.best_known), f"{summary.counted:,}", f"{summary.best_threshold:g}"),
         ("MaxBoxAccV2", percent(best.mean), f"{summary.counted:,}", ""),
         *((f"  IoU {level:g}", percent(value), "", f"{at:g}") for level, value, at in each),

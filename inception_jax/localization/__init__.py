@@ -8,5 +8,6 @@ summarise(images).top5_error
 
 from inception_jax.localization.localise import Localised, localise
 from inception_jax.localization.metrics import Summary, summarise
+from inception_jax.localization.regression import localise_by_regression
 
-__all__ = ["Localised", "Summary", "localise", "summarise"]
+__all__ = ["Localised", "Summary", "localise", "localise_by_regression", "summarise"]

@@ -4,8 +4,8 @@ import collections
 import concurrent.futures
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -35,18 +35,19 @@ class Localised:
       position: of the image in the source.
       name: of the image.
       judged: predictions, boxes and what they are compared with.
-      explanation: of the class of the image; its heat is that of `smooth`, whose box is `judged.known`.
+      explanation: of the class of the image; its heat is that of `smooth`, whose box is `judged.known`. None if the box
+        was predicted.
     """
 
     position: int
     name: str
     judged: Judged
-    explanation: Explanation
+    explanation: Explanation | None
 
 
 class _Crop(NamedTuple):
     position: int
-    pixels: np.ndarray
+    pixels: Any
     shape: tuple[int, ...]  # of the image
     label: int
 
@@ -99,7 +100,8 @@ def localise(
     batch_size = max(1, min(batch_size, len(wanted)))
     with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
         batch: list[_Crop] = []
-        for crop in _crops(pool, classifier, source, wanted, damage, ahead=2 * batch_size):
+        max_pixels = classifier.crop_config.max_pixels
+        for crop in crops_ahead(pool, classifier.crop, max_pixels, source, wanted, damage, ahead=2 * batch_size):
             batch.append(crop)
             if len(batch) == batch_size:
                 yield from _localised(pool, explainer, source, outputs, batch, threshold, top, blacklist, batch_size)
@@ -108,19 +110,20 @@ def localise(
             yield from _localised(pool, explainer, source, outputs, batch, threshold, top, blacklist, batch_size)
 
 
-def _crops(
+def crops_ahead(
     pool: concurrent.futures.Executor,
-    classifier: Classifier,
+    cut: Callable[[Any], Any],
+    max_pixels: int,
     source: Source,
     positions: Sequence[int],
     damage: DamageReport | None,
     ahead: int,
 ) -> Iterator[_Crop]:
-    """Decodes images in threads, `ahead` of them before they are needed."""
+    """Decodes images in threads, `ahead` of them before they are needed; `pixels` is what `cut` returns of one."""
 
     def crop(position: int) -> _Crop:
-        image, label = read_image(source, position, classifier.crop_config.max_pixels)
-        return _Crop(position, classifier.crop(image), image.shape[:2], label)
+        image, label = read_image(source, position, max_pixels)
+        return _Crop(position, cut(image), image.shape[:2], label)
 
     coming: collections.deque[concurrent.futures.Future] = collections.deque()
     rest = iter(positions)
@@ -162,10 +165,7 @@ def _localised(
 
     def judged(i: int) -> Localised:
         crop, heat = batch[i], smooth(known[i])
-        counts = blacklist is None or not blacklist[crop.position]
-        truth = source.boxes(crop.position) if counts else np.zeros((0, 4), np.float32)
-        if counts and not len(truth):
-            raise UserError(f"{source.name(crop.position)} has no box: put it on the blacklist")
+        truth = truth_of(source, crop.position, blacklist)
 
         def in_image(boxes: np.ndarray) -> np.ndarray:
             return classifier.crop_config.boxes_in_image(boxes, crop.shape)
@@ -185,12 +185,26 @@ def _localised(
                 truth=truth,
                 largest=overlap(by_threshold, truth),
                 contours=np.array(contours),
-                counts=bool(counts),
+                counts=bool(len(truth)),
             ),
             explanation=dataclasses.replace(known[i], heat=heat),
         )
 
     yield from pool.map(judged, range(len(batch)))
+
+
+def truth_of(source: Source, position: int, blacklist: np.ndarray | None) -> np.ndarray:
+    """Returns the true boxes of an image, float32 [k, 4]; none of an image on the blacklist.
+
+    Raises:
+      UserError: another image has none.
+    """
+    if blacklist is not None and blacklist[position]:
+        return np.zeros((0, 4), np.float32)
+    truth = source.boxes(position)
+    if not len(truth):
+        raise UserError(f"{source.name(position)} has no box: put it on the blacklist")
+    return truth
 
 
 def smooth(explanation: Explanation) -> np.ndarray:

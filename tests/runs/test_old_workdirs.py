@@ -36,7 +36,7 @@ def old(tmp_path):
 def config_of(workdir):
     """The config of today's recipe, which has newer keys too."""
     old = current_config(json.loads((workdir / "config.json").read_text(encoding="utf-8"))["config"])
-    config = ConfigDict(old | {"train": get_config().train.to_dict() | old["train"]})
+    config = ConfigDict(old | {name: get_config()[name].to_dict() | old[name] for name in ("data", "train")})
     validate(config)
     return config
 

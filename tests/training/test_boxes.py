@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,14 +10,18 @@ import pytest
 
 import inception_jax
 from configs import vgg_localize
+from experiments import localize
 from inception_jax import UserError, create_model
 from inception_jax.data.boxes import iou
+from inception_jax.data.glyph_images import CLASSES
 from inception_jax.data.sources import open_source
+from inception_jax.localization import localise_by_regression, summarise
 from inception_jax.parallel import REPLICATED, SPLIT, DataParallel
 from inception_jax.report.training import write_report
-from inception_jax.runs.classifier import load_network
+from inception_jax.runs.classifier import Classifier, load_network
 from inception_jax.training.experiment import Experiment
 from inception_jax.training.loop import train_and_evaluate
+from tests import values
 
 DATA = "glyphs/size=32,train=512,test=128,difficulty=4,classes=4"
 
@@ -132,6 +137,58 @@ def test_only_boxes_come_of_it(run):
     assert page.count("IoU 0.") >= 32
     assert "Left out" not in page
     assert "Confusion" not in page
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """An untrained network of the same four classes, for smaller crops."""
+    options = {"name": "vgg_a", "width": 0.02}
+    return Classifier(
+        name="vgg_a",
+        source=Path("untrained"),
+        options=options,
+        variables=dict(create_model(num_classes=4, **options).init(jax.random.key(1), np.zeros((1, 32, 32, 3))))
+        | {"dataset_stats": {}, "batch_stats": {}},
+        class_names=tuple(CLASSES[:4]),
+        preprocessing=values.preprocessing(mean=(127.5,) * 3),
+        crop_config=values.crop_config(32, 40),
+    )
+
+
+def test_localisation_takes_its_boxes(run, glyphs, classifier):
+    _, workdir = run
+    source, regressor = open_source(DATA, "test", glyphs), load_network(workdir, "last")
+    assert source.class_names == classifier.class_names
+    images = [one.judged for one in localise_by_regression(classifier, regressor, source, batch_size=50)]
+    results = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
+    assert summarise(images).known == results["last"]["box_accuracy"]
+    for i in (3, 127):
+        image, label = source[i]
+        [boxes] = regressor.features(image, "fc8")
+        centres, sides = boxes[:, :2], np.maximum(boxes[:, 2:], 0)
+        edges = 32 * np.clip(np.concatenate([centres - sides / 2, centres + sides / 2], axis=1), 0, 1) - (0, 0, 1, 1)
+        assert images[i].label == label
+        np.testing.assert_array_equal(images[i].classes, np.argsort(-classifier.predict(image)[0], kind="stable"))
+        np.testing.assert_allclose(images[i].boxes, edges[images[i].classes], atol=1e-4)
+        np.testing.assert_allclose(images[i].known, edges[label], atol=1e-4)
+    with pytest.raises(UserError, match="untrained is a network that names classes, and predicts no boxes"):
+        next(localise_by_regression(classifier, classifier, source))
+
+
+def test_the_command_takes_its_boxes(run, glyphs, classifier, tmp_path, capsys):
+    _, workdir = run
+    classifier.save(tmp_path / "classes.npz")
+    data = [f"--data={DATA}", "--split=test", f"--data-dir={glyphs}", "--limit=20"]
+    arguments = [f"--workdir={tmp_path / 'classes.npz'}", f"--boxes-from={workdir}", *data]
+    assert localize.main([*arguments, f"--json={tmp_path / 'out.json'}", f"--out={tmp_path / 'out'}"]) == 0
+    said = capsys.readouterr().out
+    record = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert record["method"].startswith("boxes of run/")
+    assert f"{100 * record['known']:.2f} %" in said
+    assert "threshold" not in said
+    assert (tmp_path / "out" / "contact_sheet.png").exists()
+    assert localize.main([*arguments, f"--out={tmp_path}", "--npz"]) == 2
+    assert "--npz is of heat maps, which --boxes-from does not have" in capsys.readouterr().err
 
 
 def test_a_network_learns_where_characters_are(glyphs, tmp_path):
