@@ -147,3 +147,17 @@ def uninterrupted(_trained, tmp_path):
 def summary_of():
     """The summary of a network as published, traced once a session."""
     return functools.cache(inception_jax.summary)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, driven by Playwright; tests are skipped where none is installed."""
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        pytest.skip("no Chromium is installed (chromium, chromium-browser or google-chrome in PATH)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield running
+        running.close()

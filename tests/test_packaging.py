@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 # Modules of the extras in pyproject.toml; scipy and array_record come with hard dependencies too.
-EXTRAS = ["clu", "huggingface_hub", "matplotlib", "ml_collections", "plotly", "sklearn", "submitit"]
+EXTRAS = ["clu", "gradio", "huggingface_hub", "matplotlib", "ml_collections", "plotly", "sklearn", "submitit"]
 EXTRAS += ["tensorboard", "tensorflow", "tensorflow_datasets", "torch", "tqdm"]
 
 

@@ -1,4 +1,6 @@
-"""Pictures of explanations."""
+"""Pictures of explanations, and of the outputs of layers."""
+
+import math
 
 import cv2
 import numpy as np
@@ -7,6 +9,7 @@ from inception_jax.explain.attribution import Explanation
 from inception_jax.explain.methods import Gradient, Method
 
 _OPACITY = 0.55  # of the heat where it is largest
+_WIDTH, _CELL = 640, 24  # width of a picture of channels, and least width of one of them, in pixels
 
 
 def picture(method: Method, explanation: Explanation) -> np.ndarray:
@@ -45,6 +48,38 @@ def reconstruction(values: np.ndarray) -> np.ndarray:
     scale = np.percentile(np.abs(values), 99.5) or np.abs(values).max() or 1
     pixels = np.rint(127.5 + 127.5 * np.clip(values / scale, -1, 1)).astype(np.uint8)
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def channel_grid(values: np.ndarray) -> np.ndarray:
+    """Returns the outputs of all channels of a layer, float32 [H, W, C], as small pictures in rows, uint8 [h, w, 3].
+
+    All have one scale: dark is the least value, yellow the 99.9th percentile.
+    """
+    count = values.shape[2]
+    columns, cell = _places(count)
+    low, high = values.min(), np.percentile(values, 99.9)
+    fractions = (values - low) / ((high - low) or 1)
+    grid = np.full((math.ceil(count / columns) * cell + 1, columns * cell + 1, 3), 255, np.uint8)
+    inside = cell - 1  # beside a white line
+    for channel in range(count):
+        row, column = divmod(channel, columns)
+        method = cv2.INTER_AREA if max(values.shape[:2]) > inside else cv2.INTER_NEAREST
+        small = cv2.resize(fractions[:, :, channel], (inside, inside), interpolation=method)
+        grid[row * cell + 1 : (row + 1) * cell, column * cell + 1 : (column + 1) * cell] = _inferno(small)
+    return grid
+
+
+def channel_at(x: int, y: int, count: int) -> int | None:
+    """Returns the channel at a pixel of the picture of `count` channels; None if there is none."""
+    columns, cell = _places(count)
+    channel = y // cell * columns + x // cell
+    return channel if x < columns * cell and channel < count else None
+
+
+def _places(count: int) -> tuple[int, int]:
+    """Returns the number of columns, and the side of one channel in pixels with its white line."""
+    columns = min(_WIDTH // _CELL, math.ceil(math.sqrt(count)))
+    return columns, min(_WIDTH // columns, _WIDTH // 4)
 
 
 def _inferno(fractions: np.ndarray) -> np.ndarray:

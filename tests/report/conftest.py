@@ -1,9 +1,8 @@
-"""Reads pages as trees, or shows them in a browser."""
+"""Reads pages as trees."""
 
 import base64
 import io
 import re
-import shutil
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -63,17 +62,3 @@ def decode():
         return np.asarray(picture)
 
     return decode
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium; what needs it is skipped where it is not installed."""
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.skip("no Chromium is installed (chromium, chromium-browser or google-chrome in PATH)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield running
-        running.close()

@@ -28,3 +28,21 @@ def test_outliers_do_not_darken_the_rest():
     heat = np.full((20, 20), 1.0, np.float32)
     heat[0, 0] = 1e6
     assert (heatmaps.colours(heat)[5, 5] == heatmaps.colours(heat)[0, 0]).all()
+
+
+def test_channels_share_one_scale_and_are_found_by_their_place():
+    values = np.zeros((2, 2, 5), np.float32)
+    values[:, :, 1], values[1, 0, 3], values[:, :, 4] = 1, 2, 2
+    grid = heatmaps.channel_grid(values)
+    cell = 160  # three columns, a quarter of the width at most
+    assert grid.shape == (2 * cell + 1, 3 * cell + 1, 3)
+    black, yellow = [0, 0, 4], [252, 255, 164]  # of inferno
+    assert grid[80, 80].tolist() == black
+    assert grid[80, 240].tolist() not in (black, yellow)
+    assert grid[cell + 120, 40].tolist() == yellow  # channel 3, below on the left
+    assert grid[cell + 40, 120].tolist() == black
+    assert grid[cell + 80, 240].tolist() == yellow
+    assert grid[80, cell].tolist() == [255] * 3
+    places = [(80, 80), (240, 80), (479, 159), (0, 160), (240, 300), (400, 300), (480, 0)]
+    assert [heatmaps.channel_at(x, y, 5) for x, y in places] == [0, 1, 2, 3, 4, None, None]
+    assert heatmaps.channel_grid(np.ones((1, 1, 2048), np.float32)).shape == (79 * 24 + 1, 26 * 24 + 1, 3)
