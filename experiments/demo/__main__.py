@@ -5,11 +5,11 @@ python -m experiments.demo --workdir=/data/googlenet --port=8000
 """
 
 import argparse
-import logging
 import os
 import socket
 import sys
 import tempfile
+import threading
 
 from experiments import cli
 
@@ -50,11 +50,6 @@ def _serve(arguments: argparse.Namespace) -> None:
     from experiments.demo.explorer import Explorer
     from experiments.demo.page import CSS, build
 
-    class Server(uvicorn.Server):
-        async def shutdown(self, sockets=None):
-            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # each open page has a stream that is cut off
-            await super().shutdown(sockets)
-
     listening = _listen(arguments.host, arguments.port)
     with listening, tempfile.TemporaryDirectory(prefix="inception_jax-demo-") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
@@ -75,11 +70,14 @@ def _serve(arguments: argparse.Namespace) -> None:
             mcp_server=False,
             css=CSS,
         )
-        server = Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         address, port = listening.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         print(f"http://{shown}:{port}/ shows {classifier.title}; Ctrl-C ends it", flush=True)
-        server.run(sockets=[listening])
+        # Not in the main thread, which ends at Ctrl-C without waiting for a computation or for open pages.
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        thread.join()
 
 
 def _listen(host: str, port: int) -> socket.socket:

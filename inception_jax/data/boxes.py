@@ -8,6 +8,7 @@ import csv
 import io
 import math
 import os
+import re
 import xml.parsers.expat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -97,7 +98,8 @@ class BoxedSource:
         entry = self._entry(index)
         objects = self._objects[entry] if entry else []
         # Of names such as 'n01440764 tench', those of published weights, the WordNet number counts.
-        found = [one.box for one in objects if one.label in ("", label, label.partition(" ")[0])]
+        number = re.sub(r"^(n\d{8}) .*", r"\1", label)
+        found = [one.box for one in objects if one.label in ("", label, number)]
         if not found:
             others = ", ".join(sorted({one.label for one in objects}))
             raise UserError(

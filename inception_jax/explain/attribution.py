@@ -4,14 +4,14 @@ import dataclasses
 import difflib
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from inception_jax.errors import UserError, check_choice, choose
-from inception_jax.explain.methods import METHODS, ActivationMap, IntegratedGradients, Method
+from inception_jax.explain.methods import METHODS, ActivationMap, IntegratedGradients, Method, Summed
 from inception_jax.explain.network import Explained, check_channels, last_grid, receptive_field
 from inception_jax.parallel import REPLICATED, SPLIT
 from inception_jax.runs.classifier import Classifier, Picture
@@ -85,17 +85,20 @@ class Explainer:
             indices = [
                 -1 if one is None else class_index(self.classifier, one) for one in classes or [None] * len(crops)
             ]
-        outputs = self.classifier.begin_mapped(self._program, crops, np.array(indices, np.int32), variables=variables)()
-        heat = self.method.heat(outputs["values"], crops.shape[1:3])
+        run = functools.partial(self.classifier.begin_mapped, variables=variables)
+        outputs = run(self._numbers, crops, np.array(indices, np.int32))()
+        explained = [run(self._values, crops, outputs["channels"], np.full(len(crops), part))() for part in self._parts]
+        values = functools.reduce(np.add, explained)
+        heat = self.method.heat(values, crops.shape[1:3])
         return [
             Explanation(
                 title=self._title(int(outputs["channels"][i])),
                 index=int(outputs["channels"][i]),
                 number=float(outputs["number"][i]),
                 crop=crop,
-                values=outputs["values"][i],
+                values=values[i],
                 heat=heat[i],
-                error=_error(outputs, i),
+                error=_error(outputs, values, i),
                 field=self._field(int(outputs["cells"][i])),
             )
             for i, crop in enumerate(crops)
@@ -104,8 +107,8 @@ class Explainer:
     def check(self) -> None:
         """Raises a UserError if the network has not what the method needs; nothing is computed."""
         count, size = self.classifier.parallel.device_count, self.classifier.input_shape[:2]
-        crops = jax.ShapeDtypeStruct((count, *size, 3), np.uint8)
-        jax.eval_shape(self._program, self.classifier.variables, crops, jax.ShapeDtypeStruct((count,), np.int32))
+        crops, numbers = jax.ShapeDtypeStruct((count, *size, 3), np.uint8), jax.ShapeDtypeStruct((count,), np.int32)
+        jax.eval_shape(self._values, self.classifier.variables, crops, numbers, numbers)
 
     def _title(self, index: int) -> str:
         return self.classifier.class_names[index] if self.unit is None else f"{self.unit.layer} {index}"
@@ -118,20 +121,23 @@ class Explainer:
         field = receptive_field(self.classifier, self.unit.layer)
         return field.pixels(divmod(cell, columns[0]), self.classifier.input_shape[:2])
 
+    @property
+    def _parts(self) -> range:
+        return range(self.method.parts if isinstance(self.method, Summed) else 1)
+
     @functools.cached_property
-    def _program(self) -> Callable:
-        explained, has_classes = _explained(self.classifier, self.unit), self.unit is None
-        layers = {"layer": self.layer} if self.layer else {}
+    def _numbers(self) -> Callable:
+        """Program of variables, crops and channels (-1: the most probable class): what is explained of each crop."""
+        explained = _explained(self.classifier, self.unit)
 
         def run(variables, crops, channels):
             images = explained.normalise(variables, crops)
-            if has_classes:
+            if self.unit is None:
                 channels = jnp.where(channels < 0, explained.run(variables, images).argmax(axis=-1), channels)
             outputs = {
                 "channels": channels,
                 "number": explained.score(variables, images, channels),
                 "cells": explained.place(variables, images, channels),
-                "values": self.method(explained, variables, images, channels, **layers).astype(jnp.float32),
             }
             if isinstance(self.method, IntegratedGradients):
                 start = self.method.start(explained, variables, images)
@@ -139,6 +145,19 @@ class Explainer:
             return outputs
 
         return self.classifier.parallel.map(run, (REPLICATED, SPLIT, SPLIT), SPLIT)
+
+    @functools.cached_property
+    def _values(self) -> Callable:
+        """Program of variables, crops, channels and the number of a part: what the method computes."""
+        explained = _explained(self.classifier, self.unit)
+        layers: dict[str, Any] = {"layer": self.layer} if self.layer else {}
+
+        def run(variables, crops, channels, part):
+            images = explained.normalise(variables, crops)
+            parts = {"part": part[0]} if isinstance(self.method, Summed) else {}
+            return self.method(explained, variables, images, channels, **layers, **parts).astype(jnp.float32)
+
+        return self.classifier.parallel.map(run, (REPLICATED, SPLIT, SPLIT, SPLIT), SPLIT)
 
 
 def make_explainer(
@@ -240,8 +259,8 @@ def class_index(classifier: Classifier, name: int | str) -> int:
     return int(name)
 
 
-def _error(outputs: dict[str, np.ndarray], i: int) -> float | None:
+def _error(outputs: dict[str, np.ndarray], values: np.ndarray, i: int) -> float | None:
     if "baseline" not in outputs:
         return None
     difference = float(outputs["number"][i] - outputs["baseline"][i])
-    return abs(float(outputs["values"][i].sum(dtype=np.float64)) - difference) / max(abs(difference), 1e-12)
+    return abs(float(values[i].sum(dtype=np.float64)) - difference) / max(abs(difference), 1e-12)

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inception_jax import ops
 from inception_jax.errors import UserError
 from inception_jax.explain.network import check_channels
 from inception_jax.models.network import Network
-from inception_jax.models.units import AvgPool, Chain, Concat, Conv, Dense, Logits, MaxPool, Residual, Unit
+from inception_jax.models.units import Chain, Concat, Conv, Dense, Logits, Unit
 from inception_jax.runs.classifier import Classifier
 
 _AT_ONCE = 64  # channels
@@ -122,26 +123,15 @@ def expanded_weights(classifier: Classifier, source: str, layer: str, channels: 
 @functools.cache
 def linear(model: Network) -> Network:
     """Returns a network without activations, whose max-pools are means; its other parts and its variables stay."""
-    layers = tuple((name, _without_maxima(unit, model.style.pool_padding)) for name, unit in model.layers)
-    return model.clone(layers=layers, style=dataclasses.replace(model.style, activation=_same))
+    return model.clone(style=dataclasses.replace(model.style, activation=_same, max_pool=_mean_pool))
 
 
 def _same(x: jax.Array) -> jax.Array:
     return x
 
 
-def _without_maxima(unit: Unit, padding: str) -> Unit:
-    match unit:
-        case Chain(units):
-            return Chain(*(_without_maxima(part, padding) for part in units))
-        case Concat(parts):
-            return Concat(*(_without_maxima(part, padding) for part in parts))
-        case Residual(branch, shortcut):
-            own = shortcut if isinstance(shortcut, bool) else _without_maxima(shortcut, padding)
-            return dataclasses.replace(unit, branch=_without_maxima(branch, padding), shortcut=own)
-        case MaxPool(window, stride, own_padding):
-            return AvgPool(window, stride, padding if own_padding is None else own_padding)
-    return unit
+def _mean_pool(x: jax.Array, window: int, stride: int, padding: str | int) -> jax.Array:
+    return ops.avg_pool(x, window, stride, padding, count_include_pad=False)
 
 
 def branch_strengths(classifier: Classifier, source: str, layer: str) -> np.ndarray:

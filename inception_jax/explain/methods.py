@@ -1,8 +1,10 @@
 """Methods that explain one number of a network by the pixels, or by the cells of a layer, that it comes from.
 
 A method is a frozen dataclass: its options are its fields, and a call computes it for a batch. Images are normalised,
-float32 [N, H, W, C]; `channels` int [N] is the class or channel that is explained of each image. `heat` turns the
-values into how much each pixel counts, float32 [N, H, W], at least 0.
+float32 [N, H, W, C]; `channels` int [N] is the class or channel that is explained of each image. A method that is a sum
+of many gradients has several `parts`, and a call computes one of them; they are not a loop of one program, because in a
+loop a CPU takes more than twice as long. `heat` turns the values into how much each pixel counts, float32 [N, H, W], at
+least 0.
 """
 
 import dataclasses
@@ -60,15 +62,19 @@ class SmoothGrad:
     noise: float = 0.15
     seed: int = 0
 
-    def __call__(self, explained: Explained, variables: Variables, images: jax.Array, channels: jax.Array) -> jax.Array:
-        """Returns the mean gradients."""
+    @property
+    def parts(self) -> int:
+        """Number of gradients."""
+        return self.samples
+
+    def __call__(
+        self, explained: Explained, variables: Variables, images: jax.Array, channels: jax.Array, part: jax.Array | int
+    ) -> jax.Array:
+        """Returns the gradient of one copy, divided by their number."""
         spans = jnp.ptp(images, axis=(1, 2, 3), keepdims=True)
-
-        def add(i, total):
-            noise = jax.random.normal(jax.random.fold_in(jax.random.key(self.seed), i), images.shape[1:])
-            return total + Gradient()(explained, variables, images + self.noise * spans * noise, channels)
-
-        return lax.fori_loop(0, self.samples, add, jnp.zeros_like(images)) / self.samples
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(self.seed), part), images.shape[1:])
+        noisy = images + self.noise * spans * noise
+        return Gradient()(explained, variables, noisy, channels) / self.samples
 
     def heat(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Returns the largest magnitude over the colours as of a gradient."""
@@ -92,15 +98,19 @@ class IntegratedGradients:
     steps: int = 64
     baseline: Literal["mean", "black", "white"] = "mean"
 
-    def __call__(self, explained: Explained, variables: Variables, images: jax.Array, channels: jax.Array) -> jax.Array:
-        """Returns the attributions."""
+    @property
+    def parts(self) -> int:
+        """Number of gradients."""
+        return self.steps
+
+    def __call__(
+        self, explained: Explained, variables: Variables, images: jax.Array, channels: jax.Array, part: jax.Array | int
+    ) -> jax.Array:
+        """Returns the part of one step."""
         baseline = self.start(explained, variables, images)
         span = images - baseline
-
-        def add(i, total):
-            return total + Gradient()(explained, variables, baseline + (i + 0.5) / self.steps * span, channels)
-
-        return span * lax.fori_loop(0, self.steps, add, jnp.zeros_like(images)) / self.steps
+        between = baseline + (part + 0.5) / self.steps * span
+        return span * Gradient()(explained, variables, between, channels) / self.steps
 
     def start(self, explained: Explained, variables: Variables, images: jax.Array) -> jax.Array:
         """Returns the baseline, normalised, for each of the images."""
@@ -210,7 +220,8 @@ class ActivationMap:
         return np.stack([cv2.resize(np.maximum(grid, 0), (width, height)) for grid in values])
 
 
-Method = Gradient | SmoothGrad | IntegratedGradients | Occlusion | ActivationMap
+Summed = SmoothGrad | IntegratedGradients  # have parts
+Method = Gradient | Summed | Occlusion | ActivationMap
 METHODS: Mapping[str, Method] = {
     "gradient": Gradient(),
     "deconvnet": Gradient("deconvnet"),

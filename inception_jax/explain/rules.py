@@ -62,15 +62,17 @@ relu.defvjp(_forward, _backward)
 
 @functools.cache  # so that the same network is the same object, for which programs are compiled once
 def with_rule(model: Network, rule: str) -> Network:
-    """Returns a network whose ReLUs follow a rule in the backward pass; its forward pass is that of `model`.
+    """Returns a network whose ReLUs follow a rule in the backward pass, and whose max-pools have the fast one.
+
+    Its forward pass is that of `model`.
 
     Raises:
       UserError: the rule is not one of `RULES`, or it needs ReLUs and the network has another activation.
     """
     check_choice("rule", rule, RULES)
+    style = dataclasses.replace(model.style, max_pool=ops.max_pool_in_training)
     if rule == "backprop":
-        return model
+        return model.clone(style=style)
     if model.style.activation is not ops.relu:
         raise UserError(f"rule={rule!r} is a rule for ReLUs, which this network has not; take 'backprop'")
-    activation = functools.partial(relu, rule=rule)
-    return model.clone(style=dataclasses.replace(model.style, activation=activation))
+    return model.clone(style=dataclasses.replace(style, activation=functools.partial(relu, rule=rule)))

@@ -248,8 +248,7 @@ def _below(classifier: Classifier, objective: Objective) -> Network:
     for term in objective:
         check_channels(classifier, term.layer)
     names, model = classifier.end_points, classifier.model
-    if model.style.activation is ops.relu:
-        model = with_rule(model, "redirected")
+    model = with_rule(model, "redirected" if model.style.activation is ops.relu else "backprop")
     return model.clone(layers=model.layers[: 1 + max(names.index(term.layer) for term in objective)])
 
 

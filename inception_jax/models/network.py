@@ -72,7 +72,7 @@ class Block(nn.Module):
                 options = {"stride": stride, "groups": channels, "kernel_init": kernel_init}
                 return self._linear_conv(Conv(name, multiplier * channels, kernel, **options), x, train, use_bias=False)
             case MaxPool(window, stride, padding):
-                pool = ops.max_pool_in_training if train else ops.max_pool
+                pool = ops.max_pool_in_training if train else style.max_pool
                 return pool(x, window, stride, style.pool_padding if padding is None else padding)
             case AvgPool(window, stride, padding):
                 if padding == "VALID":

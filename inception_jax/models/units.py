@@ -76,7 +76,7 @@ class AvgPool:
 
     window: int
     stride: int
-    padding: str | int = "VALID"
+    padding: str = "VALID"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,6 +234,7 @@ class Style:
       kernel_init: initialiser of kernels.
       bias_init: initialiser of biases; those of `Logits` are always 0 at first.
       activation: activation after each convolution and dense layer.
+      max_pool: max-pool of inference; training has `ops.max_pool_in_training`.
       batch_norm: batch normalisation after each convolution; None: biases instead.
       conv_bias: whether convolutions keep their bias beside batch normalisation.
       count_include_pad: whether average pools count padding in the divisor.
@@ -244,6 +245,7 @@ class Style:
     kernel_init: Callable
     bias_init: Callable = initializers.zeros
     activation: Callable = ops.relu
+    max_pool: Callable = ops.max_pool
     batch_norm: BatchNorm | None = None
     conv_bias: bool = False
     count_include_pad: bool = False

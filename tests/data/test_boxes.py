@@ -197,6 +197,9 @@ class TestBoxedSource:
         file.write_text("val/n01440764/0,0,0,1,1,n01440764\n", encoding="utf-8")
         folder.class_names = ("n01440764 tench", "n01751748 sea snake")
         assert BoxedSource(folder, file).boxes(0).tolist() == [[0, 0, 1, 1]]
+        folder.class_names = ("n01440764x tench", "n01751748 sea snake")
+        with pytest.raises(UserError, match="no box of class 'n01440764x tench'"):
+            BoxedSource(folder, file).boxes(0)
 
     def test_boxes_of_other_images(self, folder, tmp_path):
         (tmp_path / "boxes.csv").write_text("a,0,0,1,1\n", encoding="utf-8")

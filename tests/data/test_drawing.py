@@ -39,6 +39,7 @@ def test_a_stroke_stays_narrow():
     columns = np.flatnonzero(found.any(axis=0))
     assert found[:, columns].min() > 0
     assert 2 <= len(columns) <= 4
+    np.testing.assert_allclose(found.mean() / 255, 0.305, atol=0.03)
 
 
 def test_mnist_is_centred_by_mass():

@@ -107,3 +107,11 @@ def test_the_papers_rows_have_a_source_and_a_number():
     assert "GoogLeNet-GAP" in said
     assert "37.1 %" in said
     assert len(said.splitlines()) == 1 + len(LOCALIZATION)
+
+
+def test_hostile_annotations_are_one_line(command, boxes):
+    (boxes / "val" / "red" / "6.xml").write_text('<!DOCTYPE a [<!ENTITY a "aa">]><annotation>&a;</annotation>', "utf-8")
+    status, _, errors = command(f"--boxes={boxes}")
+    assert status == 2
+    assert errors.startswith(f"error: {boxes}/val/red/6.xml is no annotation in PASCAL VOC's format: it has a document")
+    assert len(errors.splitlines()) == 1

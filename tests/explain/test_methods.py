@@ -7,7 +7,15 @@ import pytest
 from flax.linen import initializers
 
 from inception_jax.errors import UserError
-from inception_jax.explain.methods import METHODS, ActivationMap, Gradient, IntegratedGradients, Occlusion, SmoothGrad
+from inception_jax.explain.methods import (
+    METHODS,
+    ActivationMap,
+    Gradient,
+    IntegratedGradients,
+    Occlusion,
+    SmoothGrad,
+    Summed,
+)
 from inception_jax.explain.network import Explained
 from inception_jax.models import create_model
 from inception_jax.models.network import Network
@@ -76,8 +84,13 @@ def make(units, **style):
 
 
 def run(method, explained, variables, images, channels, **layer):
-    call = jax.jit(lambda variables, images, channels: method(explained, variables, images, channels, **layer))
-    return np.asarray(call(variables, images, jnp.array(channels)))
+    def call(variables, images, channels, part):
+        parts = {"part": part} if isinstance(method, Summed) else {}
+        return method(explained, variables, images, channels, **layer, **parts)
+
+    program, channels = jax.jit(call), jnp.array(channels)
+    parts = range(method.parts if isinstance(method, Summed) else 1)
+    return sum(np.asarray(program(variables, images, channels, part)) for part in parts)
 
 
 @pytest.mark.parametrize(("rule", "count_include_pad"), [("backprop", False), ("deconvnet", True), ("guided", False)])

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from inception_jax.explain.methods import ActivationMap, Gradient, IntegratedGradients
+from inception_jax.explain.methods import ActivationMap, Gradient, IntegratedGradients, Summed
 from inception_jax.explain.network import Explained
 from inception_jax.weights.sources import mapping
 from tests.parity.conftest import required
@@ -40,9 +40,12 @@ class Pair:
         self.classes = torch.tensor(CLASSES)
 
     def ours(self, method, **layer):
-        call = jax.jit(lambda variables, images: method(self.explained, variables, images, CLASSES, **layer))
+        call = jax.jit(
+            lambda variables, images, part: method(self.explained, variables, images, CLASSES, **layer, **part)
+        )
+        parts = [{"part": part} for part in range(method.parts)] if isinstance(method, Summed) else [{}]
         with jax.enable_x64(True):
-            return np.asarray(call(self.variables, self.images))
+            return sum(np.asarray(call(self.variables, self.images, part)) for part in parts)
 
 
 def channels_last(values):
