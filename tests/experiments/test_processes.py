@@ -19,6 +19,7 @@ from jax.errors import JaxRuntimeError
 from experiments.supervisor import OTHERS_ENDED, is_about_others
 from inception_jax.errors import UserError
 from inception_jax.runs.checkpoints import read_weights
+from inception_jax.runs.snapshots import read, steps_in
 
 ROOT = Path(__file__).parents[2]
 STEPS = 120
@@ -110,8 +111,8 @@ def children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
 
 
-def train(config, workdir, processes, **options):
-    return Launched(processes, "main.py", f"--config={config}", f"--workdir={workdir}", **options)
+def train(config, workdir, processes, *more, **options):
+    return Launched(processes, "main.py", f"--config={config}", f"--workdir={workdir}", *more, **options)
 
 
 def metrics(workdir):
@@ -134,9 +135,9 @@ def arrays(workdir, step=STEPS):
 
 @pytest.fixture(scope="module")
 def two(config, tmp_path_factory):
-    """A run of two processes with two devices each."""
+    """A run of two processes with two devices each, which writes its report; others do without."""
     workdir = tmp_path_factory.mktemp("two") / "run"
-    run = train(config, workdir, 2)
+    run = train(config, workdir, 2, "--config.log.report=True")
     assert run.wait() == 0, run.lines
     assert "[0] 2 processes x 2 cpu devices" in run.lines
     return workdir
@@ -153,6 +154,11 @@ def test_two_processes_compute_what_one_does(config, two, tmp_path):
     assert (results["count"], results["step"]) == (21, STEPS)  # every image once
     with np.load(two / "predictions.npz") as predictions:
         assert np.trace(predictions["confusion"]) / 21 == results["top1"]
+    assert steps_in(two) == [60, STEPS]
+    assert 0 < len(read(two, STEPS).places) < 21  # those that the first process evaluated
+    page = (two / "report.html").read_text(encoding="utf-8")
+    assert "Activations over time" in page
+    assert "Left out" not in page
 
 
 def test_a_signal_to_one_process_stops_all_after_the_same_step(config, two, tmp_path):

@@ -361,3 +361,8 @@ def test_a_checkpoint_holds_bfloat16(tmp_path):
 @flax.struct.dataclass
 class State:
     momentum: jax.Array
+
+
+def test_a_workdir_may_be_relative(trained, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    assert inception_jax.load(trained.name).fingerprint == inception_jax.load(trained).fingerprint
