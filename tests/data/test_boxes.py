@@ -181,7 +181,8 @@ class TestBoxedSource:
         assert source.boxes(0).dtype == np.float32
         assert (len(source), source[3][1], source.fingerprint) == (4, 1, folder.fingerprint)
         assert source.encoded(3) == folder.encoded(3)  # what the loader prefers
-        assert not hasattr(BoxedSource(sources.Subset(folder, [1]), file), "encoded")
+        assert BoxedSource(sources.Subset(folder, [1]), file).encoded(0) == folder.encoded(1)
+        assert not hasattr(sources.Subset(sources.SyntheticSource(), [1]), "encoded")
 
     def test_boxes_of_other_classes_do_not_count(self, folder, tmp_path):
         file = tmp_path / "boxes.csv"
