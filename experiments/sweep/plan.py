@@ -238,6 +238,8 @@ def check(tasks: Sequence[Task]) -> None:
             network, size = create_model(num_classes=2, **config.model.to_dict()), config.data.image_size
             if size < network.min_size:
                 raise UserError(f"images of {size}x{size} are too small for this network: {network.min_size} at least")
+            if network.boxes:
+                raise UserError("the network predicts boxes, and sweeps compare top-1")
         except UserError as error:
             raise UserError(f"{task.name}: {error}") from None
 

@@ -57,7 +57,9 @@ def curves_section(metrics: Sequence[Mapping[str, Any]]) -> str:
     )
     note = "Nothing was measured."
     if figures:
-        note = "The legend shows each curve's last value. Training loss includes auxiliary heads and label smoothing."
+        note = "The legend shows each curve's last value."
+        if any(len(line.points) for line in scores["top1"]):
+            note += " Training loss includes auxiliary heads and label smoothing."
     shown = {"loss", *accuracies, "learning_rate", *auxiliary}
     lost = [row["step"] for row in metrics for key in shown & row.keys() if not _is_finite(row[key])]
     if lost:

@@ -279,6 +279,7 @@ MISTAKES = [
     ({"model.name": "lenet6"}, "there is no network 'lenet6'; did you mean lenet5"),
     ({"model.name": "alexnet"}, "images of 32x32 are too small for this network: 64 at least"),
     ({"model.name": "alexnet", "model.width": 0.0}, "width=0.0 must be at least 0.001"),
+    ({"config": "configs/vgg_localize.py:glyphs"}, "the network predicts boxes, and sweeps compare top-1"),
     ({"model.aux": True}, "bad/0: the config has no key 'aux'"),
     ({"config": "configs/nowhere.py"}, "nowhere.py"),
 ]
