@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import io
 import shlex
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -63,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _make(arguments: argparse.Namespace) -> None:
+    from PIL import Image
+
     from main import main as train
 
     if status := train([*_RECIPE, f"--workdir={arguments.workdir}"]):
@@ -79,12 +80,10 @@ def _make(arguments: argparse.Namespace) -> None:
             with contextlib.redirect_stdout(io.StringIO()):
                 if status := shown.main([*shown.arguments, f"--workdir={arguments.workdir}", f"--out={out}"]):
                     sys.exit(status)
-            name = f"{shown.heading.lower().replace(' ', '_')}.png"
-            shutil.move(out / shown.file, pictures / name)
-            command = shlex.join(
-                ["python", "-m", shown.command, *shown.arguments, "--workdir=runs/gallery", "--out=seen"]
-            )
-            command = command.replace(str(images), "glyphs")
+            name = f"{shown.heading.lower().replace(' ', '_')}.webp"  # a third of a PNG
+            Image.open(out / shown.file).save(pictures / name, quality=90)
+            command = shlex.join(["python", "-m", shown.command, *shown.arguments])
+            command = command.replace(f"{directory}/", "") + " --workdir=runs/gallery --out=seen"
             page += [f"## {shown.heading}", shown.text, f"![{shown.heading}](gallery/{name})", f"```\n{command}\n```"]
     (arguments.out / "gallery.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
 
@@ -139,7 +138,7 @@ def _pictures(images: Path) -> list[_Picture]:
             "--channel=0-7",
             "--examples=6",
         ),
-        made("A whole layer", "The image that excites each channel of inception_4a.", "inception_4a"),
+        made("A whole layer", "The image that excites each channel of inception_3a.", "inception_3a", "--steps=256"),
         made(
             "Copies that differ",
             "Four images of each channel, which a term for diversity drives apart.",

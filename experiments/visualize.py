@@ -211,7 +211,8 @@ def _add_examples(
         for one in examples:
             shown = framed(one.crop, *field.pixels(one.cell, one.crop.shape[:2]))
             shown = cv2.resize(shown, row[0].image.shape[1::-1], interpolation=cv2.INTER_AREA)
-            row.append(Picture(shown, f"{data.name(one.position)} {one.output:.3g}"))
+            name = data.name(one.position).rpartition("/")[2]
+            row.append(Picture(shown, f"{one.output:.3g} {name}"))
 
 
 def _circuit(

@@ -175,7 +175,11 @@ class _Kept:
         """The experiment that the config describes, with its data."""
         config = ConfigDict(self._run.config)
         config.data.dir = native_path(config.data.dir)
-        return Experiment(config, DataParallel())
+        try:
+            return Experiment(config, DataParallel())
+        except AttributeError as error:  # a key that came later
+            key = str(error).strip('"')
+            raise UserError(f"the run's config is of an older version: it lacks {key}") from None
 
     @functools.cached_property
     def batch(self) -> list[Picture]:

@@ -118,6 +118,14 @@ def test_what_is_missing_leaves_out_its_section_and_says_why(trained, report):
     ]
     assert len(lost) == 1
     assert lost[0].endswith("val/red/3.png cannot be shown")
+
+    older = "the run's config is of an older version: it lacks 'boxes'"
+    content = (trained / "config.json").read_text(encoding="utf-8")
+    record = json.loads(content)
+    del record["config"]["data"]["boxes"]
+    (trained / "config.json").write_text(json.dumps(record), encoding="utf-8")
+    assert left_out(report(trained)) == dict.fromkeys(("Test images", "A training batch"), f"Left out: {older}")
+    (trained / "config.json").write_text(content, encoding="utf-8")
     steps = [
         (shrink, {"Test images": "the data set has changed: 21 images were evaluated, now it has 15"}),
         (
