@@ -114,6 +114,13 @@ class Parser(argparse.ArgumentParser):
         group.add_argument("--config", metavar="FILE[:VARIANTS]", help="recipe, a file of configs/")
         group.add_argument("--config.KEY", metavar="VALUE", dest="_override", help="value of one key of the recipe")
 
+    def add_network(self, group: "argparse._ArgumentGroup | None" = None) -> None:
+        """Adds --workdir, --checkpoint and --weights, for `runs.classifier.load`."""
+        add = (group or self).add_argument
+        add("--workdir", type=path, required=True, help="run, one of its checkpoints, or a file of weights")
+        add("--checkpoint", default="best", help="best (default), last or a step")
+        add("--weights", default="", choices=("ema", "raw"), help="moving averages (default if kept) or latest weights")
+
     def add_distributed(self) -> "argparse._ArgumentGroup":
         """Adds --distributed and the place of this process in its job, for `join`; returns their group."""
         group = self.add_argument_group("several processes")

@@ -65,9 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="image, folder, quoted pattern, or - (see below)")
-    add("--workdir", type=cli.path, required=True, help="run, one of its checkpoints, or a file of weights")
-    add("--checkpoint", default="best", help="best (default), last or a step")
-    add("--weights", default="", choices=("ema", "raw"), help="moving averages (default if kept) or latest weights")
+    parser.add_network()
     add("--method", default="gradcam", metavar="NAME[,NAME...]", help="see below (default: %(default)s)")
     add("--class", dest="class_name", metavar="NAME", help="class by name or index (default: the most probable)")
     add("--unit", metavar="LAYER:CHANNEL", help="in place of a class, the strongest unit of a channel")

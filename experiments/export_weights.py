@@ -27,10 +27,8 @@ config.json beside the file holds the network, its options, the preprocessing an
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for invalid input."""
     parser = cli.Parser("-m experiments.export_weights", __doc__, _EPILOG)
+    parser.add_network()
     add = parser.add_argument
-    add("--workdir", type=cli.path, required=True, help="run, one of its checkpoints, or a file of exported weights")
-    add("--checkpoint", default="best", help="best (default), last or a step")
-    add("--weights", default="", choices=("ema", "raw"), help="moving averages (default if kept) or latest weights")
     add("--format", default="", choices=FORMATS, help="see below (default: by the suffix of --out)")
     add("--out", type=cli.path, required=True, help="file to write; stablehlo: folder")
     add("--end-points", default="", help="onnx: layers whose outputs the graph gives too, separated by commas")

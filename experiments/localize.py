@@ -48,10 +48,9 @@ If an image cannot be read, it is named, and the exit status is 1.
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 1 if an image could not be read, 2 for invalid input, 130 for Ctrl-C."""
     parser = cli.Parser("-m experiments.localize", __doc__, _EPILOG)
-    add = parser.add_argument_group("network").add_argument
-    add("--workdir", type=cli.path, required=True, help="run, one of its checkpoints, or a file of weights")
-    add("--checkpoint", default="best", help="best (default), last or a step")
-    add("--weights", default="", choices=("ema", "raw"), help="moving averages (default if kept) or latest weights")
+    network = parser.add_argument_group("network")
+    parser.add_network(network)
+    add = network.add_argument
     add("--image-size", type=cli.positive, help="height and width of the input (default: as in training)")
     add("--resize", type=cli.positive, help="shorter side before the crop; as --image-size it shows most of the image")
     add = parser.add_argument_group("images").add_argument

@@ -49,9 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser("-m experiments.predict", __doc__, _EPILOG)
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="image, folder, quoted pattern, or - (see below)")
-    add("--workdir", type=cli.path, required=True, help="run, one of its checkpoints, or a file of exported weights")
-    add("--checkpoint", default="best", help="best (default), last or a step")
-    add("--weights", default="", choices=("ema", "raw"), help="moving averages (default if kept) or latest weights")
+    parser.add_network()
     add("--top-k", type=cli.positive, default=5, metavar="K", help="number of classes per image (default: %(default)s)")
     add("--out", type=cli.path, metavar="FILE", help="file for the predictions (default: standard output)")
     add("--format", choices=tuple(_FORMATS.values()), help="format of the predictions (default: by the suffix of "

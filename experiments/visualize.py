@@ -38,10 +38,8 @@ docs/explain.md says how the images are made.
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for invalid input, 130 for Ctrl-C."""
     parser = cli.Parser("-m experiments.visualize", __doc__, _EPILOG)
+    parser.add_network()
     add = parser.add_argument
-    add("--workdir", type=cli.path, required=True, help="run, one of its checkpoints, or a file of weights")
-    add("--checkpoint", default="best", help="best (default), last or a step")
-    add("--weights", default="", choices=("ema", "raw"), help="moving averages (default if kept) or latest weights")
     add("--layer", required=True, help="layer by its name; the last one has a channel for each class")
     add("--out", type=Path, required=True, metavar="DIR", help="directory for the pictures")
     add("--json", type=cli.path, metavar="FILE", help="also write channels, files, examples and weights as JSON")

@@ -137,6 +137,20 @@ def trained(_trained) -> pathlib.Path:
 
 
 @pytest.fixture
+def on_trained(trained, capsys):
+    """Runs the `main` of a command on `trained`; returns exit status, standard output and standard error."""
+
+    def run(main, *arguments, workdir=trained):
+        try:
+            status = main([f"--workdir={workdir}", *map(str, arguments)])
+        except SystemExit as exit:
+            status = exit.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
 def uninterrupted(_trained, tmp_path):
     """The final state of `trained`, and a copy of its workdir."""
     state, workdir = _trained

@@ -25,10 +25,8 @@ _MOST_BYTES = 2**26  # of an uploaded file
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 2 for invalid input, 130 for Ctrl-C."""
     parser = cli.Parser("-m experiments.demo", __doc__, _EPILOG)
+    parser.add_network()
     add = parser.add_argument
-    add("--workdir", type=cli.path, required=True, help="run, one of its checkpoints, or a file of weights")
-    add("--checkpoint", default="best", help="best (default), last or a step")
-    add("--weights", default="", choices=("ema", "raw"), help="moving averages (default if kept) or latest weights")
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)")
     add("--port", type=_port, default=7860, help="port (default: %(default)s; 0: any free one)")
     return cli.run(parser, _serve, argv)

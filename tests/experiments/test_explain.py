@@ -1,5 +1,6 @@
 """The command that explains images; the methods are tested in tests/explain."""
 
+import functools
 import json
 
 import numpy as np
@@ -12,17 +13,8 @@ from inception_jax.explain import METHODS
 
 
 @pytest.fixture
-def command(trained, capsys):
-    """Runs the command; returns exit status, standard output and standard error."""
-
-    def run(*arguments):
-        try:
-            status = explain.main([f"--workdir={trained}", *map(str, arguments)])
-        except SystemExit as exit:
-            status = exit.code
-        return status, *capsys.readouterr()
-
-    return run
+def command(on_trained):
+    return functools.partial(on_trained, explain.main)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The command that finds objects; the metrics are tested in tests/localization."""
 
+import functools
 import json
 
 import numpy as np
@@ -11,17 +12,8 @@ from inception_jax.reference.printed_results import LOCALIZATION
 
 
 @pytest.fixture
-def command(trained, capsys):
-    """Runs the command; returns exit status, standard output and standard error."""
-
-    def run(*arguments):
-        try:
-            status = localize.main([f"--workdir={trained}", *map(str, arguments)])
-        except SystemExit as exit:
-            status = exit.code
-        return status, *capsys.readouterr()
-
-    return run
+def command(on_trained):
+    return functools.partial(on_trained, localize.main)
 
 
 @pytest.fixture

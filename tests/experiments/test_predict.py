@@ -1,6 +1,7 @@
 """The command that classifies images; the predictions themselves are tested in tests/evaluation/test_predict.py."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -36,17 +37,8 @@ def damaged(folder, tmp_path):
 
 
 @pytest.fixture
-def command(trained, capsys):
-    """Runs the command; returns exit status, standard output and standard error."""
-
-    def run(*arguments, workdir=trained):
-        try:
-            status = predict.main([f"--workdir={workdir}", *map(str, arguments)])
-        except SystemExit as exit:
-            status = exit.code
-        return status, *capsys.readouterr()
-
-    return run
+def command(on_trained):
+    return functools.partial(on_trained, predict.main)
 
 
 @pytest.fixture

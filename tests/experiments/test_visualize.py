@@ -1,5 +1,6 @@
 """The command that makes images; how they are made is tested in tests/explain."""
 
+import functools
 import json
 
 import numpy as np
@@ -10,17 +11,8 @@ from experiments import visualize
 
 
 @pytest.fixture
-def command(trained, capsys):
-    """Runs the command; returns exit status, standard output and standard error."""
-
-    def run(*arguments):
-        try:
-            status = visualize.main([f"--workdir={trained}", *map(str, arguments)])
-        except SystemExit as exit:
-            status = exit.code
-        return status, *capsys.readouterr()
-
-    return run
+def command(on_trained):
+    return functools.partial(on_trained, visualize.main)
 
 
 @pytest.fixture
