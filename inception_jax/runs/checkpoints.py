@@ -371,7 +371,7 @@ def _reading(checkpoint: AnyPath) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             if isinstance(checkpoint, Path):
-                local = checkpoint
+                local = checkpoint.absolute()  # as Orbax asks
             else:
                 local = Path(stack.enter_context(_temporary())) / checkpoint.name
                 paths.download(checkpoint, local)

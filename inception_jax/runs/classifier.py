@@ -535,7 +535,7 @@ def workdir_of(path: str | os.PathLike) -> AnyPath:
 
 
 def _existing(path: str | os.PathLike) -> AnyPath:
-    place = to_path(path) if is_bucket(path) else Path(os.path.expanduser(path)).absolute()  # as Orbax asks
+    place = to_path(path) if is_bucket(path) else Path(os.path.expanduser(path))
     if not place.exists():
         raise UserError(f"{place} does not exist")
     if not (place.is_file() or place.is_dir()):  # such as a pipe, which may never end

@@ -29,7 +29,7 @@ def test_docs_scale_is_fresh():
 def test_docs_scale_has_all_recipes_and_its_checks():
     text = DOCS.read_text(encoding="utf-8")
     configs = {path.stem for path in (DOCS.parents[1] / "configs").glob("*.py")}
-    assert configs - set(RECIPES) == {"all_cnn", "common", "digits", "finetune", "glyphs", "lenet5"}
+    assert configs - set(RECIPES) == {"all_cnn", "common", "digits", "finetune", "glyphs", "lenet5", "vgg_localize"}
     simulated = [line for line in text.partition("## Simulated devices")[2].splitlines() if "all-reduce |" in line]
     assert len(simulated) == 14
     assert all("| 1 all-reduce |" in line for line in simulated)
