@@ -99,14 +99,9 @@ def localise(
     wanted = range(len(source)) if positions is None else positions
     batch_size = max(1, min(batch_size, len(wanted)))
     with concurrent.futures.ThreadPoolExecutor(available_cores()) as pool:
-        batch: list[_Crop] = []
         max_pixels = classifier.crop_config.max_pixels
-        for crop in crops_ahead(pool, classifier.crop, max_pixels, source, wanted, damage, ahead=2 * batch_size):
-            batch.append(crop)
-            if len(batch) == batch_size:
-                yield from _localised(pool, explainer, source, outputs, batch, threshold, top, blacklist, batch_size)
-                batch = []
-        if batch:
+        crops = crops_ahead(pool, classifier.crop, max_pixels, source, wanted, damage, ahead=2 * batch_size)
+        while batch := list(itertools.islice(crops, batch_size)):
             yield from _localised(pool, explainer, source, outputs, batch, threshold, top, blacklist, batch_size)
 
 
