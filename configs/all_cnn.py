@@ -68,6 +68,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.data.whitening = "gcn_zca"
     config.data.shift = 5 if images == "augmented" else 0
     config.data.flip = images == "augmented"
+    config.data.cache = "memory"
 
     config.train.batch_size = 256
     config.train.epochs = 350.0

@@ -46,7 +46,7 @@ KEYS = {
     },
     "data": {
         "name": text("synthetic",
-            "Data set", "'folder', 'digits', 'glyphs', 'synthetic' or the name of a TFDS data set"),
+            "Data set", "'folder', 'digits', 'glyphs', 'textures', 'synthetic' or the name of a TFDS data set"),
         "dir": text("",
             "Image folder, or directory of prepared TFDS data sets (default: ~/tensorflow_datasets)",
             "a directory", optional=True),
@@ -89,9 +89,13 @@ KEYS = {
         "mixup": number(0.0, "Alpha of mixup; 0: off", 0, 100),
         "cutmix": number(0.0, "Alpha of CutMix; 0: off; with mixup, each pair of images gets one of the two", 0, 100),
         "max_pixels": whole(2**26, "Images with more pixels count as damaged", 1),
+        "cache": choice("none",
+            "Where images are kept once they are decoded; memory: of the host; device: on each device, which crops "
+            "them too, for images of one size, none of them damaged", ("none", "memory", "device")),
         "threads": whole(0, "Number of decoding threads; each decodes whole batches; 0: one per core", 0, 1024),
         "processes": whole(-1,
-            "Number of worker processes that run the threads; 0: none; -1: one per 8 cores, from 16 cores", -1, 1024),
+            "Number of worker processes that run the threads; 0: none; -1: one per 8 cores, from 16 cores, none with a "
+            "cache", -1, 1024),
     },
     "train": {
         "batch_size": whole(32, "Images per step, over all devices", 1, _BATCH),
@@ -100,6 +104,9 @@ KEYS = {
         "steps": whole(0, "Length of training in steps; set exactly one of steps, epochs, examples"),
         "epochs": number(0.0, "Length of training in epochs"),
         "examples": whole(0, "Length of training in images"),
+        "recompute": choice("nothing",
+            "What the backward pass computes again to save memory; activations: normalisation, activation and pooling; "
+            "blocks: everything inside a layer", ("nothing", "activations", "blocks")),
         "loss": choice("softmax",
             "Loss; map: LeNet-5's criterion, for outputs that are distances; euclidean: VGG's, for boxes",
             ("softmax", "map", "euclidean")),

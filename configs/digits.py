@@ -114,6 +114,7 @@ def recipe_of(name: str) -> ConfigDict:
     config.data.resize = small.size
     config.data.area = (small.area, 1.0)
     config.data.flip = False
+    config.data.cache = "memory"
     config.data.mean = (small.mean,) * 3
     config.data.std = (small.std,) * 3
 

@@ -54,6 +54,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.data.resize = 28  # MNIST's own size; centred in 32
     config.data.crop = "central"
     config.data.flip = False
+    config.data.cache = "memory"
     config.data.mean = (20.0,) * 3  # the background, 0, becomes -0.1 and the foreground, 255, becomes 1.175
     config.data.std = (200.0,) * 3
 

@@ -81,6 +81,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.data.whitening = "gcn_zca"
         config.data.shift = 4 if recipe == "cifar10_augmented" else 0
         config.data.flip = recipe == "cifar10_augmented"
+        config.data.cache = "memory"
         config.train.batch_size = 128
         config.train.epochs = 260.0
         config.optimizer.weight_decay = 1e-4

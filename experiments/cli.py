@@ -241,7 +241,7 @@ def run(parser: Parser, command: Callable[[argparse.Namespace], int | None], arg
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
         return 141
     except KeyboardInterrupt as stopped:
-        number = stopped.args[0] if stopped.args else signal.SIGINT
+        number = _signal_of(stopped)
         print(f"stopped by {signal.Signals(number).name}", file=sys.stderr)
         return _end(128 + number, arguments, argv)
     except Exception as error:
@@ -291,7 +291,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _repeat(ignored_stop: KeyboardInterrupt) -> None:
-    os.kill(os.getpid(), ignored_stop.args[0])
+    os.kill(os.getpid(), _signal_of(ignored_stop))
+
+
+def _signal_of(stop: KeyboardInterrupt) -> int:
+    """Returns the number that `_stop` gave; SIGINT if another handler raised it, such as Python's own."""
+    return stop.args[0] if stop.args else signal.SIGINT
 
 
 def _with_flag(message: str, parser: Parser) -> str:

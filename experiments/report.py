@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 _EPILOG = """
 DIR is the directory of a sweep, at any time: runs that are not finished are listed and not averaged. DIR/report.html
-and DIR/report.md compare the variants over their seeds, and judge what the paper claims.
+and DIR/report.md judge what the paper claims, say what so many seeds could have shown, and compare the variants over
+their seeds. Verdicts are corrected for the number of claims: that of DIR/plan.json if it is there, else the sweep's.
 
 --json keeps the data of sweeps in one file. Sweeps that are already in it stay, so that a document can be put together
-from sweeps run at different times. --document keeps what was written by hand at the top of the document.
+from sweeps run at different times. --document keeps what was written by hand at the top of the document, corrects the
+verdicts for all its claims, and draws them into FILE.svg.
 """
 
 
@@ -69,8 +71,8 @@ def _report(arguments: argparse.Namespace) -> None:
             local.write_text(dump(known | sweeps), encoding="utf-8")
         print(f"Data      {arguments.json} ({', '.join(sorted(known | sweeps))})")
     if arguments.document:
-        write_document(arguments.document, load(file))
-        print(f"Document  {arguments.document}")
+        figure = write_document(arguments.document, load(file))
+        print(f"Document  {arguments.document}" + (f", with {figure}" if figure else ""))
 
 
 def _check(arguments: argparse.Namespace) -> None:

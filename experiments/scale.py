@@ -1,7 +1,7 @@
 """Says what a run on many chips costs: operations, exchange, memory, input, checkpoints of every ImageNet recipe.
 
 python -m experiments.scale                                   # the estimates, half a minute
-python -m experiments.scale --check > docs/scale.md           # with compiled steps and checkpoints, ten minutes
+python -m experiments.scale --check > docs/scale.md           # with gradients, compiled steps, checkpoints: ten minutes
 """
 
 import argparse
@@ -34,8 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for invalid input."""
     parser = cli.Parser("-m experiments.scale", __doc__)
     add = parser.add_argument
-    add("--check", action="store_true", help=f"compile the steps of {' and '.join(CHECKED)} for 1 to {DEVICES[-1]} "
-        "simulated devices, count their collectives, and time their checkpoints")  # fmt: skip
+    add("--check", action="store_true", help="count what the backward passes keep; compile the steps of "
+        f"{' and '.join(CHECKED)} for 1 to {DEVICES[-1]} simulated devices, count their collectives, and time their "
+        "checkpoints")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="JSON file to write")
     return cli.run(parser, _print, argv)
 
@@ -50,12 +51,13 @@ def _print(arguments: argparse.Namespace) -> None:
     if arguments.check:
         jax.config.update("jax_num_cpu_devices", DEVICES[-1])
     from inception_jax.report.scale import scale_page, scale_record
-    from inception_jax.training.cost import compile_step, step_cost, time_checkpoint
+    from inception_jax.training.cost import compile_step, kept_by_choice, step_cost, time_checkpoint
 
     cli.check_writable(arguments.json)
     costs = [step_cost(experiment(recipe)[0]) for recipe in RECIPES]
-    steps, checkpoints = [], []
+    steps, checkpoints, kept = [], [], []
     if arguments.check:
+        kept = [kept_by_choice(experiment(recipe)[0]) for recipe in RECIPES]
         for recipe in CHECKED:
             for devices in DEVICES:
                 print(f"{recipe}: compiling for {devices} simulated devices", file=sys.stderr)
@@ -63,9 +65,9 @@ def _print(arguments: argparse.Namespace) -> None:
             with tempfile.TemporaryDirectory() as directory:
                 checkpoints.append(time_checkpoint(*experiment(recipe, 1), Path(directory)))
     if arguments.json:
-        record = scale_record(costs, steps, checkpoints)
+        record = scale_record(costs, steps, checkpoints, kept)
         arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(scale_page(costs, steps, checkpoints), end="")
+    print(scale_page(costs, steps, checkpoints, kept), end="")
 
 
 def experiment(recipe: str, devices: int = 0):

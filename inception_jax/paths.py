@@ -4,12 +4,17 @@ A bucket has no rename, no append and no locks: an object is written whole, or n
 one object writes last the one that makes the others count.
 """
 
+import base64
+import concurrent.futures
 import contextlib
+import errno
 import functools
+import hashlib
 import logging
 import os
 import shutil
 import tempfile
+import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,6 +33,7 @@ _EXTRAS = {"gs": "gcs", "s3": "s3"}  # by scheme: the extra of pyproject.toml th
 # Modules whose errors are those of a bucket. Most of them are no OSErrors.
 _BUCKET_MODULES = ("aiobotocore.", "aiohttp.", "botocore.", "gcsfs.", "google.auth.", "google.api_core.", "requests.")
 _CONNECTIONS = 64  # at once to a bucket, for small objects that are far away; botocore's own limit is 10
+_LARGE = 5 * 2**20  # bytes; gcsfs sends a file of this size or more in parts
 COMMITTED = "commit_success.txt"  # written last into a directory of a bucket, as Orbax does
 
 
@@ -90,6 +96,43 @@ def _filesystem(scheme: str) -> Any:
 
 def _of(path: AnyPath) -> Any:
     return _filesystem(os.fspath(path).partition("://")[0])
+
+
+def _put(address: str, content: Path | bytes) -> None:
+    """Writes one object, with a check of what has arrived.
+
+    S3 does that check itself, by the checksum that botocore sends.
+
+    gcsfs sends a small object between lines of '--==0=='. A server that takes '\r\n--==0==' for the end loses the last
+    byte of an object that ends with '\r', and any server loses what follows such a line in the object. So it is sent
+    here as the whole body of a request.
+
+    Raises:
+      OSError: something else has arrived; also what `storage` turns into a UserError.
+    """
+    scheme, _, rest = address.partition("://")
+    system = _filesystem(scheme)
+    size = content.stat().st_size if isinstance(content, Path) else len(content)
+    options = {"consistency": "md5"} if scheme == "gs" else {}
+    if isinstance(content, Path) and (scheme != "gs" or size >= _LARGE):
+        system.put_file(os.fspath(content), address, **options)
+        return
+    content = content.read_bytes() if isinstance(content, Path) else content
+    if scheme != "gs" or not content:
+        system.pipe_file(address, content, **options)
+        return
+    bucket, _, name = rest.partition("/")
+    stored = system.call(
+        "POST",
+        f"{system._location}/upload/storage/v1/b/{urllib.parse.quote(bucket, safe='')}/o",
+        uploadType="media",
+        name=name,
+        headers={"Content-Type": "application/octet-stream"},
+        data=content,
+        json_out=True,
+    )
+    if stored["md5Hash"] != base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode():
+        raise OSError(errno.EIO, "other content has arrived than was sent")
 
 
 def is_bucket_error(error: BaseException) -> bool:
@@ -158,7 +201,7 @@ def write_whole(path: AnyPath, content: bytes) -> None:
                         temporary.unlink()
                     raise
             else:
-                _of(path).pipe_file(os.fspath(path), content)
+                _put(os.fspath(path), content)
     except FileNotFoundError as error:  # also where a file has the place of its directory
         raise UserError(f"{path} cannot be written: {reason(error)}") from None
 
@@ -212,14 +255,16 @@ def upload(source: Path, target: AnyPath, commit: bool = False) -> None:
     """
     with storage(target, "cannot be written"):
         if source.is_file():
-            _of(target).put_file(os.fspath(source), os.fspath(target))
+            _put(os.fspath(target), source)
             return
         files = sorted(path for path in source.rglob("*") if path.is_file())
         if commit:
             files = [path for path in files if path != source / COMMITTED]
-        _of(target).put([str(path) for path in files], [f"{target}/{path.relative_to(source)}" for path in files])
+        with concurrent.futures.ThreadPoolExecutor(_CONNECTIONS) as pool:
+            # As a list, so that each of them has arrived.
+            list(pool.map(_put, [f"{target}/{path.relative_to(source).as_posix()}" for path in files], files))
         if commit:
-            _of(target).pipe_file(f"{target}/{COMMITTED}", b"")
+            _put(f"{target}/{COMMITTED}", b"")
 
 
 def download(source: AnyPath, target: Path) -> None:

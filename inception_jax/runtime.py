@@ -4,6 +4,7 @@ Importing the library sets none of this. `cache_directory` is the place of all c
 """
 
 import atexit
+import contextlib
 import ctypes
 import errno
 import functools
@@ -46,6 +47,15 @@ def peak_memory() -> int:
     counted = jax.local_devices()[0].memory_stats() or {}
     unit = 1 if sys.platform == "darwin" else 1024
     return counted.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def host_memory() -> int:
+    """Memory in bytes of this machine, or of the container if that is given less."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):  # of cgroups 2 and 1
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it says 'max'
+            limits.append(int(Path(file).read_text(encoding="ascii")))
+    return min(limits)
 
 
 def available_cores() -> int:

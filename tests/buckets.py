@@ -29,7 +29,10 @@ def _start_s3():
 
 def _start_gcs(port, patch):
     from gcp_storage_emulator.server import create_server
+    from gcp_storage_emulator.storage import Storage
 
+    # It would encode the description of all objects at each write, also where it is kept in memory.
+    patch.setattr(Storage, "_write_config_to_file", lambda _: None)
     patch.setattr(socketserver.TCPServer, "request_queue_size", 128)  # more connections at once would wait for seconds
     logging.getLogger("gcp_storage_emulator").setLevel(logging.ERROR)
     server = create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")

@@ -17,6 +17,7 @@ from configs import common
 from configs.common import KEYS, validate
 from inception_jax import UserError, create_model
 from inception_jax.data import loader
+from inception_jax.data.crops import CROPS
 from inception_jax.parallel import REPLICATED, SPLIT, DataParallel
 from inception_jax.runs.workdir import differences
 from inception_jax.training import loop
@@ -382,7 +383,11 @@ WRONG = [
     ("model.width", 0.0, "=0.0 must be at least 0.001"),
     ("model.width", 17.0, "=17.0 must be between 0.001 and 16"),
     ("model.dropout", 1.0, "=1.0 must be a number from 0 to below 1"),
-    ("data.name", "None", "='None': give 'folder', 'digits', 'glyphs', 'synthetic' or the name of a TFDS data set"),
+    (
+        "data.name",
+        "None",
+        "='None': give 'folder', 'digits', 'glyphs', 'textures', 'synthetic' or the name of a TFDS data set",
+    ),
     ("data.name", "", "='': give 'folder'"),
     ("data.dir", "none", "='none': leave it empty, or give a directory"),
     ("data.boxes", "none", "='none': leave it empty, or give a CSV file or a directory of XML files"),
@@ -413,6 +418,7 @@ WRONG = [
     ("data.mixup", -0.2, "=-0.2 must be at least 0"),
     ("data.cutmix", float("nan"), "=nan must be between 0 and 100"),
     ("data.max_pixels", 0, "=0 must be at least 1"),
+    ("data.cache", "gpu", "='gpu' is not one of none, memory, device"),
     ("data.threads", -1, "=-1 must be at least 0"),
     ("data.processes", -2, "=-2 must be at least -1"),
     ("train.batch_size", 0, "=0 must be at least 1"),
@@ -427,6 +433,7 @@ WRONG = [
     ("train.ema_decay", 1.0, "=1.0 must be between 0 and 1, 1 excluded"),
     ("train.sync_batch_norm", 0, "=0 must be of type bool, not int"),
     ("train.freeze_batch_norm", 0, "=0 must be of type bool, not int"),
+    ("train.recompute", "everything", "='everything' is not one of nothing, activations, blocks"),
     ("train.on_nonfinite", "go on", "='go on' is not one of stop, skip"),
     ("train.max_skips", 0, "=0 must be at least 1"),
     ("optimizer.name", "adam", "='adam' is not one of sgd, rmsprop, adamw, lars, lamb"),
@@ -522,11 +529,26 @@ def test_differences_leave_out_what_may_change():
     old, new = common.get_config().to_dict(), common.get_config()
     new.log.every, new.data.threads, new.parallel = "1 step", 1, "pmap"
     new.train.on_nonfinite = "skip"
+    new.train.recompute = "blocks"
     assert differences(old, new.to_dict()) == []
     new.seed = 5
     new.model.aux = False
     del old["data"]["max_pixels"]  # as in a workdir from before there was this key
     assert differences(old, new.to_dict()) == ["config.model.aux: absent -> False", "config.seed: 0 -> 5"]
+
+
+def test_a_cache_is_a_difference_only_where_it_draws_other_crops():
+    def changed(crop, *caches):
+        old, new = ({"data": {"crop": crop, "cache": cache} if cache else {"crop": crop}} for cache in caches)
+        return differences(old, new)
+
+    for crop in CROPS:
+        assert (
+            changed(crop, "none", "memory") == changed(crop, None, "memory") == changed(crop, "device", "device") == []
+        )
+        lines = [f"config.data.cache: {was} -> 'device'" for was in ("'memory'", "absent")]
+        lines = [] if crop == "central" else lines
+        assert changed(crop, "memory", "device") + changed(crop, None, "device") == lines
 
 
 class Recorder:

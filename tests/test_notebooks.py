@@ -10,7 +10,10 @@ NOTEBOOKS = sorted(Path(__file__).parent.parent.glob("docs/notebooks/*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook(path):
+def test_notebook(path, monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS")  # on one device, as for its readers
+    if path.stem == "published_weights":  # it trains for longer than it compiles
+        monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
     notebook = nbformat.read(path, as_version=4)
     stored = [_printed(cell) for cell in notebook.cells]
     resources = {"metadata": {"path": str(path.parent)}}  # where Jupyter starts it

@@ -1,5 +1,6 @@
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -49,6 +50,13 @@ def test_an_unknown_flag_is_left_out(environment):
 def test_flags_are_looked_up_in_jaxlib():
     assert runtime._known("xla_force_host_platform_device_count")
     assert not runtime._known("xla_cpu_no_such_flag")
+
+
+def test_the_gpu_flags_of_the_documentation_are_jaxlibs():
+    text = (pathlib.Path(__file__).parents[1] / "docs" / "performance.md").read_text(encoding="utf-8")
+    flags = sorted(set(re.findall(r"--(xla_gpu_\w+)", text)))
+    assert len(flags) > 5
+    assert [flag for flag in flags if not runtime._known(flag)] == []
 
 
 def run(code, **environment):

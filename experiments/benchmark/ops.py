@@ -1,4 +1,8 @@
-"""The operations of GoogLeNet at all their sizes, forward and forward with backward, beside PyTorch's."""
+"""The operations of GoogLeNet at all their sizes, in inference and in training, beside XLA's own and PyTorch's.
+
+The side 'XLA' has the plain operations of `jax.lax`, so on any device it says what our fast paths gain there. The
+gradient of its max-pool is XLA's select-and-scatter.
+"""
 
 import dataclasses
 import functools
@@ -8,7 +12,7 @@ from collections.abc import Callable, Iterator
 from experiments.benchmark import contest
 from experiments.benchmark.contest import Side
 
-FORWARD, BOTH = "forward", "forward + backward"
+FORWARD, TRAINING = "forward", "training"  # the latter: forward with the gradients, in the form of a training step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +57,8 @@ def operations() -> list[OpCase]:
 
 def measure(batch: int, dtype: str, repeats: int) -> Iterator[dict]:
     """Yields a row for each operation, pass and side."""
-    starts = {
-        name: functools.partial(Side, build, batch, dtype) for name, build in (("ours", ours), ("PyTorch", torch_ops))
-    }
+    builders = {"ours": ours, "XLA": xla, "PyTorch": torch_ops}
+    starts = {name: functools.partial(Side, build, batch, dtype) for name, build in builders.items()}
     with contest.started(starts) as (sides, skipped):
         for side, why in skipped.items():
             yield {"operation": "all", "side": side, "batch": batch, "dtype": dtype, "skipped": why}
@@ -75,39 +78,108 @@ def measure(batch: int, dtype: str, repeats: int) -> Iterator[dict]:
 
 def ours(batch: int, dtype: str) -> dict[str, Callable]:
     """Builds our operations under `jax.jit`."""
-    jax = contest.start_jax(dtype)
-    jnp = jax.numpy
+    return _jax_calls(our_forms, batch, dtype)
+
+
+def xla(batch: int, dtype: str) -> dict[str, Callable]:
+    """Builds the plain operations of `jax.lax` under `jax.jit`."""
+    return _jax_calls(xla_forms, batch, dtype)
+
+
+def our_forms(case: OpCase) -> tuple[Callable, Callable]:
+    """Returns our operation in the forms of inference and of training: functions of the input, and of a kernel."""
     from inception_jax import ops
 
+    match case.kind:
+        case "max pool":
+            options = {"window": case.window, "stride": case.stride, "padding": _pool_padding(case)}
+            return tuple(functools.partial(pool, **options) for pool in (ops.max_pool, ops.max_pool_in_training))
+        case "average pool":
+            options = {"window": case.window, "stride": case.stride, "padding": "VALID", "count_include_pad": True}
+            form = functools.partial(ops.avg_pool, **options)
+        case "response norm":
+            form = ops.local_response_norm
+        case _:
+            options = _conv_options(case)
+            return tuple(functools.partial(conv, **options) for conv in (ops.convolve, ops.convolve_in_training))
+    return form, form
+
+
+def xla_forms(case: OpCase) -> tuple[Callable, Callable]:
+    """Returns the same of `jax.lax`, which has one form for both."""
+    import jax.numpy as jnp
+    from jax import lax
+
+    from inception_jax.ops import explicit_padding
+
+    def pool(x, start, combine):
+        window, strides = (1, case.window, case.window, 1), (1, case.stride, case.stride, 1)
+        pads = explicit_padding(x.shape[1:3], window[1:3], case.stride, _pool_padding(case))
+        return lax.reduce_window(x, start, combine, window, strides, [(0, 0), *pads, (0, 0)])
+
+    def max_pool(x):
+        return pool(x, -jnp.inf, lax.max)
+
+    def average_pool(x):
+        return (pool(x.astype(jnp.float32), 0.0, lax.add) / case.window**2).astype(x.dtype)
+
+    def response_norm(x):
+        square = lax.square(x.astype(jnp.float32))
+        total = lax.reduce_window(square, 0.0, lax.add, (1, 1, 1, 5), (1,) * 4, [(0, 0)] * 3 + [(2, 2)])
+        return (x * (1.0 + 1e-4 / 5 * total) ** -0.75).astype(x.dtype)
+
+    def convolution(x, kernel):
+        options = _conv_options(case)
+        return lax.conv_general_dilated(x, kernel, options.pop("strides"), options.pop("padding"), **options)
+
+    forms = {"max pool": max_pool, "average pool": average_pool, "response norm": response_norm}
+    form = forms.get(case.kind, convolution)
+    return form, form
+
+
+def _pool_padding(case: OpCase) -> str:
+    if case.kind == "average pool":
+        return "VALID"
+    return "CEIL" if case.stride > 1 else "SYMMETRIC"
+
+
+def _conv_options(case: OpCase) -> dict:
+    pads = [((case.window - 1) // 2,) * 2] * 2
+    return {"strides": (case.stride,) * 2, "padding": pads, "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+
+def arguments_of(case: OpCase, batch: int, dtype: str) -> tuple:
+    """Draws the input, and the kernel of a convolution."""
+    import jax.numpy as jnp
+
+    shapes = [(batch, case.size, case.size, case.channels)]
+    if case.kind == "convolution":
+        shapes.append((case.window, case.window, case.channels, case.features))
+    return tuple(jnp.asarray(contest.noise(shape, seed), dtype) for seed, shape in enumerate(shapes))
+
+
+def with_gradients(form: Callable) -> Callable:
+    """Returns a function of (gradient of the output, arguments) to the output and the gradients of the arguments."""
+    import jax
+
+    def run(gradient, arguments):
+        y, backward = jax.vjp(form, *arguments)
+        return y, backward(gradient)
+
+    return run
+
+
+def _jax_calls(forms: Callable[[OpCase], tuple[Callable, Callable]], batch: int, dtype: str) -> dict[str, Callable]:
+    jax = contest.start_jax(dtype)
     calls = {}
-    for operation in operations():
-        size, window, stride = operation.size, operation.window, operation.stride
-        x = jnp.asarray(contest.noise((batch, size, size, operation.channels)), dtype)
-        arguments = (x,)
-        if operation.kind == "max pool":
-            rule = "CEIL" if stride > 1 else "SYMMETRIC"
-            run = lambda x, w=window, s=stride, r=rule: ops.max_pool(x, w, s, r)  # noqa: E731
-        elif operation.kind == "average pool":
-            run = lambda x, w=window, s=stride: ops.avg_pool(x, w, s, "VALID", count_include_pad=True)  # noqa: E731
-        elif operation.kind == "response norm":
-            run = ops.local_response_norm
-        else:
-            kernel = contest.noise((window, window, operation.channels, operation.features), 1)
-            arguments = (x, jnp.asarray(kernel, dtype))
-            pads = [((window - 1) // 2,) * 2] * 2
-            run = lambda x, k, s=stride, p=pads: ops.convolve(  # noqa: E731
-                x, k, (s, s), p, dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-        forward = jax.jit(run)
-        gradient = jnp.asarray(contest.noise(jax.eval_shape(run, *arguments).shape, 2), dtype)
-
-        def both(gradient, arguments, run=run):
-            y, backward = jax.vjp(run, *arguments)
-            return y, backward(gradient)
-
-        both = jax.jit(both)
-        calls[f"{operation}, {FORWARD}"] = lambda f=forward, a=arguments: jax.block_until_ready(f(*a))
-        calls[f"{operation}, {BOTH}"] = lambda f=both, g=gradient, a=arguments: jax.block_until_ready(f(g, a))
+    for case in operations():
+        inference, training = forms(case)
+        arguments = arguments_of(case, batch, dtype)
+        output = jax.eval_shape(inference, *arguments)
+        gradient = jax.numpy.asarray(contest.noise(output.shape, 2), dtype)
+        forward, both = jax.jit(inference), jax.jit(with_gradients(training))
+        calls[f"{case}, {FORWARD}"] = lambda f=forward, a=arguments: jax.block_until_ready(f(*a))
+        calls[f"{case}, {TRAINING}"] = lambda f=both, g=gradient, a=arguments: jax.block_until_ready(f(g, a))
     return calls
 
 
@@ -147,5 +219,5 @@ def torch_ops(batch: int, dtype: str) -> dict[str, Callable]:
             torch.autograd.grad(run(*arguments), arguments, gradient)
             contest.synchronize(torch, device)
 
-        calls[f"{operation}, {FORWARD}"], calls[f"{operation}, {BOTH}"] = forward, both
+        calls[f"{operation}, {FORWARD}"], calls[f"{operation}, {TRAINING}"] = forward, both
     return calls

@@ -27,8 +27,10 @@ above 1 ours is faster. Absolute figures depend on the machine named below, and 
 _PARTS = {
     "ops": (
         "Operations",
-        "GoogLeNet's operations at all their sizes; batch 32. PyTorch: channels_last. (Its `LocalResponseNorm`, a pool "
-        "over a fifth dimension, is slow on CPUs: the ratios there say little.)",
+        "GoogLeNet's operations at all their sizes; batch 32. Training: forward with the gradients, in the form of a "
+        "training step; forward + backward: in the form of inference, not measured any more. XLA: the plain operations "
+        "of `jax.lax`. PyTorch: channels_last. (Its `LocalResponseNorm`, a pool over a fifth dimension, is slow on "
+        "CPUs: the ratios there say little.)",
         (
             ("operation", "operation", "{}"),
             ("side", "side", "{}"),

@@ -9,13 +9,20 @@ import argparse
 import ast
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from experiments import cli
 
+if TYPE_CHECKING:
+    from experiments.sweep.launcher import Launcher
+    from experiments.sweep.plan import Task
+    from inception_jax.paths import AnyPath
+
 _EPILOG = """
 FILE is one of experiments/sweeps/, or your own like them. After its colon stands the data: embedded (default; the
-images of this package, small networks, about a minute a run), cifar10, cifar100, imagenette/320px-v2, imagenet2012 (the
-paper's recipe). Runs are in WORKDIR/VARIANT/SEED, each with its log.txt. Rerun the same command to resume: finished
+images of this package, small networks, a planned sweep), cifar10, cifar100, imagenette/320px-v2, imagenet2012 (the
+paper's recipe). Runs are in WORKDIR/VARIANT/SEED, each with its log.txt; those of a planned sweep in
+WORKDIR/SET/VARIANT/SEED. Rerun the same command to resume: finished
 runs are skipped, failed ones are run again with --retry. --config.KEY=VALUE applies to all runs. At the end the report
 is written, WORKDIR/report.html, see python -m experiments.report.
 """
@@ -38,7 +45,13 @@ def _parser() -> cli.Parser:
     )
     what = parser.add_argument_group("runs").add_argument
     what("--config.KEY", metavar="VALUE", dest="_settings", help="value of one key of the recipe, for all runs")
-    what("--seeds", type=cli.positive, default=0, metavar="K", help="number of seeds, 0 to K - 1 (default: the file's)")
+    what(
+        "--seeds",
+        type=cli.positive,
+        default=0,
+        metavar="K",
+        help="number of seeds, 0 to K - 1 (default: the file's; of a planned sweep: the plan's)",
+    )
     what("--filter", action="append", default=[], metavar="NAME", help="runs only the runs of this name, VARIANT or "
          "VARIANT/SEED, such as 'x5*'; repeatable")  # fmt: skip
     what("--retry", action="store_true", help="run failed runs again")
@@ -87,36 +100,69 @@ def _run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
 def _sweep(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from experiments import report
-    from experiments.sweep import plan
-    from experiments.sweep.board import Board
-    from experiments.sweep.launcher import Launcher
+    from experiments.sweep import bench, plan
     from inception_jax.paths import to_path
     from inception_jax.report.sweep.data import read
 
     directory = to_path(arguments.workdir)
     sweep, described = plan.load(arguments.file, arguments.seeds, settings)
-    tasks = plan.tasks_of(sweep, directory, arguments.seeds, arguments.filter, settings)
-    plan.check(tasks)
     plan.check_directory(directory, described)
-    launcher = Launcher(
+    if not sweep.base.sets:
+        tasks = plan.tasks_of(sweep, directory, arguments.seeds, arguments.filter, settings)
+        plan.check(tasks)
+    else:
+        bench.check(sweep, settings)
+        if (planned := bench.read_plan(directory)) is None:
+            tuning = bench.tasks_of(sweep, arguments.file, directory, bench.TUNING, arguments.filter, settings)
+            if arguments.dry_run:
+                return _print(arguments, directory, tuning)
+            if set(_run_all(arguments, directory, described, tuning).values()) != {"finished"}:
+                return 1
+            planned = bench.write_plan(sweep, directory, arguments.seeds)
+        described["seeds"] = list(range(planned["seeds"]))
+        tasks = bench.tasks_of(sweep, arguments.file, directory, bench.TRAINING, arguments.filter, settings)
+        if not arguments.filter:
+            tasks += bench.evaluation_tasks(sweep, directory, planned["seeds"])
+    if arguments.dry_run:
+        return _print(arguments, directory, tasks)
+    states = _run_all(arguments, directory, described, tasks).values()
+    if "finished" in states:
+        report.write(read(directory), directory / "report.html")
+    return 0 if set(states) == {"finished"} else 1
+
+
+def _launcher(arguments: argparse.Namespace, directory: "AnyPath", tasks: Sequence["Task"]) -> "Launcher":
+    from experiments.sweep.launcher import Launcher
+
+    return Launcher(
         tasks, directory, arguments.cluster, jobs=arguments.jobs, gpus=arguments.gpus, slurm=dict(arguments.slurm)
     )
-    if arguments.dry_run:
-        for task in tasks:
-            print(f"# {task.name}: {launcher.state(task)}\npython {task.shown}")
-        return 0
+
+
+def _print(arguments: argparse.Namespace, directory: "AnyPath", tasks: Sequence["Task"]) -> int:
+    launcher = _launcher(arguments, directory, tasks)
+    for task in tasks:
+        print(f"# {task.name}: {launcher.state(task)}\npython {task.shown}")
+    return 0
+
+
+def _run_all(
+    arguments: argparse.Namespace, directory: "AnyPath", described: dict, tasks: Sequence["Task"]
+) -> dict[str, str]:
+    """Runs the tasks that are not finished, and says what is left to do; returns their states by name."""
+    from experiments.sweep import plan
+    from experiments.sweep.board import Board
+
+    launcher = _launcher(arguments, directory, tasks)
     plan.describe(directory, described)
     board = Board(tasks, directory, launcher.parallel)
     launcher.launch(arguments.retry, board)
     states = {task.name: launcher.state(task) for task in tasks}
-    is_done = all(state == "finished" for state in states.values())
-    if not is_done:
+    if set(states.values()) != {"finished"}:
         board.say(board.summary())
     if failed := [name for name, state in states.items() if state in ("failed", "damaged")]:
         board.say(f"failed, --retry runs them again: {', '.join(failed)}")
-    if "finished" in states.values():
-        report.write(read(directory), directory / "report.html")
-    return 0 if is_done else 1
+    return states
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -81,7 +81,7 @@ class Board:
         counts = Counter(self._states.values())
         text = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
         left = self._left()
-        return text + (f"; about {duration(left)} left" if left else "")
+        return text + (f"; about {duration(left)} left" if left >= 1 else "")
 
     def _left(self) -> float:
         """Seconds until all is finished, by the mean time of finished runs; 0 if none is, or nothing is left."""

@@ -105,7 +105,7 @@ class Launcher:
           board: shows the states.
 
         Raises:
-          KeyboardInterrupt: the local jobs were told to save their state, and have ended.
+          KeyboardInterrupt: a signal came; the local jobs were told to save their state, and have ended.
         """
         states = {task.name: self.state(task) for task in self.tasks}
         wanted = (*_RESUMABLE, *(("failed", "damaged") if retry else ()))
@@ -211,8 +211,8 @@ def _undisturbed():
     A process that is started now has SIGINT blocked: Ctrl-C reaches every process of the terminal, and would end those
     of submitit before the run has saved its state.
     """
-    came = []
-    handlers = {n: signal.signal(n, lambda *_: came.append(True)) for n in (signal.SIGINT, signal.SIGTERM)}
+    came: list[int] = []
+    handlers = {n: signal.signal(n, lambda number, _: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -221,15 +221,15 @@ def _undisturbed():
         for number, handler in handlers.items():
             signal.signal(number, handler)
     if came:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(came[0])
 
 
 @contextlib.contextmanager
 def _terminable():
     """Treats SIGTERM as Ctrl-C."""
 
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
+    def interrupt(number: int, _: Any) -> None:
+        raise KeyboardInterrupt(number)
 
     previous = signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs.common import validate
 from experiments import cli, sweeps
-from experiments.sweeps import Sweep
+from experiments.sweeps import Overrides, Sweep
 from inception_jax.errors import UserError
 from inception_jax.evaluation.protocols import NAMES
 from inception_jax.models import create_model
@@ -25,7 +25,7 @@ from inception_jax.paths import AnyPath, bucket_errors, make_directory, write_wh
 ROOT = Path(__file__).parents[2]
 EVALUATIONS = "evaluations"  # the directory of their results
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # of variants, which name directories
-_TAKEN = (EVALUATIONS, "sweep.json", "report.html", "report.md")
+_TAKEN = (EVALUATIONS, "sweep.json", "plan.json", "report.html", "report.md")
 _MEASURES = ("top1", "no_worse", "steps")
 
 
@@ -135,8 +135,38 @@ def _described(
         "settings": list(map(text_of, settings)),
         "seeds": list(range(seeds or sweep.seeds)),
         "baseline": sweep.baseline or next(iter(sweep.variants)),
+        "base": {"config": sweep.base.config, "overrides": dict(sweep.base.overrides)},
     }
+    if sweep.base.sets:
+        content |= _on_sets(sweep)
     return json.loads(json.dumps(content))
+
+
+def _on_sets(sweep: Sweep) -> dict[str, Any]:
+    """What sweep.json says otherwise of a sweep on several sets: names are 'SET/NAME', and claims are of all sets."""
+    sets = sweep.base.sets
+
+    def on_all(names: str | Sequence[str]) -> list[str]:
+        return [f"{one}/{name}" for one in sets for name in ((names,) if isinstance(names, str) else names)]
+
+    return {
+        "sets": list(sets),
+        "chance": {name: one.chance for name, one in sets.items()},
+        "variants": {
+            f"{name}/{variant}": {**one.overrides, **changes}
+            for name, one in sets.items()
+            for variant, changes in sweep.variants.items()
+        },
+        "evaluations": {
+            f"{name}/{key}": {"members": [f"{name}/{member}" for member in one.members], "protocol": one.protocol}
+            for name in sets
+            for key, one in sweep.evaluations.items()
+        },
+        "claims": [
+            dataclasses.asdict(claim) | {"better": on_all(claim.better), "than": on_all(claim.than)}
+            for claim in sweep.claims
+        ],
+    }
 
 
 def check_directory(directory: AnyPath, described: dict[str, Any]) -> None:
@@ -178,20 +208,11 @@ def tasks_of(
     Raises:
       UserError: a pattern matches no task, or a setting is the seed.
     """
-    given = {_key(setting) for setting in settings}
-    if "seed" in given:
-        raise UserError("the seed cannot be set for all runs, each has its own; set the number of seeds instead")
     tasks = []
     for seed in range(seeds or sweep.seeds):
-        for variant, changes in sweep.variants.items():
-            own = {**changes, "seed": seed + changes.get("seed", 0)}
-            recipe = own.pop("config", sweep.base.config)
-            base = {key: own.get(key, value) for key, value in sweep.base.overrides.items()}
-            flags = [_flag(key, value) for key, value in base.items() if key in own or key not in given]
-            flags += [setting for setting in settings if _key(setting) not in own]
-            flags += [_flag(key, value) for key, value in own.items() if key not in base]
+        for variant in sweep.variants:
             name = f"{variant}/{seed}"
-            command = ("main.py", f"--config={recipe}", *flags, f"--workdir={directory / name}")
+            command = ("main.py", *flags_of(sweep, variant, seed, settings), f"--workdir={directory / name}")
             tasks.append(Task(name, seed, command))
     for seed in range(seeds or sweep.seeds):
         for key, evaluation in sweep.evaluations.items():
@@ -207,6 +228,34 @@ def tasks_of(
     taken = [task for task in tasks if not patterns or any(_matches(task, pattern) for pattern in patterns)]
     needed = {name for task in taken for name in task.needs}
     return [task for task in tasks if task in taken or task.name in needed]
+
+
+def flags_of(
+    sweep: Sweep, variant: str, seed: int, settings: Sequence[str] = (), overrides: Overrides | None = None
+) -> list[str]:
+    """Returns the flags of main.py for one training.
+
+    Args:
+      sweep: what `load` returns.
+      variant: name of the variant.
+      seed: one of the sweep's seeds.
+      settings: see `tasks_of`.
+      overrides: of the set of images; those of the base and of the variant go over them.
+
+    Raises:
+      UserError: a setting is the seed.
+    """
+    given = {_key(setting) for setting in settings}
+    if "seed" in given:
+        raise UserError("the seed cannot be set for all runs, each has its own; set the number of seeds instead")
+    changes = sweep.variants[variant]
+    own = {**changes, "seed": seed + changes.get("seed", 0)}
+    recipe = own.pop("config", sweep.base.config)
+    base = {key: own.get(key, value) for key, value in {**(overrides or {}), **sweep.base.overrides}.items()}
+    flags = [_flag(key, value) for key, value in base.items() if key in own or key not in given]
+    flags += [setting for setting in settings if _key(setting) not in own]
+    flags += [_flag(key, value) for key, value in own.items() if key not in base]
+    return [f"--config={recipe}", *flags]
 
 
 def _matches(task: Task, pattern: str) -> bool:
@@ -230,18 +279,23 @@ def check(tasks: Sequence[Task]) -> None:
       UserError: names the task and what is wrong.
     """
     for task in tasks:
-        if task.command[0] != "main.py":
-            continue
-        try:
-            config = resolve(task)
-            validate(config)
-            network, size = create_model(num_classes=2, **config.model.to_dict()), config.data.image_size
-            if size < network.min_size:
-                raise UserError(f"images of {size}x{size} are too small for this network: {network.min_size} at least")
-            if network.boxes:
-                raise UserError("the network predicts boxes, and sweeps compare top-1")
-        except UserError as error:
-            raise UserError(f"{task.name}: {error}") from None
+        if task.command[0] == "main.py":
+            check_flags(task.name, task.command[1:])
+
+
+def check_flags(name: str, flags: Sequence[str]) -> ConfigDict:
+    """Returns the config that main.py makes of flags; raises a UserError, with `name`, if it would refuse them."""
+    try:
+        config = resolve(flags)
+        validate(config)
+        network, size = create_model(num_classes=2, **config.model.to_dict()), config.data.image_size
+        if size < network.min_size:
+            raise UserError(f"images of {size}x{size} are too small for this network: {network.min_size} at least")
+        if network.boxes:
+            raise UserError("the network predicts boxes, and sweeps compare top-1")
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    return config
 
 
 class _TaskParser(cli.Parser):
@@ -249,13 +303,13 @@ class _TaskParser(cli.Parser):
         raise UserError(message)
 
 
-def resolve(task: Task) -> ConfigDict:
-    """Returns the config of a training; raises UserError if a flag of its command is wrong."""
+def resolve(flags: Sequence[str]) -> ConfigDict:
+    """Returns the config of main.py's flags; raises UserError if one is wrong."""
     parser = _TaskParser("main.py", "")
     parser.add_config()
     parser.add_argument("--workdir")
     with contextlib.chdir(ROOT):
-        return parser.parse_args(task.command[1:]).config
+        return parser.parse_args(flags).config
 
 
 def ready(tasks: Sequence[Task], finished: set[str]) -> Iterator[Task]:

@@ -34,7 +34,7 @@ def get_sweep(data: str) -> Sweep:
             data,
             "inception_v3",
             "configs/inception_v3.py",
-            small={"optimizer.name": "rmsprop", "schedule.base_lr": 0.1},
+            small={"optimizer.name": "rmsprop", "schedule.base_lr": 0.1, "train.label_smoothing": 0.1},
         ),
         variants=RUNGS,
         baseline="v2",

@@ -9,6 +9,11 @@ def get_sweep(data: str) -> Sweep:
         title="GoogLeNet: interpolation of training crops",
         text="Mixed: bilinear, area, nearest and cubic at random. The paper adopted it late and could not tell "
         "whether it helped (section 6), so there is no claim to test.",
-        base=on(data, "googlenet", "configs/googlenet.py"),
+        base=on(
+            data,
+            "googlenet",
+            "configs/googlenet.py",
+            embedded={"data.crop": "area", "data.area": (0.5, 1.0), "data.shift": 0},
+        ),
         variants={"bilinear": {"data.interpolation": "bilinear"}, "mixed": {"data.interpolation": "mixed"}},
     )

@@ -1,9 +1,6 @@
 """Label smoothing: epsilon from 0 to 0.4."""
 
-from experiments.sweeps import GLYPHS, Claim, Sweep, on
-
-# Harder than the digits.
-ON_GLYPHS = {"data.name": GLYPHS, "train.steps": 450, "schedule.base_lr": 3e-3}
+from experiments.sweeps import Claim, Sweep, on
 
 
 def get_sweep(data: str) -> Sweep:
@@ -12,7 +9,7 @@ def get_sweep(data: str) -> Sweep:
         title="Inception-v3: label smoothing",
         text="Epsilon is the fraction of a label that is spread evenly over all classes. The paper compares 0.1 with "
         "0. The logged training loss includes the smoothing; the test loss does not.",
-        base=on(data, "inception_v3", "configs/inception_v3.py", embedded=ON_GLYPHS),
+        base=on(data, "inception_v3", "configs/inception_v3.py"),
         variants={f"{epsilon}": {"train.label_smoothing": epsilon} for epsilon in (0.0, 0.1, 0.2, 0.4)},
         claims=(
             Claim(

@@ -1,6 +1,6 @@
 """Images of three sizes at equal cost: Table 2 of "Rethinking the Inception Architecture"."""
 
-from experiments.sweeps import Claim, Sweep, on
+from experiments.sweeps import Claim, Sweep, image_sets, on
 
 PAPER = "Rethinking the Inception Architecture, Table 2"
 SIZES = {"imagenet2012": (299, 151, 79), "imagenette/320px-v2": (128, 64, 32)}
@@ -17,13 +17,14 @@ def get_sweep(data: str) -> Sweep:
         title="GoogLeNet: the receptive field at equal cost",
         text="The large image passes a first layer of stride 2 and a max-pool, the middle one a first layer of stride "
         "1 and the pool. The small one passes a first layer of stride 1 alone. All have the same grids after that. The "
-        "paper does not name its network; ours is GoogLeNet. Glyphs are drawn with 64 x 64 pixels and scaled down.",
+        "paper does not name its network; ours is GoogLeNet. Glyphs and textures are drawn with 64 x 64 pixels and "
+        "scaled down; digits have 8 x 8.",
         base=on(
             data,
             "googlenet",
             "configs/googlenet.py",
             paper={"model.norm": "batch"},
-            embedded={"data.name": "glyphs/size=64,test=1000,difficulty=1,classes=10"},
+            sets=image_sets(size=64),
         ),
         variants=variants,
         claims=(

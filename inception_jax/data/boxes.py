@@ -4,13 +4,14 @@ A box is (xmin, ymin, xmax, ymax) in pixels of the upright image, from 0 on; flo
 belong to it: it is xmax - xmin + 1 pixels wide. Numbers in files are taken as they are.
 """
 
+import copy
 import csv
 import io
 import math
 import os
 import re
 import xml.parsers.expat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -88,6 +89,14 @@ class BoxedSource:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self._source[index]
+
+    def read_ahead(self, indices: Sequence[int]) -> "BoxedSource":
+        """Returns a source that has read these images at once, if they are in a bucket."""
+        if not hasattr(self._source, "read_ahead"):
+            return self
+        ahead = copy.copy(self)
+        ahead._source = self._source.read_ahead(indices)
+        return ahead
 
     def boxes(self, index: int) -> np.ndarray:
         """Returns the boxes of the objects of the image's class, float32 [k, 4].

@@ -245,11 +245,12 @@ class PlainJpeg:
 
     Attributes:
       shape: height and width in pixels.
+      nbytes: size of the file in bytes.
     """
 
     def __init__(self, data: bytes, name: str, header: "_Header"):
         self._data, self._name, self._header = data, name, header
-        self.shape = header.height, header.width
+        self.shape, self.nbytes = (header.height, header.width), len(data)
 
     def decode(self, bottom: int | None = None, factor: int = 1) -> tuple[np.ndarray, int]:
         """Decodes the rows above `bottom`, shrunk by `factor`. Releases the GIL.

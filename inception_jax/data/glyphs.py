@@ -10,23 +10,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from inception_jax.data import glyph_images
+from inception_jax.data.settings import Settings
 from inception_jax.data.tfds_directory import prepared
-from inception_jax.errors import UserError
 from inception_jax.paths import is_bucket
 from inception_jax.runtime import available_cores
 
-# Smallest and largest value of each setting.
-_SETTINGS = {
-    "size": (32, 96),
-    "train": (1, math.inf),
-    "test": (1, math.inf),
-    "difficulty": (1, max(glyph_images.DIFFICULTIES)),
-    "classes": (2, len(glyph_images.CLASSES)),
-}
-
 
 @dataclasses.dataclass(eq=False)
-class GlyphsConfig(tfds.core.BuilderConfig):
+class GlyphsConfig(Settings):
     """Settings of the glyphs. The name lists all: 'size=32,train=20000,test=4000,difficulty=2,classes=107'.
 
     Args:
@@ -38,39 +29,20 @@ class GlyphsConfig(tfds.core.BuilderConfig):
         capitals.
     """
 
-    name: str = dataclasses.field(init=False)
     size: int = 32
     train: int = 20_000
     test: int = 4_000
     difficulty: int = 2
     classes: int = len(glyph_images.CLASSES)
 
-    def __post_init__(self):
-        self.name = ",".join(f"{key}={getattr(self, key)}" for key in _SETTINGS)
-
-    @classmethod
-    def parse(cls, settings: str) -> "GlyphsConfig":
-        """Reads for instance 'size=48,difficulty=1'; other settings keep their defaults.
-
-        Raises:
-          UserError: a setting is unknown, has an invalid value, or comes twice.
-        """
-        values = {}
-        for setting in filter(None, settings.split(",")):
-            key, _, value = setting.partition("=")
-            if key not in _SETTINGS:
-                known = ", ".join(_SETTINGS)
-                raise UserError(
-                    f"the glyphs have no setting {setting!r}; they have {known}, as in glyphs/size=48,test=500"
-                )
-            least, most = _SETTINGS[key]
-            if not (value.isascii() and value.isdecimal() and least <= int(value) <= most):
-                bounds = f"{least} to {most}" if most < math.inf else f"at least {least}"
-                raise UserError(f"the glyphs cannot have {setting!r}: {key} is a whole number, {bounds}")
-            if key in values:
-                raise UserError(f"the glyphs' {key} is set twice in {settings!r}; give it once")
-            values[key] = int(value)
-        return cls(**values)
+    dataset = "glyphs"
+    bounds: ClassVar = {
+        "size": (32, 96),
+        "train": (1, math.inf),
+        "test": (1, math.inf),
+        "difficulty": (1, max(glyph_images.DIFFICULTIES)),
+        "classes": (2, len(glyph_images.CLASSES)),
+    }
 
 
 class Glyphs(tfds.core.GeneratorBasedBuilder):
@@ -107,7 +79,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
 
     @classmethod
     def get_builder_config(cls, name, version=None):  # noqa: ARG003 (TFDS's signature)
-        """Returns the settings with that name, see `GlyphsConfig.parse`."""
+        """Returns the settings with that name, see `Settings.parse`."""
         return GlyphsConfig.parse(name)
 
     def _info(self):
@@ -160,7 +132,7 @@ def prepared_glyphs(settings: str = "", data_dir: str = "") -> Glyphs:
     over all cores, and 63 MB. Each choice of settings has its own directory below `data_dir`/glyphs.
 
     Args:
-      settings: see `GlyphsConfig.parse`.
+      settings: see `Settings.parse`.
       data_dir: TFDS's directory.
 
     Raises:

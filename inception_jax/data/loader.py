@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import grain
@@ -134,9 +134,10 @@ def train_batches(
         batch["seed"] = np.full(len(positions), seed, np.uint32)
         if boxes:
             batch["box"] = np.empty((len(positions), 4), np.float32)
-        ahead = read_ahead(source, [_index_at(len(source), seed, position) for position in positions])
-        for slot, position in enumerate(positions):
-            example = _crop_example(ahead, crop_config, seed, position, images[slot], damaged)
+        indices = rows(len(source), seed, positions).tolist()
+        ahead = read_ahead(source, indices)
+        for slot, (position, index) in enumerate(zip(positions, indices, strict=True)):
+            example = _crop_example(ahead, index, crop_config, seed, position, images[slot], damaged)
             if example is None:
                 return {}, list(damaged.values())  # on which `in_order` stops
             index, labels[slot], region = example
@@ -154,8 +155,9 @@ def train_names(source, crop_config: CropConfig, *, seed: int, batch_size: int, 
     """
     names: list[str] = []
     damaged: dict[str, DamagedImage] = {}
-    for position in ProcessShard().positions(step, batch_size):
-        example = _crop_example(source, crop_config, seed, position, _empty(1, crop_config.size)[0], damaged)
+    positions = ProcessShard().positions(step, batch_size)
+    for position, index in zip(positions, rows(len(source), seed, positions).tolist(), strict=True):
+        example = _crop_example(source, index, crop_config, seed, position, _empty(1, crop_config.size)[0], damaged)
         if example is None:
             break
         names.append(source.name(example[0]))
@@ -163,15 +165,22 @@ def train_names(source, crop_config: CropConfig, *, seed: int, batch_size: int, 
 
 
 def _crop_example(
-    source, crop_config: CropConfig, seed: int, position: int, crop: np.ndarray, damaged: dict[str, DamagedImage]
+    source,
+    index: int,
+    crop_config: CropConfig,
+    seed: int,
+    position: int,
+    crop: np.ndarray,
+    damaged: dict[str, DamagedImage],
 ) -> tuple[int, int, Region] | None:
     """Writes the example at `position` of the stream into `crop`; adds the damaged images that it passes to `damaged`.
+
+    `index` is its image's in the source, see `rows`; the next ones replace a damaged image.
 
     Returns:
       The image's index in the source, its label, and what the crop shows; None if too many images are damaged.
     """
     rng = random.Random(seed << 64 | position)  # NumPy's generators take ten times as long to create
-    index = _index_at(len(source), seed, position)
     while True:
         try:
             image, label = read_image(source, index, crop_config.max_pixels)
@@ -269,15 +278,36 @@ def _empty(count: int, size: int) -> np.ndarray:
     return np.empty((count, size, size, 3), np.uint8)
 
 
-def _index_at(count: int, seed: int, position: int) -> int:
-    epoch, place = divmod(position, count)
-    return int(_order(count, seed, epoch)[place])
+def rows(count: int, seed: int, positions: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Returns which images of a source are at some positions of the stream of training examples.
+
+    Args:
+      count: number of images of the source.
+      seed: seed of the order.
+      positions: indices in the stream.
+
+    Returns:
+      int32 array as long as `positions`, indices in the source.
+    """
+    epochs, places = np.divmod(np.asarray(positions, np.int64), count)
+    found = np.empty(len(epochs), np.int32)
+    for epoch in np.unique(epochs).tolist():
+        found[epochs == epoch] = _order(count, seed, epoch)[places[epochs == epoch]]
+    return found
 
 
-@functools.lru_cache(2)  # two epochs may be in work at once
 def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    # Grain's shuffle needs no memory, but takes 0.06 ms per image, a twentieth of a thread's time.
-    return np.random.default_rng((seed, epoch)).permutation(np.arange(count, dtype=np.uint32))
+    return _orders(count, seed)(epoch)
+
+
+@functools.lru_cache(64)  # runs of several seeds may be trained in turn
+def _orders(count: int, seed: int) -> Callable[[int], np.ndarray]:
+    @functools.lru_cache(2)  # two epochs may be in work at once
+    def order(epoch: int) -> np.ndarray:
+        # Grain's shuffle needs no memory, but takes 0.06 ms per image, a twentieth of a thread's time.
+        return np.random.default_rng((seed, epoch)).permutation(np.arange(count, dtype=np.uint32))
+
+    return order
 
 
 def read_ahead(source, indices: list[int]):
@@ -287,6 +317,8 @@ def read_ahead(source, indices: list[int]):
 
 def read_image(source, index: int, max_pixels: int) -> tuple[np.ndarray | PlainJpeg, int]:
     """Returns an image, a plain JPEG not yet decoded, and its label; may raise DamagedImage."""
+    if hasattr(source, "opened"):
+        return source.opened(index)
     if not hasattr(source, "encoded"):
         return source[index]
     data, label = source.encoded(index)

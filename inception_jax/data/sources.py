@@ -35,6 +35,8 @@ class Source(Protocol):
     A source of files that may be far away has a method `read_ahead(indices)`, which reads these files at once and
     returns a source that has their contents.
 
+    `resident.KeptSource` has a method `opened(index)`, which returns an image as the loader takes it, and its label.
+
     The boxes of objects are those of the image's class, see `boxes`.
     """
 
@@ -72,9 +74,10 @@ def open_source(name: str, split: str, data_dir: str = "") -> Source:
         'synthetic': noise;
         'digits': scikit-learn's handwritten digits;
         'glyphs', or for instance 'glyphs/size=48,train=50000,difficulty=1': drawn characters;
+        'textures', or for instance 'textures/size=64,difficulty=2': drawn textures;
         any other name: a TFDS dataset that is prepared as ArrayRecord and has the features 'image' and 'label', such as
         'mnist' or 'imagenet2012:5.1.0'.
-        'digits' and 'glyphs' are written to `data_dir` if they are missing.
+        'digits', 'glyphs' and 'textures' are written to `data_dir` if they are missing.
       split: name of a split; for a TFDS dataset also a slice, such as 'train[:10%]'. Ignored by 'synthetic'.
       data_dir: the image folder (also gs:// or s3://), or TFDS's directory ('' for its default, $TFDS_DATA_DIR or
         ~/tensorflow_datasets; also gs://).
@@ -91,7 +94,8 @@ def open_source(name: str, split: str, data_dir: str = "") -> Source:
 
 def known_names() -> set[str]:
     """Returns the names of datasets that `open_source` knows without looking at files."""
-    return {"folder", "synthetic", "digits", "glyphs", *_tfds().list_builders(with_community_datasets=False)}
+    own = {"folder", "synthetic", "digits", "glyphs", "textures"}
+    return own.union(_tfds().list_builders(with_community_datasets=False))
 
 
 def _tfds():
@@ -132,11 +136,11 @@ class Subset:
         return self._source[self._indices[index]]
 
     def __getattr__(self, name: str):
-        """Has what only some sources have: `encoded` and `read_ahead`."""
-        if name not in ("encoded", "read_ahead"):
+        """Has what only some sources have: `encoded`, `opened` and `read_ahead`."""
+        if name not in ("encoded", "opened", "read_ahead"):
             raise AttributeError(name)
         of_source = getattr(self._source, name)
-        if name == "encoded":
+        if name != "read_ahead":
             return lambda index: of_source(self._indices[index])
         return lambda indices: Subset(of_source([self._indices[index] for index in indices]), self._indices)
 
@@ -445,6 +449,10 @@ def _tfds_builder(name: str, data_dir: str):
         from inception_jax.data.glyphs import prepared_glyphs
 
         return prepared_glyphs(glyphs[1], data_dir)
+    if textures := re.fullmatch(r"textures\b/?(.*)", name, re.DOTALL):
+        from inception_jax.data.textures import prepared_textures
+
+        return prepared_textures(textures[1], data_dir)
     root = expanded(data_dir or default_directory()).rstrip("/")
     check_utf8(root)
     tfds = _tfds()

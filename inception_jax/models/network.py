@@ -1,5 +1,6 @@
 """The linen modules that run all networks."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from inception_jax import ops
 from inception_jax.errors import UserError
@@ -32,6 +34,35 @@ from inception_jax.models.units import (
     Unit,
 )
 
+_PRODUCT = "product"  # name of the outputs of convolutions and dense layers, for `Recompute`
+
+
+@dataclasses.dataclass(frozen=True)
+class Recompute:
+    """What the backward pass of a layer computes again instead of keeping it from the forward pass.
+
+    Attributes:
+      meaning: what is kept, and what is computed again.
+      policy: policy of `jax.checkpoint`, which tells the values to keep besides the layer's input; None: keep none.
+      names: whether the policy reads the name `_PRODUCT`.
+    """
+
+    meaning: str
+    policy: Callable | None = None
+    names: bool = False
+
+
+# Values of `Network.recompute`; the first one keeps all that the gradients need.
+RECOMPUTE = {
+    "nothing": Recompute("keep all that the gradients need"),
+    "activations": Recompute(
+        "keep the outputs of convolutions and dense layers; compute normalisation, activation and pooling again",
+        policy=jax.checkpoint_policies.save_only_these_names(_PRODUCT),
+        names=True,
+    ),
+    "blocks": Recompute("keep the inputs of the layers; compute each layer again"),
+}
+
 
 class Block(nn.Module):
     """Runs one unit and its parts in a scope of its own: `inception_4a/conv5x5_reduce/kernel`."""
@@ -41,6 +72,7 @@ class Block(nn.Module):
     dtype: Any
     batch_norm_axis: str | None
     batch_statistics: bool | None = None
+    names_products: bool = False
 
     @nn.compact
     def __call__(self, x, train: bool):  # noqa: D102
@@ -152,7 +184,11 @@ class Block(nn.Module):
                 name=conv.name,
             )()
         products = ops.convolve_1x1s(x.astype(self.dtype), kernels, ops.convolve_in_training if train else ops.convolve)
-        return {name: y if biases[name] is None else y + biases[name] for name, y in products.items()}
+        return {name: self._product(y if biases[name] is None else y + biases[name]) for name, y in products.items()}
+
+    def _product(self, x):
+        """Names the output of a convolution or dense layer, if `Recompute.policy` asks for the name."""
+        return checkpoint_name(x, _PRODUCT) if self.names_products else x
 
     def _convolve(self, unit: Conv, x, train: bool, first: Mapping[str, jax.Array], pool: AvgPool | None = None):
         x = first[unit.name] if unit.name in first else self._linear_conv(unit, x, train, use_bias=self._has_bias(unit))
@@ -165,7 +201,7 @@ class Block(nn.Module):
     def _linear_conv(self, unit: Conv, x, train: bool, use_bias: bool):
         kernel = (unit.kernel, unit.kernel) if isinstance(unit.kernel, int) else unit.kernel
         rule = self.style.conv_padding if unit.padding is None else unit.padding
-        return nn.Conv(
+        conv = nn.Conv(
             unit.features,
             kernel,
             strides=unit.stride,
@@ -177,13 +213,14 @@ class Block(nn.Module):
             bias_init=unit.bias_init or self.style.bias_init,
             conv_general_dilated=ops.convolve_in_training if train else ops.convolve,
             name=unit.name,
-        )(x)
+        )
+        return self._product(conv(x))
 
     def _dense(self, unit: Dense | Logits | Boxes, x, features: int, **options):
         options |= {"kernel_init": unit.kernel_init or self.style.kernel_init, "name": unit.name}
         if isinstance(unit, Boxes) or unit.window is None:
-            return nn.Dense(features, **options)(x.reshape(x.shape[0], -1))
-        return SlidingDense(features, unit.window, **options)(x)
+            return self._product(nn.Dense(features, **options)(x.reshape(x.shape[0], -1)))
+        return self._product(SlidingDense(features, unit.window, **options)(x))
 
     def _normalize(self, x, name: str, train: bool):
         constants: Any = self.style.batch_norm  # no unit is normalised where it is None
@@ -260,6 +297,7 @@ class Network(nn.Module):
       dtype: dtype of the computation; parameters, batch statistics and logits are always float32.
       batch_norm_axis: name of the mapped axis over which batch statistics are taken; None: each device's own batch.
       batch_statistics: whether batch normalisation uses the statistics of the batch; None: only in training.
+      recompute: what the backward pass of training computes again to save memory, a key of `RECOMPUTE`.
     """
 
     layers: tuple[tuple[str, Unit], ...]
@@ -270,6 +308,7 @@ class Network(nn.Module):
     dtype: Any = jnp.float32
     batch_norm_axis: str | None = None
     batch_statistics: bool | None = None
+    recompute: str = "nothing"
 
     @property
     def boxes(self) -> int:
@@ -304,12 +343,18 @@ class Network(nn.Module):
         return x, end_points
 
     def _block(self, name: str, unit: Unit, x, train: bool):
-        block = Block(
+        kind: Any = Block
+        # Nothing but a training step has a backward pass for which it would pay.
+        recompute = RECOMPUTE[self.recompute if train and not self.is_initializing() else "nothing"]
+        if recompute is not RECOMPUTE["nothing"]:
+            kind = nn.remat(Block, policy=recompute.policy, static_argnums=(2,))  # `train`
+        block = kind(
             unit,
             style=self.style,
             dtype=self.dtype,
             batch_norm_axis=self.batch_norm_axis,
             batch_statistics=self.batch_statistics,
+            names_products=recompute.names,
             name=name,
         )
         return block(x, train)

@@ -5,7 +5,8 @@ import math
 from collections.abc import Sequence
 
 from inception_jax import markdown
-from inception_jax.training.cost import CheckpointTime, CompiledStep, StepCost
+from inception_jax.models.network import RECOMPUTE
+from inception_jax.training.cost import CheckpointTime, CompiledStep, KeptBytes, StepCost
 
 CHIP_COUNTS = (8, 64, 512)
 IMAGES_PER_CHIP = 128  # in the table of input
@@ -188,7 +189,7 @@ every ImageNet network: data parallelism, gradients and state in float32, produc
 
 Of these numbers:
 
-- *counted*: multiply-adds, parameters and bytes, from the networks and their training states;
+- *counted*: multiply-adds, parameters and bytes, from the networks, their training states and traced gradients;
 - *measured*: the speed of four networks and of matrix products on one H200 ([Speed](performance.md#on-a-gpu)), the
   decoding ([Benchmarks](benchmarks.md#loader)), and all under "Simulated devices" and "Checkpoints";
 - *vendors'*: the bandwidths, the hosts, and the peak operations of the TPUs;
@@ -240,9 +241,24 @@ _INPUT = """\
 What one host of the smallest run must do while its chips compute, and how many hosts decode for all, with {images}
 images on each chip: a larger run has a larger batch. Files are ImageNet's, {file:.0f} KB on average (147,897,477,120
 bytes of `ILSVRC2012_img_train.tar` over 1,281,167 images). Images travel to the chip as uint8. Hosts: those that come
-with the chips / those that decoding needs. Where decoding needs more, the chips wait. Smaller copies of the images
+with the chips / those that decoding needs. Where decoding needs more, the chips wait. The number of cores is that of
+decoding threads: `config.data.threads`, by default one for each core of the host. Smaller copies of the images
 (`python -m experiments.prepare`) help little: 1,383 in place of 1,276 images a second
 ([Benchmarks](benchmarks.md#loader))."""
+
+_KEPT = """\
+## What the backward pass keeps
+
+Counted for one image and one device, in bfloat16, with the forms of a GPU: the arrays that the gradients need from the
+forward pass, each once. A batch takes as many times that, or its microbatch. Parameters, gradients and the training
+state come on top. `config.train.recompute` chooses:
+
+{choices}
+
+XLA may keep less than JAX hands over, because it computes cheap values again by itself. Where a layer is one
+convolution without batch normalisation, `activations` keeps its input beside its output, so that it saves nothing
+(VGG). Gradients are the same but for rounding. What it costs in time was not measured: `blocks` adds most of a forward
+pass, a third of the operations above; `activations` adds no products."""
 
 _SIMULATED = """\
 ## Simulated devices
@@ -271,7 +287,10 @@ in the column "blocks". Initial states compress better than later ones, because 
 
 
 def scale_page(
-    costs: Sequence[StepCost], steps: Sequence[CompiledStep] = (), checkpoints: Sequence[CheckpointTime] = ()
+    costs: Sequence[StepCost],
+    steps: Sequence[CompiledStep] = (),
+    checkpoints: Sequence[CheckpointTime] = (),
+    kept: Sequence[KeptBytes] = (),
 ) -> str:
     """Returns docs/scale.md.
 
@@ -279,6 +298,7 @@ def scale_page(
       costs: costs of the networks' steps.
       steps: steps compiled for simulated devices; without any, the page ends before them.
       checkpoints: measured times of checkpoints.
+      kept: what the networks' backward passes keep.
     """
     share = shares(costs)
     sections = [
@@ -299,6 +319,8 @@ def scale_page(
     sizes = {cost.network: cost.image_size for cost in costs}
     for chip in CHIPS:
         sections += [f"### {chip.name}: input", _input_table([e for e in wide if e.chip == chip.name], chip, sizes)]
+    if kept:
+        sections += [kept_section(kept)]
     if steps:
         images = steps[0].images_per_device
         most = max(cost.reduced_arrays for cost in costs)
@@ -309,7 +331,10 @@ def scale_page(
 
 
 def scale_record(
-    costs: Sequence[StepCost], steps: Sequence[CompiledStep] = (), checkpoints: Sequence[CheckpointTime] = ()
+    costs: Sequence[StepCost],
+    steps: Sequence[CompiledStep] = (),
+    checkpoints: Sequence[CheckpointTime] = (),
+    kept: Sequence[KeptBytes] = (),
 ) -> dict:
     """Returns the page's numbers as plain data: bytes, seconds, operations."""
     derived = [{"operations": cost.operations, "touched_bytes": cost.touched_bytes} for cost in costs]
@@ -319,9 +344,26 @@ def scale_record(
         "shares": shares(costs),
         "recipe_batch": [_record(each) for each in estimates(costs)],
         "batch_per_chip": [_record(each) for each in estimates(costs, IMAGES_PER_CHIP)],
+        "kept": [dataclasses.asdict(each) for each in kept],
         "simulated": [dataclasses.asdict(step) for step in steps],
         "checkpoints": [dataclasses.asdict(each) for each in checkpoints],
     }
+
+
+def kept_section(kept: Sequence[KeptBytes]) -> str:
+    """Returns the section on what the backward pass keeps."""
+    choices = "\n".join(f"- `{name}`: {choice.meaning}." for name, choice in RECOMPUTE.items())
+    header = ("network", "images", *RECOMPUTE, f"{IMAGES_PER_CHIP} images, nothing")
+    rows = [
+        (
+            each.network,
+            f"{each.image_size}",
+            *(_megabytes(each.bytes[name]) for name in RECOMPUTE),
+            f"{IMAGES_PER_CHIP * each.bytes['nothing'] / 1e9:.1f} GB",
+        )
+        for each in kept
+    ]
+    return "\n\n".join([_KEPT.format(choices=choices), markdown.table(header, rows, right=header[1:])])
 
 
 def _record(each: Estimate) -> dict:

@@ -60,7 +60,8 @@ _TYPES: dict[str, dict[str, Any]] = {
     "evaluation.json": {"rows": list},
     LAUNCH: {"state": str, "error": str, "seconds": float, "command": list, "job": str},
 }
-# The keys of train say what happens after a step that is not finite: a run that stopped there may go on by skipping it.
+# Two keys of train say what happens after a step that is not finite: a run that stopped there may go on by skipping it.
+# With train.recompute it may go on where there is less memory.
 _FREE = (
     *(
         "parallel",
@@ -73,7 +74,7 @@ _FREE = (
         "checkpoint",
         "log",
     ),
-    *("train.on_nonfinite", "train.max_skips"),
+    *("train.on_nonfinite", "train.max_skips", "train.recompute"),
 )
 _FRACTIONS = ("top1", "top5", "box_accuracy")
 _WORDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number"}

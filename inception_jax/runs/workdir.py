@@ -296,7 +296,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     lines = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key, absent), new.get(key, absent)
+        if key == "data.cache" and _crops_on_device(old) == _crops_on_device(new):
+            continue
         if before != after and not is_free(key):
             shown = ("absent" if value is absent else repr(value) for value in (before, after))
             lines.append(f"config.{key}: {' -> '.join(shown)}")
     return lines
+
+
+def _crops_on_device(config: Mapping[str, Any]) -> bool:
+    """Whether the random crops are those of `resident.random_crops`; all others do not depend on the cache."""
+    return config.get("data.cache") == "device" and config.get("data.crop") != "central"

@@ -1,19 +1,23 @@
 """What a training step costs: counted from shapes, and read from the program that XLA compiles for it.
 
-`step_cost` and `compile_step` allocate nothing; `time_checkpoint` writes and reads a checkpoint.
+Only `time_checkpoint` allocates anything: it writes and reads a checkpoint.
 """
 
 import dataclasses
 import math
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from inception_jax.models import trace
+from inception_jax.models.network import RECOMPUTE, Network
 from inception_jax.parallel import REPLICATED, SPLIT, DataParallel
 from inception_jax.runs.checkpoints import Checkpoints
 from inception_jax.training.experiment import Experiment
@@ -113,6 +117,21 @@ class CompiledStep:
 
 
 @dataclasses.dataclass(frozen=True)
+class KeptBytes:
+    """What the backward pass keeps of one image.
+
+    Attributes:
+      network: name of the network.
+      image_size: height and width of the images.
+      bytes: by the value of `config.train.recompute`.
+    """
+
+    network: str
+    image_size: int
+    bytes: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
 class CheckpointTime:
     """Times of one checkpoint.
 
@@ -154,8 +173,11 @@ def step_cost(experiment: Experiment) -> StepCost:
     )
 
 
-def compile_step(experiment: Experiment, parallel: DataParallel) -> CompiledStep:
-    """Compiles the training step of `experiment`, as the loop does, and reads its collectives and memory."""
+def trace_step(experiment: Experiment, parallel: DataParallel) -> jax.stages.Traced:
+    """Traces the training step of `experiment`, as the loop compiles it; not with 'pmap'.
+
+    It can be lowered for a platform that this machine lacks: `.lower(lowering_platforms=("cuda",))`.
+    """
     images = experiment.config.train.batch_size
     placed = lambda tree, sharding: jax.tree.map(  # noqa: E731
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
@@ -170,14 +192,95 @@ def compile_step(experiment: Experiment, parallel: DataParallel) -> CompiledStep
     if experiment.task.boxes:
         batch["box"] = jax.ShapeDtypeStruct((images, 4), np.float32)
     step: Any = parallel.map(experiment.train_step(), (REPLICATED, SPLIT), (REPLICATED, REPLICATED), donate=(0,))
-    compiled = step.lower(state, placed(batch, parallel.split)).compile()
+    return step.trace(state, placed(batch, parallel.split))
+
+
+def compile_step(experiment: Experiment, parallel: DataParallel) -> CompiledStep:
+    """Compiles the training step of `experiment` and reads its collectives and memory."""
+    compiled = trace_step(experiment, parallel).lower().compile()
     return CompiledStep(
         network=experiment.config.model.name,
         devices=parallel.device_count,
-        images_per_device=images // parallel.device_count,
+        images_per_device=experiment.config.train.batch_size // parallel.device_count,
         collectives=tuple(collectives(compiled.as_text())),
         device_bytes=device_bytes(compiled),
     )
+
+
+def kept_by_choice(experiment: Experiment) -> KeptBytes:
+    """Counts what the backward pass keeps in bfloat16, for each value of `config.train.recompute`."""
+    model = experiment.model.clone(dtype=jnp.bfloat16)
+    return KeptBytes(
+        network=experiment.config.model.name,
+        image_size=experiment.config.data.image_size,
+        bytes={name: kept_bytes(model.clone(recompute=name), experiment.image_shape) for name in RECOMPUTE},
+    )
+
+
+def kept_bytes(model: Network, image_shape: tuple[int, ...], platform: str = "cuda") -> int:
+    """Counts the bytes of one image that the backward pass of a training step needs from the forward pass.
+
+    They are the residuals that JAX hands over, each once. Parameters, and what is computed from parameters alone, are
+    not counted, because a batch shares them. XLA may keep less: it computes cheap values again by itself.
+
+    Args:
+      model: network; its auxiliary heads count too.
+      image_shape: (height, width, channels).
+      platform: platform whose form of each operation counts, such as 'cuda', 'tpu' or 'cpu'.
+    """
+    variables = trace.abstract_variables(model, image_shape)
+
+    def residuals(variables, images, key):
+        def outputs(params):
+            rngs = {"dropout": key}
+            found = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"], rngs=rngs)
+            (output, end_points), _ = found
+            return output, [end_points[head.name] for head in model.aux_heads]
+
+        return jax.vjp(outputs, variables["params"])[1]
+
+    image = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
+    jaxpr = jax.make_jaxpr(residuals)(variables, image, jax.eval_shape(lambda: jax.random.key(0))).jaxpr
+    *parameters, images, key = jaxpr.invars
+    kept = set(_arrays(jaxpr, [*(None for _ in parameters), _Array(images), _Array(key)], platform))
+    return sum(array.bytes for array in kept if array)
+
+
+class _Array:
+    """An array of a traced program that depends on the image. Two of them are never equal."""
+
+    def __init__(self, variable: core.Var):
+        self.bytes = variable.aval.size * variable.aval.dtype.itemsize  # type: ignore[attr-defined]
+
+
+def _arrays(jaxpr: core.Jaxpr, inputs: Sequence[_Array | None], platform: str) -> list[_Array | None]:
+    """Returns the array of each output of `jaxpr`; None if it does not depend on the image.
+
+    Args:
+      jaxpr: traced function.
+      inputs: the same of its inputs.
+      platform: platform whose branch is taken where the form of an operation depends on it.
+    """
+    known = dict(zip(jaxpr.invars, inputs, strict=True))
+
+    def array_of(variable) -> _Array | None:
+        return None if isinstance(variable, core.Literal) else known.get(variable)
+
+    for equation in jaxpr.eqns:
+        arrays = [array_of(variable) for variable in equation.invars]
+        by_platform = equation.params.get("branches_platforms")
+        inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
+        if by_platform:
+            branch = next(i for i, names in enumerate(by_platform) if names is None or platform in names)
+            outputs = _arrays(equation.params["branches"][branch].jaxpr, arrays[1:], platform)
+        elif inner is not None:
+            outputs = _arrays(getattr(inner, "jaxpr", inner), arrays, platform)
+        elif equation.primitive.name in ("reshape", "reduce_precision"):  # the same values
+            outputs = arrays[:1]
+        else:
+            outputs = [_Array(variable) if any(arrays) else None for variable in equation.outvars]
+        known.update(zip(equation.outvars, outputs, strict=True))
+    return [array_of(variable) for variable in jaxpr.outvars]
 
 
 def collectives(program: str) -> list[Collective]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from inception_jax.data.augment import Preprocessing
@@ -14,6 +15,7 @@ from inception_jax.data.box_targets import boxes_of
 from inception_jax.data.boxes import with_boxes
 from inception_jax.data.crops import CropConfig
 from inception_jax.data.dataset_stats import blank_stats, training_stats
+from inception_jax.data.resident import KeptSource
 from inception_jax.data.sources import Source, Subset, check_same_classes, open_source
 from inception_jax.errors import UserError, section
 from inception_jax.models import create_model, trace
@@ -45,6 +47,15 @@ class Experiment:
         self.eval_source = _source(config, data.eval_split)
         check_same_classes(self.train_source, self.eval_source)
         self.class_names = self.train_source.class_names
+        cache = data.get("cache", "none")  # the report of an older run reads its config here
+        if cache != "none" and data.processes > 0:
+            raise UserError(
+                f"config.data.processes={data.processes}: each process would keep all images of "
+                f"config.data.cache={cache!r}; set it to 0"
+            )
+        if cache == "memory":
+            self.train_source = KeptSource(self.train_source, data.max_pixels)
+            self.eval_source = KeptSource(self.eval_source, data.max_pixels)
         with section("config.data"):
             self.crop_config = crop_config_of(data)
             self.preprocessing = Preprocessing(**_fields(Preprocessing, data))
@@ -60,6 +71,7 @@ class Experiment:
         self.model = model.clone(
             batch_norm_axis=AXIS if train.sync_batch_norm else None,
             batch_statistics=False if train.freeze_batch_norm else None,
+            recompute=train.recompute if "recompute" in train else "nothing",  # for the report of an older run
         )
         # By layer. This is also the first check that the network works with its image size.
         self.parameters = trace.parameters(self.model, self.image_shape)
@@ -75,6 +87,10 @@ class Experiment:
             self.task = make_task(train.loss, train.label_smoothing, self.aux_weights)
         if self.task.boxes:
             _check_boxes((self.train_source, self.eval_source), self.preprocessing)
+            if cache == "device":
+                raise UserError(
+                    "config.data.cache='device' has no boxes for config.train.loss='euclidean'; use 'memory'"
+                )
         if self.task.boxes != bool(self.model.boxes):
             outputs = ("classes", "boxes")[bool(self.model.boxes)]
             raise UserError(
@@ -143,10 +159,14 @@ class Experiment:
         return jax.eval_shape(self._create_state)
 
     def _create_state(self) -> TrainState:
+        return self.state_from(jax.random.key(self.config.seed))
+
+    def state_from(self, key: jax.Array) -> TrainState:
+        """Initialises the state from a random key, which may be traced; its `dataset_stats` are blank."""
         return create_state(
             self.model,
             self.optimizer,
-            jax.random.key(self.config.seed),
+            key,
             self.image_shape,
             ema=bool(self.config.train.ema_decay),
             dataset_stats=blank_stats(self.crop_config.size, **self._dataset_stats_options()),
@@ -180,13 +200,18 @@ class Experiment:
         data = self.config.data
         return {"channels": data.channels, "pca_noise": data.pca_noise > 0, "whitening": data.whitening}
 
-    def train_step(self, details: bool = False):
-        """Returns the training step of one device; `details` is that of `step.make_train_step`."""
+    def train_step(self, details: bool = False, schedule: optax.Schedule | None = None):
+        """Returns the training step of one device.
+
+        Args:
+          details: see `step.make_train_step`.
+          schedule: learning rate by step; None: that of the config.
+        """
         train = self.config.train
         return make_train_step(
             self.model,
             self.optimizer,
-            self.schedule,
+            schedule or self.schedule,
             self.preprocessing,
             self.task.objective,
             accumulate=self.accumulate,
@@ -195,6 +220,16 @@ class Experiment:
             max_skips=self.max_skips,
             details=details,
         )
+
+    def facts(self, parallel: DataParallel) -> dict[str, int | str]:
+        """Returns what config.json says of the network and the data, as 'network'."""
+        return {
+            "parameters": sum(self.parameters.values()),
+            "multiply_adds": sum(self.multiply_adds.values()),
+            "total_steps": self.total_steps,
+            "train_images": len(self.train_source),
+            "device": f"{parallel.device_count} x {jax.devices()[0].device_kind}",
+        }
 
     def inference_metadata(self) -> dict:
         """Returns the metadata of a checkpoint with which its arrays can be used without the config."""

@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Generator, Mapping
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from inception_jax import processes
 from inception_jax.console import Progress, Stopwatch, duration, percent, plural, table
-from inception_jax.data import loader
+from inception_jax.data import loader, resident
 from inception_jax.data.sources import Source, Subset
 from inception_jax.errors import UserError, section
 from inception_jax.evaluation.box_metrics import BoxEvaluation
@@ -37,6 +37,13 @@ from inception_jax.training.state import TrainState
 from inception_jax.weights.load_into import load_into
 
 
+class _Resident(NamedTuple):
+    """The images on the devices, see `resident.place`."""
+
+    train: dict[str, jax.Array]
+    eval: dict[str, jax.Array]
+
+
 @dataclasses.dataclass(frozen=True)
 class _Run:
     """What the functions below share. Training changes nothing in it, except for the reports of damaged images."""
@@ -50,6 +57,7 @@ class _Run:
     train_damage: loader.DamageReport
     eval_damage: loader.DamageReport
     recorder: Recorder | None  # of the first process, if it is wanted
+    resident: _Resident | None  # with config.data.cache 'device'
 
 
 def train_and_evaluate(
@@ -93,8 +101,21 @@ def train_and_evaluate(
             if on_evaluation and processes.is_first():
                 recorder = Recorder(experiment, directory.path, progress.say, on_evaluation)
                 stack.callback(recorder.close)
+            kept = None
+            if config.data.cache == "device":
+                with processes.together():
+                    kept = _keep(experiment, parallel, progress.say)
             run = _Run(
-                experiment, parallel, directory, checkpoints, progress, preemption, train_damage, eval_damage, recorder
+                experiment,
+                parallel,
+                directory,
+                checkpoints,
+                progress,
+                preemption,
+                train_damage,
+                eval_damage,
+                recorder,
+                kept,
             )
             state = _initial_state(run)
             step = int(state.step)
@@ -129,6 +150,21 @@ def train_and_evaluate(
             progress.say(report.summary())
         preemption.check()  # a signal of the last moments; all is saved
         return state
+
+
+def _keep(experiment: Experiment, parallel: DataParallel, say: Callable[[str], None]) -> _Resident:
+    started, crops, threads = time.perf_counter(), experiment.crop_config, experiment.config.data.threads
+    sources = (experiment.train_source, crops.crop == "central"), (experiment.eval_source, True)
+    try:
+        placed = [
+            resident.place(source, crops, parallel, crops=of_evaluation, threads=threads)
+            for source, of_evaluation in sources
+        ]
+    except UserError as error:
+        raise UserError(f"config.data.cache='device': {error}; or set it to 'memory'") from None
+    size = sum(images["image"].nbytes for images in placed)
+    say(f"images on each device: {size / 1e6:,.1f} MB after {duration(time.perf_counter() - started)}")
+    return _Resident(*placed)
 
 
 def _initial_state(run: _Run) -> TrainState:
@@ -257,17 +293,22 @@ def _diagnosis(run: _Run, state_of: Callable[[], TrainState]) -> Generator[None]
 
 def _train_batches(run: _Run, step: int) -> Generator[dict[str, jax.Array]]:
     experiment, config = run.experiment, run.experiment.config
+    which: dict[str, Any] = {
+        "seed": config.seed,
+        "batch_size": config.train.batch_size,
+        "first_step": step,
+        "last_step": experiment.total_steps,
+        "shard": _shard(),
+    }
+    if run.resident:
+        return resident.train_batches(run.resident.train, experiment.crop_config, run.parallel, **which)
     return loader.train_batches(
         experiment.train_source,
         experiment.crop_config,
         run.train_damage,
-        seed=config.seed,
-        batch_size=config.train.batch_size,
-        first_step=step,
-        last_step=experiment.total_steps,
-        shard=_shard(),
+        **which,
         threads=config.data.threads,
-        processes=config.data.processes,
+        processes=config.data.processes if config.data.cache == "none" else 0,
         boxes=experiment.task.boxes,
         to_device=run.parallel.shard,
     )
@@ -340,16 +381,19 @@ def _evaluate_on(
     """
     experiment = run.experiment
     source: Source = experiment.eval_source if sample is None else sample
-    batches = loader.eval_batches(
-        source,
-        experiment.crop_config,
-        run.eval_damage if sample is None else run.train_damage,
-        batch_size=experiment.eval_batch_size,
-        shard=_shard(),
-        threads=experiment.config.data.threads,
-        boxes=experiment.task.boxes,
-        to_device=lambda batch: (batch.pop("position"), run.parallel.shard(batch)),
-    )
+    which: dict[str, Any] = {"batch_size": experiment.eval_batch_size, "shard": _shard()}
+    if run.resident and sample is None:
+        batches = resident.eval_batches(run.resident.eval, run.parallel, **which)
+    else:
+        batches = loader.eval_batches(
+            source,
+            experiment.crop_config,
+            run.eval_damage if sample is None else run.train_damage,
+            **which,
+            threads=experiment.config.data.threads,
+            boxes=experiment.task.boxes,
+            to_device=lambda batch: (batch.pop("position"), run.parallel.shard(batch)),
+        )
     with contextlib.closing(batches):
         step = _eval_step(experiment, run.parallel, own_statistics)
         stoppable = run.preemption.stoppable(batches)
@@ -438,19 +482,12 @@ def _describe(run: _Run, step: int) -> None:
     variables = trace.abstract_variables(experiment.model, experiment.image_shape)
     overview = parameter_overview.get_parameter_overview(variables["params"], include_stats=False)
     run.directory.write("parameters.txt", overview + "\n")
-    device = f"{run.parallel.device_count} x {jax.devices()[0].device_kind}"
-    _, total_parameters, total_multiply_adds = rows[-1]
-    run.directory.describe(
-        parameters=total_parameters,
-        multiply_adds=total_multiply_adds,
-        total_steps=experiment.total_steps,
-        train_images=len(experiment.train_source),
-        device=device,
-    )
+    facts = experiment.facts(run.parallel)
+    run.directory.describe(**facts)
     say(
         f"{experiment.name}: {len(experiment.train_source):,} images to train on, {len(experiment.eval_source):,} to "
         f"evaluate, {len(experiment.class_names)} classes, {experiment.total_steps:,} steps of "
-        f"{experiment.config.train.batch_size}, {device}"
+        f"{experiment.config.train.batch_size}, {facts['device']}"
     )
     if step:
         say(f"resuming after step {step} of {experiment.total_steps}, from {run.checkpoints.directory}")

@@ -90,6 +90,17 @@ def test_each_epoch_shows_every_image_once_in_an_order_of_its_own():
     assert seen[:8] != list(range(8))
 
 
+def test_rows_says_which_images_the_batches_show():
+    """At any positions, also of two epochs and for seeds in turn."""
+    shown = {seed: numbers(train(Numbered(10), seed=seed)) for seed in (3, 4)}
+    assert shown[3] != shown[4]
+    positions = np.array([19, 2, 10, 9, 23])
+    for seed in (3, 4, 3):
+        found = loader.rows(10, seed, positions)
+        assert found.dtype == np.int32
+        np.testing.assert_array_equal(found, np.array(shown[seed])[positions])
+
+
 def test_crops_are_those_of_the_crop_config():
     """Drawn from a generator seeded by the index in the stream: a function of seed and index alone."""
     expected = {
@@ -99,7 +110,7 @@ def test_crops_are_those_of_the_crop_config():
         "central": lambda image, rng: crops.resize_and_central_crop(image, 8, 6),
     }
     assert tuple(expected) == crops.CROPS
-    order = loader._order(10, 3, 0)
+    order = loader.rows(10, 3, range(10))
     for kind, crop in expected.items():
         config = dataclasses.replace(CROP, resize=6, crop=kind, scale=(9, 14), interpolation="mixed")
         for source in (Numbered(10), Files(10)):
@@ -117,7 +128,7 @@ def test_a_central_training_crop_is_that_of_evaluation():
     [batch] = train(source, last=1, crop=config)
     damage = loader.DamageReport(source)
     [expected] = loader.eval_batches(source, config, damage, batch_size=4, shard=loader.ProcessShard(), threads=1)
-    np.testing.assert_array_equal(batch["image"], expected["image"][loader._order(4, 3, 0)])
+    np.testing.assert_array_equal(batch["image"], expected["image"][loader.rows(4, 3, range(4))])
     black = ~batch["image"].any(axis=(0, 3))  # 12 x 10 pixels have become 14 x 12
     np.testing.assert_array_equal(black, np.pad(np.zeros((14, 12), bool), ((1, 1), (2, 2)), constant_values=True))
 

@@ -71,7 +71,7 @@ def test_writing_and_reading_need_neither_tensorflow_nor_network(tmp_path):
         from inception_jax.data import glyphs, sources
         assert not {{"sklearn", "matplotlib"}} & set(sys.modules)  # which are slow
         def read():
-            for name in ("digits", "glyphs/train=5,test=1"):
+            for name in ("digits", "glyphs/train=5,test=1", "textures/train=5,test=1"):
                 source = sources.open_source(name, "train", {str(tmp_path)!r})
                 print(len(source), source[0][0].shape)
         thread = threading.Thread(target=read)
@@ -81,4 +81,4 @@ def test_writing_and_reading_need_neither_tensorflow_nor_network(tmp_path):
     env = os.environ | {"PYTHONPATH": str(Path(inception_jax.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     # TFDS is quiet.
-    assert (done.stdout, done.stderr, done.returncode) == ("1437 (8, 8, 3)\n5 (32, 32, 3)\n", "", 0)
+    assert (done.stdout, done.stderr, done.returncode) == ("1437 (8, 8, 3)\n5 (32, 32, 3)\n5 (32, 32, 3)\n", "", 0)

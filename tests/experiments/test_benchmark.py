@@ -1,7 +1,10 @@
+import dataclasses
+import functools
 import json
 import pathlib
 
 import jax
+import numpy as np
 import pytest
 
 from configs.common import validate
@@ -38,6 +41,38 @@ def test_every_pool_of_googlenet_is_measured():
     averages = [(o.size, o.channels, o.window, o.stride) for o in operations if o.kind == "average pool"]
     assert averages == [(14, 512, 5, 3), (14, 528, 5, 3)]  # section 5: of the heads on 4a and 4d
     assert sum(o.kind == "response norm" for o in operations) == 2
+
+
+def test_our_operations_are_xlas():
+    """Values and gradients, of each kind of operation and each window and stride of GoogLeNet, on a small grid."""
+    cases = {(case.kind, case.window, case.stride): case for case in ops.operations()}
+    assert len(cases) == 8
+    for key, case in cases.items():
+        small = {"size": 14, "channels": 3 if case.channels == 3 else 6, "features": 5 if case.features else 0}
+        case = dataclasses.replace(case, **small)
+        arguments = ops.arguments_of(case, 2, "float32")
+        output = jax.eval_shape(ops.xla_forms(case)[0], *arguments)
+        gradient = jax.random.normal(jax.random.key(0), output.shape)
+
+        @jax.jit
+        def results(gradient, arguments, case=case):
+            sides = (ops.our_forms(case), ops.xla_forms(case))
+            return [(run(*arguments), ops.with_gradients(train)(gradient, arguments)) for run, train in sides]
+
+        ours, xlas = results(gradient, arguments)
+        check = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4, err_msg=str(key))
+        jax.tree.map(check, ours, xlas)
+
+
+def test_xlas_max_pool_scatters():
+    """Both gradients of the max-pool can be compared on a GPU: that of XLA scatters, ours does not."""
+    case = ops.OpCase("max pool", 8, 4, 3, 2)
+    arguments = ops.arguments_of(case, 1, "bfloat16")
+    for forms, scatters in ((ops.our_forms, False), (ops.xla_forms, True)):
+        inference, training = forms(case)
+        output = jax.eval_shape(inference, *arguments)
+        traced = jax.jit(ops.with_gradients(training)).trace(output, arguments)
+        assert ("select_and_scatter" in traced.lower(lowering_platforms=("cuda",)).as_text()) == scatters
 
 
 ROW = {

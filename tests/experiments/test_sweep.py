@@ -5,6 +5,7 @@ import json
 import os
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ from experiments.sweeps import Base, Sweep, product
 from inception_jax import runtime
 from inception_jax.errors import UserError
 from inception_jax.report.sweep import data as sweep_data
+from inception_jax.report.sweep.analysis import MARGINS
 from inception_jax.runs.run import STATES, Run, read_launch
 
 FILE = """
@@ -104,7 +106,7 @@ def test_the_runs_come_seed_by_seed_and_evaluations_last(load):
     )  # fmt: skip
     assert shlex.split(runs[1].shown) == list(runs[1].command)
     assert [runs[index].variant for index in (1, 7)] == ["b.x5", "e2"]
-    config = plan.resolve(runs[1])
+    config = plan.resolve(runs[1].command[1:])
     assert (config.train.batch_size, config.data.area, config.schedule.base_lr) == (32, (0.5, 1.0), 5e-3)
 
 
@@ -126,7 +128,7 @@ def test_a_file_may_have_data_of_its_own_and_a_variant_a_recipe_of_its_own(load)
         load(text, ":embedded")
     task = tasks_of(sweep)[2]
     assert task.command[:2] == ("main.py", "--config=configs/digits.py:vgg_a")
-    assert plan.resolve(task).model.name == "vgg_a"
+    assert plan.resolve(task.command[1:]).model.name == "vgg_a"
 
 
 def test_settings_go_over_the_base_and_under_the_variants(load):
@@ -139,7 +141,7 @@ def test_settings_go_over_the_base_and_under_the_variants(load):
         *BASE, "--config.train.batch_size=32", AREA, "--config.seed=0", "--noconfig.data.flip",
         "--config.schedule.base_lr=0.005", f"--workdir={ROOT}/w/b.x5/0",
     )  # fmt: skip
-    configs = [plan.resolve(run) for run in (a, b)]
+    configs = [plan.resolve(run.command[1:]) for run in (a, b)]
     assert [config.train.batch_size for config in configs] == [8, 32]
     assert [config.schedule.base_lr for config in configs] == [0.5, 5e-3]
     assert [config.data.flip for config in configs] == [False, False]
@@ -183,7 +185,7 @@ def test_product():
 def test_what_the_report_is_told(load, tmp_path):
     _, described = load(FILE, "", 0, ["--config.fast_compile=True"])
     plan.describe(tmp_path / "w", described)
-    assert sweep_data.read(tmp_path / "w")["sweep"] == described
+    assert sweep_data.read(tmp_path / "w")["sweep"] == sweep_data.complete(described, tmp_path)
     assert described == {
         "name": "mine",
         "file": str(tmp_path / "mine.py"),
@@ -199,8 +201,22 @@ def test_what_the_report_is_told(load, tmp_path):
         "variants": {"a": {}, "b.x5": {"train.batch_size": 32, "schedule.base_lr": 5e-3}, "c": {"seed": 100}},
         "baseline": "a",
         "claims": [
-            {"text": "b is better", "source": "section 1", "better": "b.x5", "than": "a", "measure": "steps"},
-            {"text": "so are e", "source": "section 2", "better": ["e1", "c"], "than": ["a", "a"], "measure": "top1"},
+            {
+                "text": "b is better",
+                "source": "section 1",
+                "better": "b.x5",
+                "than": "a",
+                "measure": "steps",
+                "margin": MARGINS["steps"],
+            },
+            {
+                "text": "so are e",
+                "source": "section 2",
+                "better": ["e1", "c"],
+                "than": ["a", "a"],
+                "measure": "top1",
+                "margin": MARGINS["top1"],
+            },
         ],
         "printed": {"a": "12.5", "e2": "11.0"},
         "printed_what": "error in %",
@@ -309,7 +325,7 @@ def test_resolve_reads_the_recipe_from_anywhere(monkeypatch, tmp_path, load):
     monkeypatch.chdir(tmp_path)
     argv = sys.argv = ["command", "--config.train.batch_size=1"]
     sweep, _ = load()
-    config = plan.resolve(tasks_of(sweep)[2])
+    config = plan.resolve(tasks_of(sweep)[2].command[1:])
     assert (config.seed, config.train.batch_size, config.model.name) == (100, 16, "lenet5_modern")
     assert sys.argv is argv
     with pytest.raises((AttributeError, KeyError)):
@@ -585,7 +601,8 @@ def test_the_exit_status_says_whether_all_is_finished(file, tmp_path, quick, cap
     assert run(file, f"--workdir={tmp_path / 'w'}") == 1
     lines = capsys.readouterr().err.splitlines()
     assert f"[1/3] b/0 failed: error: of b, see {tmp_path}/w/b/0/log.txt" in lines
-    assert lines[-2:] == ["1 failed, 1 interrupted, 1 finished", "failed, --retry runs them again: b/0"]
+    assert lines[-2].partition(";")[0] == "1 failed, 1 interrupted, 1 finished"  # then the time left, on a slow machine
+    assert lines[-1] == "failed, --retry runs them again: b/0"
     assert (tmp_path / "w/report.html").exists()
     assert json.loads((tmp_path / "w/sweep.json").read_text())["name"] == "mine"
     assert run(file, f"--workdir={tmp_path / 'w'}", "--retry") == 1
@@ -642,6 +659,17 @@ def get_config():
 """
 
 
+@pytest.fixture
+def restored(monkeypatch):
+    """What a command does to its process is undone."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("restored")
 def test_the_commands_of_a_sweep_are_accepted_and_their_results_read(tmp_path, image_folder, monkeypatch):
     """In this process, which has JAX; that a sweep is stopped and resumed is tested with quicker programs."""
     (tmp_path / "config.py").write_text(CONFIG_FILE.format(folder=str(image_folder)))

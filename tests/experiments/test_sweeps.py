@@ -4,13 +4,14 @@ import functools
 import itertools
 import math
 import pathlib
+import re
 
 import jax
 import pytest
 
 from configs import digits
 from experiments import sweeps
-from experiments.sweep import plan
+from experiments.sweep import bench, plan
 from experiments.sweep.plan import ROOT
 from inception_jax.errors import UserError
 from inception_jax.models import create_model, trace
@@ -69,15 +70,20 @@ def sweep_of(name, data):
 
 @functools.cache
 def runs_of(name, data):
-    """The runs of the first seed."""
-    return plan.tasks_of(sweep_of(name, data), ROOT / "runs" / name, seeds=1)
+    """The runs of the first seed, of a planned sweep on its first set of images."""
+    sweep = sweep_of(name, data)
+    if not sweep.base.sets:
+        return plan.tasks_of(sweep, ROOT / "runs" / name, seeds=1)
+    first = next(iter(sweep.base.sets.values()))
+    flags = {variant: plan.flags_of(sweep, variant, 0, overrides=first.overrides) for variant in sweep.variants}
+    return [plan.Task(f"{variant}/0", 0, ("main.py", *these)) for variant, these in flags.items()]
 
 
 @functools.cache
 def configs(name, data):
     """The config of each variant as main.py would have it, flat."""
     trainings = [run for run in runs_of(name, data) if not run.needs]
-    return {run.name.partition("/")[0]: dict(flat(plan.resolve(run).to_dict())) for run in trainings}
+    return {run.name.partition("/")[0]: dict(flat(plan.resolve(run.command[1:]).to_dict())) for run in trainings}
 
 
 def flat(tree, prefix=""):
@@ -176,6 +182,7 @@ def test_on_the_papers_own_data_it_is_the_papers_recipe():
         assert base == sweeps.Base(f"configs/{recipe}", {"model.norm": "batch"} if normalised else {}), name
 
 
+GLYPHS = "glyphs/train=3000,test=2000,difficulty=1,classes=10"
 SIZES = [
     ("googlenet_module", "cifar10", ("cifar10", "test", 32, 1.0)),
     ("googlenet_module", "imagenette/320px-v2", ("imagenette/320px-v2", "validation", 128, 1.0)),
@@ -184,9 +191,9 @@ SIZES = [
     ("inception_resnet", "cifar10", ("cifar10", "test", 75, 1.0)),
     ("optimizer", "cifar10", ("cifar10", "test", 75, 1.0)),
     ("inception_v3", "imagenette/320px-v2", ("imagenette/320px-v2", "validation", 128, 1.0)),
-    ("googlenet_module", "embedded", (sweeps.GLYPHS, "test", 64, 0.25)),
-    ("all_cnn", "embedded", (sweeps.GLYPHS, "test", 24, 0.25)),
-    ("bn_inception", "embedded", ("digits", "test", 64, 0.25)),
+    ("googlenet_module", "embedded", (GLYPHS, "test", 32, 0.25)),
+    ("all_cnn", "embedded", (GLYPHS, "test", 24, 0.25)),
+    ("bn_inception", "embedded", (GLYPHS, "test", 64, 0.25)),
 ]
 
 
@@ -198,7 +205,7 @@ def test_data():
         assert config["data.resize"] == config["data.image_size"]
         if data == "embedded":
             assert (config["train.epochs"], config["train.batch_size"]) == (0, 32)
-            assert 100 <= config["train.steps"] <= 1000
+            assert 100 <= config["train.steps"] <= 2000
         else:
             assert (config["train.epochs"], config["train.batch_size"], config["data.flip"]) == (60, 128, True)
 
@@ -206,7 +213,7 @@ def test_data():
 def test_a_config_keeps_nothing_of_another():
     base = plan.Task("a/0", 0, ("main.py", "--config=configs/glyphs.py:googlenet"))
     other = plan.Task("b/0", 0, (*base.command, "--config.model.reduction_width=2.0"))
-    assert [plan.resolve(run).model.reduction_width for run in (base, other, base)] == [None, 2.0, None]
+    assert [plan.resolve(run.command[1:]).model.reduction_width for run in (base, other, base)] == [None, 2.0, None]
 
 
 PRINTED = {
@@ -351,10 +358,26 @@ def test_crops_and_models():
     assert {(len(e.members), e.protocol) for e in sweep.evaluations.values()} == set(
         itertools.product((1, 3), ("single", "10crop", "144crop"))
     )
-    runs = plan.tasks_of(sweep, ROOT)
-    seeds = {run.name: plan.resolve(run).seed for run in runs if not run.needs}
-    assert len(set(seeds.values())) == len(seeds) == 9
-    assert {run.needs for run in runs if run.name.endswith("3x144crop/2")} == {("model_0/2", "model_1/2", "model_2/2")}
+    seeds = [
+        plan.resolve(plan.flags_of(sweep, variant, seed)).seed
+        for seed in range(bench.MOST_SEEDS)
+        for variant in sweep.variants
+    ]
+    assert len(set(seeds)) == len(seeds) == 3 * bench.MOST_SEEDS
+    [ensemble] = [run for run in bench.evaluation_tasks(sweep, ROOT, 3) if run.name.endswith("3x144crop/2")]
+    assert ensemble.needs == ("training/model_0", "training/model_1", "training/model_2")
+    members = [f"--workdir={ROOT}/textures/model_{number}/2" for number in range(3)]
+    assert list(ensemble.command[2:5]) == members
+
+
+def test_a_planned_sweep_never_tunes_on_what_it_is_tested_on():
+    """Nor on what it learns from: the splits of each set share no image."""
+    for name in KEYS:
+        for one in sweep_of(name, "embedded").base.sets.values():
+            assert one.overrides["data.eval_split"] == "test"
+            end = re.fullmatch(r"train\[:(\d+)\]", one.overrides["data.train_split"])[1]
+            begin = re.fullmatch(r"train\[(\d+):\]", one.validation)[1]
+            assert int(end) <= int(begin), name
 
 
 def test_polyak_and_interpolation():
@@ -420,9 +443,12 @@ def test_label_smoothing_and_optimizers():
         of = configs("optimizer", data)
         assert {config["model.name"] for config in of.values()} == {"inception_v2"}
         for name, optimizer in {"momentum": "sgd", "rmsprop": "rmsprop"}.items():
-            usual, lower = of[name], of[f"{name}-lower_rate"]
-            assert usual["optimizer.name"] == lower["optimizer.name"] == optimizer
-            assert usual["schedule.base_lr"] == pytest.approx(5 * lower["schedule.base_lr"])
+            usual = of[name]
+            assert usual["optimizer.name"] == optimizer
+            if data != "embedded":  # where each variant is tuned
+                lower = of[f"{name}-lower_rate"]
+                assert changed(usual, lower) == {"schedule.base_lr"}
+                assert usual["schedule.base_lr"] == pytest.approx(5 * lower["schedule.base_lr"])
             assert [usual[f"optimizer.{key}"] for key in ("momentum", "rms_decay", "rms_epsilon")] == [0.9, 0.9, 1.0]
         assert of["rmsprop-epsilon_1e-6"]["optimizer.rms_epsilon"] == 1e-6
         assert changed(of["momentum"], of["rmsprop"]) == {"optimizer.name"}

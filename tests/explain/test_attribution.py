@@ -29,12 +29,12 @@ def test_explains_the_most_probable_class(classifier, images, method):
     assert [one.index for one in found] == logits.argmax(-1).tolist()
     assert [one.title for one in found] == [classifier.class_names[k] for k in logits.argmax(-1)]
     np.testing.assert_allclose([one.number for one in found], logits.max(-1), rtol=1e-5)
-    for one, image in zip(found, images, strict=True):
+    # Each alone, and by its name: the same.
+    alone = explain.attribute(classifier, images, method, [one.title for one in found], batch_size=1)
+    for one, again in zip(found, alone, strict=True):
         assert one.crop.shape == (16, 16, 3)
         assert one.heat.shape == (16, 16)
         assert one.heat.min() >= 0
-        # Alone, and by its name: the same.
-        [again] = explain.attribute(classifier, image, method, one.title, batch_size=1)
         np.testing.assert_allclose(again.values, one.values, rtol=1e-4, atol=1e-6)
     assert any(one.heat.max() > 0 for one in found)
 
@@ -42,6 +42,8 @@ def test_explains_the_most_probable_class(classifier, images, method):
 def test_explains_one_class_of_each_image_and_a_unit(classifier, images):
     found = explain.attribute(classifier, images, "gradient", ["red", 0, "green"])
     assert [(one.title, one.index) for one in found] == [("red", 2), ("blue", 0), ("green", 1)]
+    [one] = explain.attribute(classifier, images[1], "gradient", "blue")
+    np.testing.assert_allclose(one.values, found[1].values, rtol=1e-4, atol=1e-6)
     [unit, *_] = explain.attribute(classifier, images, "deconvnet", unit=explain.Unit("body", 5))
     assert (unit.title, unit.index) == ("body 5", 5)
     assert unit.number == pytest.approx(classifier.features(images[:1], "body")[0, :, :, 5].max(), rel=1e-5)

@@ -1,4 +1,4 @@
-"""What holds of every network: it can be trained, sizes of images, derivatives, width."""
+"""What holds of every network: it can be trained, also on accelerators; sizes of images, derivatives, width."""
 
 import re
 
@@ -10,6 +10,7 @@ import pytest
 import inception_jax
 from inception_jax import models
 from inception_jax.models import trace
+from inception_jax.models.units import AvgPool, Boxes, Chain, Concat, Conv, Dense, Logits, Residual
 from tests.models.conftest import training_step
 
 NAMES = inception_jax.list_models()
@@ -35,16 +36,16 @@ def shallow(name):
 
 
 def test_a_training_step_of_every_network_can_be_traced_at_its_smallest_image():
-    """And it cannot be run on a smaller image, nor would the arithmetic work if it were."""
+    """In bfloat16. And it cannot be run on a smaller image, nor would the arithmetic work if it were."""
     for name in NAMES:
-        model = shallow(name)
+        model = shallow(name).clone(dtype=jnp.bfloat16)
         assert bool(model.aux_heads) == ("aux" in models.options_of(name)), name
         size, channels = model.min_size, model.input_shape[2]
         variables = trace.abstract_variables(model, (size, size, channels))
         assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype("float32")}, name
         images = jax.ShapeDtypeStruct((2, size, size, channels), jnp.float32)
-        step = jax.eval_shape(training_step(model), variables, images, jax.random.key(0))
-        (loss, ((logits, end_points), updates)), gradients = step
+        step = jax.jit(training_step(model)).trace(variables, images, jax.random.key(0))
+        (loss, ((logits, end_points), updates)), gradients = step.out_info
         assert loss.shape == (), name
         assert {(end_points[head.name].shape, end_points[head.name].dtype) for head in model.aux_heads} <= {
             (logits.shape, logits.dtype)
@@ -54,11 +55,81 @@ def test_a_training_step_of_every_network_can_be_traced_at_its_smallest_image():
         assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, variables["params"]), name
         stats = (tree.get("batch_stats", {}) for tree in (updates, variables))
         assert jax.tree.structure(next(stats)) == jax.tree.structure(next(stats)), name
+        if name not in FLAVOURS:
+            check_accelerators(name, model, variables["params"], step)
         if size > 1:
             message = f"{size - 1}x{size} are too small for this network: {size} at least"
             with pytest.raises(inception_jax.UserError, match=message):
                 trace.abstract_variables(model, (size - 1, size, channels))
             assert not works(model.clone(min_size=0), size - 1), name
+
+
+def check_accelerators(name, model, params, step: jax.stages.Traced):
+    """Lowers a training step for accelerators: no fast path of a CPU, products in bfloat16, statistics in float32."""
+    units = [*(unit for _, unit in model.layers), *(head.unit for head in model.aux_heads)]
+    # By its path without the last part, because LeNet-5's C3 has several kernels.
+    leaves = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
+    paths = [path for path, _ in leaves]
+    products = len({path.rpartition("[")[0] for path in paths if "['kernel" in path})
+    norms = len({path.rpartition("[")[0] for path in paths if "_bn']" in path})
+    biases = sum(leaf.ndim == 1 and "_bn']" not in path for path, leaf in leaves)
+    joined = sum(map(joined_convs, units, [model.style] * len(units)))
+    dense = [part for unit in units for part in parts(unit) if isinstance(part, Dense | Logits | Boxes)]
+    dots = sum(getattr(part, "window", None) is None for part in dense)  # a window makes it a convolution
+    classifiers = sum(isinstance(part, Logits | Boxes) for part in dense)
+    for platform, fewer in (("cuda", joined), ("tpu", 0)):
+        text = step.lower(lowering_platforms=(platform,)).as_text()
+        message = f"{name} on {platform}"
+        types = re.findall(r"stablehlo\.(?:convolution|dot_general).* : \(tensor<(.*?)>, tensor<(.*?)>\) ->", text)
+        # Each layer's output, the gradient of its kernel and that of its input, but not that of the image.
+        assert len(types) == 3 * (products - fewer) - 1, message
+        # A CPU multiplies matrices in place of 1x1 convolutions.
+        assert text.count("stablehlo.dot_general") == 3 * dots, message
+        dtypes = [tuple(each.rsplit("x", 1)[-1] for each in pair) for pair in types]
+        assert dtypes.count(("f32", "f32")) == 3 * classifiers, message
+        assert dtypes.count(("bf16", "bf16")) == len(dtypes) - 3 * classifiers, message
+        # Of each normalisation the mean, the mean of squares, and two gradients. A gradient of a bias is in bfloat16.
+        sums = re.findall(r"applies stablehlo\.add across dimensions = \[0, 1, 2\] : \(tensor<\w*x(\w+)>", text)
+        assert sums.count("f32") >= 4 * norms, message
+        assert not norms or sums.count("bf16") <= biases, message
+        assert "custom_call" not in text, message
+        # A CPU pools rows, then columns; and it compares with infinity to keep the order of the gradients.
+        windows = re.findall(r"window_dimensions = array<i64: 1, (\d+), (\d+), \d+>", text)
+        assert all(height == width for height, width in windows), message
+        assert "0x7F80" not in text, message
+        pools = any(isinstance(part, models.units.MaxPool) for unit in units for part in parts(unit))
+        assert ("select_and_scatter" in text) == (pools and platform == "tpu"), message
+
+
+def parts(unit):
+    """The unit and all units in it."""
+    yield unit
+    match unit:
+        case Chain(inner) | Concat(inner):
+            children = inner
+        case Residual():
+            children = [part for part in (unit.branch, unit.shortcut) if not isinstance(part, bool)]
+        case _:
+            children = ()
+    for child in children:
+        yield from parts(child)
+
+
+def joined_convs(unit, style) -> int:
+    """Number of 1x1 convolutions that a GPU need not run, because it joins them with another of the same input."""
+    joined = 0
+    for each in parts(unit):
+        if isinstance(each, Concat):
+            starts = [branch.units[:2] if isinstance(branch, Chain) else (branch,) for branch in each.branches]
+            convs = [start[-1] if commute(*start, style=style) else start[0] for start in starts]
+            count = sum(isinstance(conv, Conv) and conv.kernel == 1 and conv.stride == 1 for conv in convs)
+            joined += max(count - 1, 0)
+    return joined
+
+
+def commute(unit, *after, style) -> bool:
+    """Whether the 1x1 convolution behind an average pool runs before it."""
+    return bool(after) and isinstance(unit, AvgPool) and unit.stride == 1 and not style.count_include_pad
 
 
 def works(model, size) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.scale import RECIPES, experiment
 from inception_jax.report import scale
-from inception_jax.training.cost import StepCost, step_cost
+from inception_jax.training.cost import KeptBytes, StepCost, kept_by_choice, step_cost
 
 DOCS = Path(__file__).parents[2] / "docs" / "scale.md"
 # Of a network of 1 G multiply-adds, 10 MB averaged, 100 images.
@@ -26,8 +26,18 @@ def test_docs_scale_is_fresh():
     assert not stale, "run: python -m experiments.scale --check > docs/scale.md"
 
 
+def test_docs_scale_has_what_is_kept_today():
+    """For two of its networks, and its text."""
+    lines = scale.kept_section([kept_by_choice(experiment(recipe)[0]) for recipe in ("alexnet", "googlenet")])
+    text = DOCS.read_text(encoding="utf-8").splitlines()
+    stale = [line for line in lines.splitlines() if line not in text]
+    assert not stale, "run: python -m experiments.scale --check > docs/scale.md"
+
+
 def test_docs_scale_has_all_recipes_and_its_checks():
     text = DOCS.read_text(encoding="utf-8")
+    kept = text.partition("## What the backward pass keeps")[2].partition("## Simulated")[0]
+    assert sum("MB" in line for line in kept.splitlines()) == len(RECIPES)
     configs = {path.stem for path in (DOCS.parents[1] / "configs").glob("*.py")}
     assert configs - set(RECIPES) == {"all_cnn", "common", "digits", "finetune", "glyphs", "lenet5", "vgg_localize"}
     simulated = [line for line in text.partition("## Simulated devices")[2].splitlines() if "all-reduce |" in line]
@@ -65,7 +75,9 @@ def test_a_networks_share_is_measured_or_assumed():
 
 
 def test_the_record_holds_every_estimate():
-    record = json.loads(json.dumps(scale.scale_record([COST])))
+    kept = KeptBytes("googlenet", 224, {"nothing": 3, "activations": 2, "blocks": 1})
+    record = json.loads(json.dumps(scale.scale_record([COST], kept=[kept])))
+    assert record["kept"][0]["bytes"]["blocks"] == 1
     assert record["networks"][0]["operations"] == 6 * 10**9
     assert len(record["recipe_batch"]) == len(record["batch_per_chip"]) == 9  # three chips, three counts
     assert record["recipe_batch"][0]["limit"] == scale.estimates([COST])[0].limit

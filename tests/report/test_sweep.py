@@ -3,22 +3,21 @@
 import copy
 import html.parser
 import json
-import math
 import re
 import shutil
 import sys
+from xml.etree import ElementTree
 
 import pytest
 
 from configs.digits import NETWORKS
 from experiments import report as command
 from experiments.sweep import plan
+from experiments.sweeps import Claim
 from inception_jax.errors import UserError
 from inception_jax.report.sweep import analysis, document, page
 from inception_jax.report.sweep import data as sweep_data
-
-# Student's t at 97.5 %, from a printed table: 1 and 2 degrees of freedom.
-T1, T2 = 12.706, 4.303
+from inception_jax.report.sweep.forest import forest
 
 SWEEP = {
     "name": "heads",
@@ -37,6 +36,17 @@ SWEEP = {
     ],
     "seeds": [0, 1, 2],
     "evaluations": {},
+}
+PLAN = {
+    "effect": 2.0,
+    "power": 0.8,
+    "level": 0.95,
+    "claims": 41,
+    "seeds": 3,
+    "visible": 1.84,
+    "pilot": {"glyphs": {"variant": "glyphs/both", "top1": [0.8, 0.81], "sd": 0.71}},
+    "rates": {"both": {"0.001": 0.7, "0.003": 0.8}},
+    "chosen": {"both": "0.003", "none": "0.001"},
 }
 
 
@@ -255,7 +265,7 @@ def test_evaluations_are_further_variants_without_curves(sweep):
         "–",
         "–",
     ]
-    [_, _, mean] = [point for point in page_data(sweep, data)["costs"] if point["name"] != "late"]
+    [_, _, mean] = [point for point in page_data(sweep, data)[""]["costs"] if point["name"] != "late"]
     assert (mean["name"], mean["multiply_adds"], mean["parameters"]) == ("2x144crop", 576_000_000, None)
 
 
@@ -292,201 +302,58 @@ def test_evaluations_as_the_command_writes_them(sweep):
 def test_a_directory_without_a_sweep_and_a_damaged_one(tmp_path):
     with pytest.raises(UserError, match="holds no sweep.json; name the directory of a sweep"):
         sweep_data.read(tmp_path)
-    cases = {
-        "sweep.json is damaged": "{",
-        "has a damaged variants": SWEEP | {"variants": []},
-        "has no seeds": {key: value for key, value in SWEEP.items() if key != "seeds"},
-    }
-    for message, content in cases.items():
+    claim = SWEEP["claims"][0]
+    cases = [
+        ("sweep.json is damaged", "{"),
+        ("sweep.json is damaged", []),
+        ("has a damaged variants", SWEEP | {"variants": []}),
+        ("has no seeds", {key: value for key, value in SWEEP.items() if key != "seeds"}),
+        ("has a damaged sets", SWEEP | {"sets": ["glyphs"]}),  # no variant is of it
+        ("has a damaged chance", SWEEP | {"chance": {"": 1.5}}),
+        ("has a damaged evaluations", SWEEP | {"evaluations": {"x": {"protocol": "single"}}}),
+        ("has a damaged claims", SWEEP | {"claims": [claim | {"measure": "speed"}]}),
+        ("has a damaged claims", SWEEP | {"claims": [claim | {"than": ["none"]}]}),
+        ("has a damaged claims", SWEEP | {"claims": [claim | {"text": None}]}),
+        ("has a damaged claims", SWEEP | {"claims": [claim | {"measure": "steps", "margin": 1.0}]}),
+    ]
+    for message, content in cases:
         write(tmp_path / "sweep.json", content)
         with pytest.raises(UserError, match=message):
             sweep_data.read(tmp_path)
 
 
-# ---- Statistics
+def test_a_claim_has_the_margin_of_its_measure_unless_it_states_another(sweep):
+    claim = {"text": "t", "source": "s", "better": "both", "than": "none"}
+    claims = [claim | more for more in ({"measure": "top1"}, {"measure": "steps"}, {"measure": "top1", "margin": 3})]
+    write(sweep / "sweep.json", SWEEP | {"claims": claims})
+    own = [analysis.MARGINS["top1"], analysis.MARGINS["steps"]]
+    assert [claim["margin"] for claim in sweep_data.read(sweep)["sweep"]["claims"]] == [*own, 3]
+    assert [Claim("t", "s", "a", "b", measure).margin for measure in ("top1", "steps")] == own
+    with pytest.raises(UserError, match="the claim 't' has a margin of 1; it must be above 1"):
+        Claim("t", "s", "a", "b", "steps", margin=1.0)
 
 
-def test_the_interval_of_three_pairs_by_hand():
-    # Differences 1, 2, 3: mean 2, standard deviation 1, error of the mean 1 / sqrt(3).
-    found = analysis.paired([11, 22, 33], [10, 20, 30])
-    half = T2 / math.sqrt(3)
-    assert found.mean == 2
-    assert (found.low, found.high) == pytest.approx((2 - half, 2 + half), abs=1e-3)
-    assert (found.pairs, found.flat, found.sign) == (3, False, 0)
-
-
-def test_the_interval_of_two_pairs_and_its_sign():
-    found = analysis.paired([1.0, 3.0], [0.0, 0.0])  # the error of the mean is sqrt(2) / sqrt(2)
-    assert (found.low, found.high) == pytest.approx((2 - T1, 2 + T1), abs=1e-3)
-    signs = {(5, 6, 7): 1, (-5, -6, -7): -1, (1, 2, 3): 0}
-    assert {differences: analysis.paired(differences, [0, 0, 0]).sign for differences in signs} == signs
-
-
-def test_few_pairs_and_pairs_without_a_spread_have_no_test():
-    assert analysis.paired([], []) == analysis.Interval(None, None, None, 0)
-    assert analysis.paired([3.0], [1.0]) == analysis.Interval(2.0, None, None, 1)
-    # 0.3 - 0.2 and 0.2 - 0.1 differ by the rounding of floats only.
-    flat = analysis.paired([0.3, 0.2], [0.2, 0.1])
-    assert flat.flat
-    assert flat.sign == 0
-    assert (flat.low, flat.high) == pytest.approx((0.1, 0.1))
-    assert analysis.paired([0.3, 0.1 + 0.2], [0.3, 0.3]) == analysis.Interval(0.0, 0.0, 0.0, 2, flat=True)
-
-
-WORDS = [
-    ((1.3, -0.4, 3.0, 3), "+1.3 points, 95 % interval -0.4 to +3.0 from 3 pairs", "undecided"),
-    ((1.3, 0.02, 2.58, 3), "+1.3 points, 95 % interval +0.02 to +2.6 from 3 pairs", "clearly better"),
-    ((-1.3, -2.0, -0.6, 2), "-1.3 points, 95 % interval -2.0 to -0.6 from 2 of 3 pairs", "clearly worse"),
-    ((0.001, -1.0, 1.0, 3), "0.0 points, 95 % interval -1.0 to +1.0 from 3 pairs", "undecided"),
-    ((2.0, None, None, 1), "+2.0 points from 1 of 3 pairs", "too few runs"),
-    ((None, None, None, 0), "no pair of finished runs", "too few runs"),
-    ((2.0, 2.0, 2.0, 3, True), "+2.0 points in each of 3 pairs", "undecided: without a spread there is no test"),
-    ((0.0, 0.0, 0.0, 3, True), "the same in each of 3 pairs", "no difference"),
-]
-
-
-def test_differences_in_words():
-    for interval, words, outcome in WORDS:
-        assert analysis.in_points(analysis.Interval(*interval), 3) == words
-        assert analysis.outcome(analysis.Interval(*interval)) == outcome
-
-
-def test_the_first_step_at_or_above_a_threshold():
-    curve = [[0, 0.95, 1.0, 0.0], [5, 0.5, 1.0, 1.0], [10, 0.7, 1.0, 2.0], [15, 0.6, 1.0, 3.0]]
-    assert analysis.first_step(curve, 0.7) == 10
-    assert analysis.first_step(curve, 0.5) == 5
-    assert analysis.first_step(curve, 0.9) is None  # the untrained network does not count
-
-
-# ---- Verdicts
-
-
-def data_of(finals, claim, curves=None, seeds=3):
-    """Data of variants a and b with these final top-1, in percent, and curves {step: percent} that end with them."""
-    listed = []
-    for variant, values in finals.items():
-        for seed, value in enumerate(values):
-            curve = (curves or {}).get(variant, [{}] * len(values))[seed]
-            evaluations = [[step, percent / 100, 1.0, 1.0] for step, percent in (curve or {10: value}).items()]
-            listed.append(
-                {"variant": variant, "seed": seed, "state": "finished", "error": "", "top1": value / 100, "step": 10}
-                | {"evaluations": evaluations, "batch": 1, "multiply_adds": 1}
-            )
-    variants = {"a": {}, "b": {"model.aux": False}}
-    claim = {"text": "t", "source": "s", "better": "a", "than": "b", **claim}
-    own = {"variants": variants, "baseline": "b", "claims": [claim], "seeds": list(range(seeds)), "printed": {}}
-    return {"sweep": SWEEP | own | {"settings": []}, "runs": listed, "evaluations": []}
-
-
-def verdict(*arguments, **keywords):
-    [claim] = analysis.analyse(data_of(*arguments, **keywords)).claims
-    return claim.verdict, claim.words
-
-
-ZERO = [50, 50, 50]
-
-
-ACCURACY = [
-    ("top1", [55, 56, 57], "agrees", "`a` against `b`: +6.0 points, 95 % interval +3.5 to +8.5 from 3 pairs"),
-    ("top1", [45, 44, 43], "disagrees", "-6.0 points, 95 % interval -8.5 to -3.5 from 3 pairs"),
-    ("top1", [51, 52, 53], "inconclusive", "the mean leans the claim's way"),
-    ("top1", [49, 48, 47], "inconclusive", "the mean leans against the claim"),
-    ("top1", [49, 50, 51], "inconclusive", "the mean leans neither way"),
-    ("top1", [50.1, 50.2, 49.7], "inconclusive", "the mean leans neither way"),  # 2e-15 in floats
-    ("top1", [55, 55, 55], "inconclusive", "+5.0 points in each of 3 pairs"),
-    ("top1", [55], "inconclusive", "+5.0 points from 1 of 3 pairs; too few runs"),
-    ("top1", [], "inconclusive", "no pair of finished runs; too few runs"),
-    # Standard deviation 0.1: half the interval is 0.25.
-    ("no_worse", [50.4, 50.5, 50.6], "agrees", "+0.5 points, 95 % interval +0.3 to +0.7 from 3 pairs; not 1 point"),
-    ("no_worse", [55, 56, 57], "agrees", "not 1 point worse"),
-    ("no_worse", [49.3, 49.2, 49.4], "agrees", "not 1 point worse"),
-    ("no_worse", [49.2, 49.1, 49.0], "inconclusive", "1 point worse is not excluded"),
-    ("no_worse", [49.1, 49.0, 48.8], "disagrees", "-1.0 points"),
-    ("no_worse", [48.4, 48.5, 48.6], "disagrees", "-1.5 points"),
-    ("no_worse", [51, 50, 49], "inconclusive", "1 point worse is not excluded"),
-    ("no_worse", [50, 50, 50], "agrees", "the same in each of 3 pairs"),
-    ("no_worse", [50.5, 50.5, 50.5], "agrees", "+0.5 points in each of 3 pairs"),
-    ("no_worse", [48, 48, 48], "inconclusive", "not excluded"),
-    ("no_worse", [50], "inconclusive", "too few runs"),
-    ("speed", [55, 56, 57], "inconclusive", "no such measure: `speed`"),
-]
-
-
-def test_verdicts_on_accuracy():
-    for measure, a, expected, words in ACCURACY:
-        found = verdict({"a": a, "b": ZERO}, {"measure": measure})
-        assert (found[0], words in found[1]) == (expected, True), (measure, a, found)
-
-
-def reaching(*steps):
-    """Curves that have 50 % at these steps, and not before."""
-    return [{5: 10, step: 50, 1000: 50} if step else {5: 10, 1000: 40} for step in steps]
-
-
-SPEED = [
-    # Logarithms to base 2 of the ratios: -1, -2, -3. Mean -2, half the interval 4.303 / sqrt(3) = 2.484.
-    ((400, 200, 100), (800, 800, 800), "inconclusive", "0.25 times the steps of `b`"),
-    ((400, 200, 100), (800, 800, 800), "inconclusive", "95 % interval 0.04 to 1.40 from 3 pairs"),
-    ((400, 200, 100), (800, 800, 800), "inconclusive", "the mean leans the claim's way"),
-    ((800, 800, 800), (400, 200, 100), "inconclusive", "the mean leans against the claim"),
-    ((90, 100, 110), (800, 800, 800), "agrees", "`a` needs 0.12 times the steps of `b` to the top-1"),
-    ((800, 800, 800), (90, 100, 110), "disagrees", "8.03 times"),
-    ((100, 100, 100), (800, 800, 800), "inconclusive", "in each of 3 pairs; without a spread there is no test"),
-    (
-        (100, None, 100),
-        (800, 800, 800),
-        "inconclusive",
-        "reaches the top-1 that `b` ends with in 2 of 3 pairs only",
-    ),
-    (
-        (None, None, None),
-        (800, 800, 800),
-        "disagrees",
-        "`a` never reaches the top-1 that `b` ends with, in 3 pairs",
-    ),
-    ((None,), (800, 800, 800), "inconclusive", "1 of 3 pairs; too few runs"),
-    ((), (800, 800, 800), "inconclusive", "no pair; too few runs"),
-]
-
-
-def test_verdicts_on_speed():
-    for a, b, expected, words in SPEED:
-        finals = {"a": [50 if step else 40 for step in a], "b": ZERO}
-        found = verdict(finals, {"measure": "steps"}, {"a": reaching(*a), "b": reaching(*b)})
-        assert (found[0], words in found[1]) == (expected, True), (a, b, found)
-
-
-def test_a_claim_on_several_variants_counts_all_their_pairs():
-    top1 = {"a": [51, 52], "b": [50, 50], "c": [63, 64], "d": [60, 60]}
-    claim = {"better": ["a", "c"], "than": ["b", "d"]}
-    # Differences 1, 2, 3, 4: 2.5 with a standard deviation of 1.291, of whose mean the error is 0.6455; t is 3.182.
-    assert verdict(top1, claim | {"measure": "top1"}, seeds=2) == (
-        "agrees",
-        "`a`, `c` against `b`, `d`: +2.5 points, 95 % interval +0.4 to +4.6 from 4 pairs",
-    )
-    curves = {name: [{100: 40, 900: value} for value in values] for name, values in top1.items()}
-    curves["a"] = [{300: 50, 900: 51}, {300: 50, 900: 52}]
-    curves["c"] = [{450: 60, 900: 63}, {450: 60, 900: 64}]
-    # A third of the steps twice and half of them twice: the mean of the ratio is sqrt(1 / 6).
-    assert verdict(top1, claim | {"measure": "steps"}, curves, seeds=2)[1].startswith(
-        "`a`, `c` needs 0.41 times the steps of `b`, `d` to the top-1 that `b`, `d` ends with"
-    )
-
-
-def test_speed_is_to_the_final_accuracy_of_the_same_seed():
-    curves = {"a": [{100: 60, 900: 90}, {100: 60, 900: 90}], "b": [{500: 60, 900: 55}, {500: 70, 900: 85}]}
-    found = verdict({"a": [90, 90], "b": [55, 85]}, {"measure": "steps"}, curves, seeds=2)
-    # Seed 0: 100 steps against 500; seed 1: 900 against 900. The mean of the ratio is sqrt(1 / 5).
-    assert found[1].startswith("`a` needs 0.45 times the steps of `b`")
-
-
-def test_an_evaluation_has_no_speed(sweep):
-    data = with_evaluations(sweep)
-    claim = {"text": "", "source": "", "better": "2x144crop", "than": "both", "measure": "steps"}
-    data["sweep"]["claims"] = [claim, claim | {"measure": "top1"}]
-    speed, accuracy = analysis.analyse(data).claims
-    assert (speed.verdict, accuracy.verdict) == ("inconclusive", "agrees")
-    assert "no pair" in speed.words
+def test_the_plan_is_kept_with_the_data_and_a_damaged_one_is_one_line(sweep, tmp_path):
+    assert "plan" not in sweep_data.read(sweep)
+    write(sweep / "plan.json", PLAN)
+    data = sweep_data.read(sweep)
+    assert data["plan"] == PLAN
+    file = tmp_path / "kept.json"
+    write(file, sweep_data.dump({"heads": data}))
+    assert sweep_data.load(file) == {"heads": data}
+    cases = [
+        ("{", "plan.json is damaged; plan the sweep again"),
+        ([PLAN], "plan.json is damaged; plan the sweep again"),
+        ({**PLAN, "claims": 1.5}, "plan.json has a plan with a damaged claims"),
+        ({**PLAN, "power": "high"}, "plan.json has a plan with a damaged power"),
+        ({**PLAN, "pilot": {"glyphs": {"sd": None}}}, "plan.json has a plan with a damaged pilot"),
+        ({**PLAN, "chosen": {"both": []}}, "plan.json has a plan with a damaged chosen"),
+        ({"power": 0.8}, "plan.json lacks the plan's effect, level, claims, seeds, visible"),
+    ]
+    for content, message in cases:
+        write(sweep / "plan.json", content)
+        with pytest.raises(UserError, match=message):
+            sweep_data.read(sweep)
 
 
 # ---- Tables
@@ -533,6 +400,7 @@ def test_the_table_of_results(sweep):
     ]
     assert "with a top-1 of 81.00 % or more, the mean that `both` ends with" in table.note
     assert "Paper: top-1 error in % (Table 3)." in table.note
+    assert "plain 95 % interval, not corrected" in table.note
 
 
 def test_a_threshold_that_was_named(sweep):
@@ -601,17 +469,18 @@ def test_the_markdown_report(sweep):
     assert "- Runs: 8 of 9 finished" in lines
     assert "- Training: 10 steps of 10 images" in lines
     assert "- Test images: 200" in lines
-    assert "Of 2 claims 1 agrees, 0 disagree, 1 is inconclusive." in lines
+    assert any(line.startswith("Of 2 claims 0 agree, 0 disagree, 0 are equivalent, 2 are inc") for line in lines)
+    # The smaller of two p values is tested at 5 % / 2: t is 6.205 instead of 4.303.
     assert (
-        "| heads help | section 5 | `both` against `none`: +3.0 points, 95 % interval -2.0 to +8.0 from 3 pairs; the "
-        "mean leans the claim's way | inconclusive |" in lines
+        "| heads help | section 5 | `both` against `none`: +3.0 points, 97.5 % interval -4.2 to +10.2 from 3 pairs; "
+        "the mean leans the claim's way | inconclusive |" in lines
     )
     assert "| `late` | 1 | failed | `a \\| 'b'` |" in lines
     assert "python -m experiments.sweep experiments/sweeps/heads.py:glyphs --workdir=DIR" in lines
     text = " ".join(lines)
-    for said in ("of 20 comparisons", "a margin of our choice", "small networks on small data", "3 times as many",
-                 "without evaluation and compilation"):  # fmt: skip
-        assert said.lower() in text.lower()
+    said = ["corrected for the number of these claims", "margin is our choice", "small networks on small data"]
+    for one in [*said, "3 times as many", "without evaluation and compilation"]:
+        assert one in text
 
 
 def test_settings_of_the_command_line_are_part_of_the_command_and_imagenet_is_not_small(sweep):
@@ -627,39 +496,107 @@ def test_the_document_is_a_function_of_the_data_alone(sweep, tmp_path, monkeypat
     other = copy.deepcopy(data)
     other["sweep"] |= {"name": "tails", "title": "Tails, & more", "data": "", "seeds": [0, 1]}
     sweeps = {"heads": data, "tails": other}
-    for run in other["runs"]:
-        run["top1"] = {"none": 0.9, "late": 0.5}.get(run["variant"], run["top1"])  # an interval above 0, one below
-    text = document.document(sweeps)
+    for run in other["runs"]:  # an interval far above 0, and one far below
+        run["top1"] = {"none": 0.9, "late": 0.5}.get(run["variant"], 0.7 + 0.001 * run["seed"])
+    text, picture = document.document(sweeps, "x.svg"), document.figure(sweeps)
     shutil.rmtree(sweep / "both")
     monkeypatch.chdir(tmp_path)
-    assert document.document(json.loads(sweep_data.dump(sweeps))) == text
+    again = json.loads(sweep_data.dump(sweeps))
+    assert (document.document(again, "x.svg"), document.figure(again)) == (text, picture)
     lines = text.splitlines()
     assert "2 sweeps of 18 runs, 18 of them finished, 2 or 3 seeds of each variant." in text
     assert [line for line in lines if line.startswith("## ")] == [
-        "## Overview",
+        "## Verdicts",
+        "## What could have been seen",
+        "## How to read this",
         "## Heads (glyphs)",
         "## Tails, & more",
     ]
     assert any(line.startswith("| [Tails, & more](#tails--more) | heads help | section 5 | ") for line in lines)
     # late - both is the same in all pairs, which is no test.
-    assert "compare variants with their baseline 3 times; 2 of the intervals exclude 0, and about 0.1 would" in text
-    assert "Of 4 claims 1 agrees, 2 disagree, 1 is inconclusive." in text
+    assert "compare variants with their baseline 3 times, with plain 95 % intervals; 2 of them exclude 0" in text
+    assert "Of 4 claims 0 agree, 2 disagree, 0 are equivalent, 2 are inconclusive. All 4 are one family" in text
+    assert "inconclusive.](x.svg)" in text
     assert text.count("### Results") == 2
     assert "### Not counted" not in text
 
 
 def test_a_document_of_nothing():
-    assert "0 claims" in document.document({})
+    assert "0 claims" in document.document({}, "x.svg")
+    assert "x.svg" not in document.document({}, "x.svg")
 
 
-def test_the_document_keeps_what_is_written_by_hand(sweep, tmp_path):
+def test_the_document_keeps_what_is_written_by_hand_and_has_its_figure_beside_it(sweep, tmp_path):
     file, sweeps = tmp_path / "new.md", {"heads": sweep_data.read(sweep)}
-    document.write_document(file, sweeps)
+    assert document.write_document(file, sweeps) == tmp_path / "new.svg"
     assert file.read_text().startswith(f"# Sweeps\n\n{document.MARK}\n\n1 sweep of 9 runs")
+    assert (tmp_path / "new.svg").read_text() == document.figure(sweeps)
     file.write_text(f"# Mine\n\nBy hand.\n\n{document.MARK}\nold\n")
     for _ in range(2):
         document.write_document(file, sweeps)
-        assert file.read_text() == f"# Mine\n\nBy hand.\n\n{document.MARK}\n\n{document.document(sweeps)}"
+        expected = f"# Mine\n\nBy hand.\n\n{document.MARK}\n\n{document.document(sweeps, 'new.svg')}"
+        assert file.read_text() == expected
+    sweeps["heads"]["sweep"]["claims"] = []
+    assert document.write_document(tmp_path / "none.md", sweeps) is None
+    assert not (tmp_path / "none.svg").exists()
+
+
+def test_the_figure_has_every_claim_once():
+    def claim(text, verdict, *numbers, measure="top1"):
+        return analysis.Claim(text, "s", measure, 1.2 if measure == "steps" else 1.0, verdict, "words", *numbers)
+
+    groups = {
+        "One": [
+            claim("up", "agrees", 3.0, (1.0, 5.0)),
+            claim("no <test> & `x`", "inconclusive"),
+            claim("wide", "inconclusive", -1.0, (-120.0, 118.0), measure="no_worse"),
+            claim("fast", "agrees", 0.5, (0.25, 1.0), measure="steps"),
+        ],
+        "Two": [
+            claim("same", "equivalent", 0.1, (-0.5, 0.7)),
+            claim("few", "inconclusive", 0.0),
+            claim("never", "disagrees", measure="steps"),
+        ],
+        "None": [],
+    }
+    space = {"": "http://www.w3.org/2000/svg"}
+    drawing = ElementTree.fromstring(forest(groups))
+    rows = drawing.findall("g[@class='f-claim']", space)
+    texts = [" ".join(text.text for text in row.findall("text", space)) for row in rows]
+    # First all claims about accuracy, then those about steps.
+    assert texts == [
+        "up +3.0 (+1.0 to +5.0)",
+        "no <test> & x no test",
+        "wide -1.0 (-120 to +118)",
+        "same +0.1 (-0.5 to +0.7)",
+        "few 0.0 (no test)",
+        "fast 0.50 (0.25 to 1.00)",
+        "never never",
+    ]
+    # The axis of points reaches to 5, 28.4 units each around 154; that of ratios to 1 / 2 on the right.
+    drawn = [[(path.get("class"), path.get("transform"), path.get("d")) for path in row] for row in rows]
+    lines = [next((d for _, at, d in paths if d and not at and "v14" not in d), None) for paths in drawn]
+    assert [re.match(r"M([\d.]+) [\d.]+H([\d.]+)", line).groups() for line in lines if line] == [
+        ("182.4", "296.0"),
+        ("12.0", "296.0"),
+        ("139.8", "173.9"),
+        ("154.0", "296.0"),
+    ]
+    # A wide interval has an arrow at both ends, 'fast' at its right end.
+    assert [line.count("M") for line in lines if line] == [1, 3, 1, 2]
+    markers = [(kind, at.split()[0]) for paths in drawn for kind, at, _ in paths if at]
+    assert markers == [
+        ("f-agrees", "translate(239.2"),
+        ("f-inconclusive", "translate(125.6"),
+        ("f-equivalent", "translate(156.8"),
+        ("f-inconclusive", "translate(154.0"),
+        ("f-agrees", "translate(296.0"),
+        ("f-disagrees", "translate(12.0"),
+    ]
+    assert [text.text for text in drawing.iterfind("text[@class='f-head']", space)] == [
+        "Top-1, in points", "One", "Two", "Steps, as a ratio", "One", "Two",
+    ]  # fmt: skip
+    assert forest({"None": []}) == ""
 
 
 def test_the_json_keeps_what_it_was_given_with_a_line_a_run(sweep):
@@ -668,6 +605,23 @@ def test_the_json_keeps_what_it_was_given_with_a_line_a_run(sweep):
     assert json.loads(text) == {"a": data | {"threshold": 0.5}, "b": data}
     assert list(json.loads(text)) == ["a", "b"]
     assert len([line for line in text.splitlines() if line.startswith('{"variant"')]) == 18
+
+
+def test_damaged_data_are_one_line(sweep, tmp_path):
+    data, file = sweep_data.read(sweep), tmp_path / "kept.json"
+    wrong = [
+        ("top1", None),
+        ("top1", 80),
+        ("state", 3),
+        ("count", -5),
+        ("device", ["cpu"]),
+        ("evaluations", [[1, 0.5]]),
+    ]
+    for key, value in [*wrong, ("variant", None), ("seed", "0"), ("loss", "x")]:
+        damaged = [data["runs"][0] | {key: value}, *data["runs"][1:]]
+        write(file, {"heads": data | {"runs": damaged}})
+        with pytest.raises(UserError, match="kept.json does not hold the data of sweeps"):
+            sweep_data.load(file)
 
 
 # ---- The command
@@ -795,7 +749,7 @@ def nasty(data):
     name = "</script><b>bold</b>"
     data = copy.deepcopy(data)
     own = {"title": NASTY, "text": NASTY, "data": NASTY, "printed": {name: NASTY}, "printed_what": NASTY, "file": NASTY}
-    claim = {"text": NASTY, "source": NASTY, "better": name, "than": "both", "measure": NASTY}
+    claim = {"text": NASTY, "source": NASTY, "better": name, "than": "both", "measure": "top1", "margin": 1.0}
     variants = {"both": {}, name: {NASTY: NASTY}, "late": {}}
     data["sweep"] |= own | {"variants": variants, "claims": [claim], "base": {"config": NASTY, "overrides": {NASTY: 1}}}
     for run in data["runs"]:
@@ -806,13 +760,13 @@ def nasty(data):
 
 def test_all_text_is_escaped(sweep):
     data = nasty(sweep_data.read(sweep))
-    assert "</script><b>bold</b>" in page_data(sweep, data)["curves"]
+    assert "</script><b>bold</b>" in page_data(sweep, data)[""]["curves"]
     read = Text((sweep / "page.html").read_text(encoding="utf-8"))
     tags = [tag for tag, _ in read.tags]
     assert not {"img", "b"} & set(tags)
     assert tags.count("script") == 3  # the data, plotly, ours
     shown = " ".join("".join(read.text).split())
-    # Title and heading; text; base, file; printed, what; claim, source, measure; changes; device, error.
+    # Title and heading; text; base, file; printed, what; claim (in the figure too), source; changes; device, error.
     assert shown.count(" ".join(NASTY.split())) >= 12
 
 
@@ -851,8 +805,10 @@ def test_the_documents_are_of_their_data():
     """Else: python -m experiments.report --from-json=results/NAME.json --document=docs/NAME.md."""
     for name, file in DOCUMENTS.items():
         text = (plan.ROOT / "docs" / f"{file}.md").read_text()
-        generated = document.document(sweep_data.load(plan.ROOT / "results" / f"{name}.json"))
-        assert text.partition(f"{document.MARK}\n\n")[2] == generated, name
+        sweeps = sweep_data.load(plan.ROOT / "results" / f"{name}.json")
+        assert text.partition(f"{document.MARK}\n\n")[2] == document.document(sweeps, f"{file}.svg"), name
+        picture = (plan.ROOT / "docs" / f"{file}.svg").read_text(encoding="utf-8")
+        assert picture == document.figure(sweeps), name
 
 
 def test_the_data_are_of_the_sweeps_as_they_are():
@@ -861,7 +817,7 @@ def test_the_data_are_of_the_sweeps_as_they_are():
         for name, data in sweep_data.load(plan.ROOT / "results" / f"{file}.json").items():
             stem, _, on = name.partition(":")
             sweep, described = plan.load(f"{plan.ROOT}/experiments/sweeps/{stem}.py:{on}")
-            assert data["sweep"] == described, name
+            assert data["sweep"] == sweep_data.complete(described, plan.ROOT / "sweep.json"), name
             assert [run["state"] for run in data["runs"]] == ["finished"] * len(sweep.variants) * sweep.seeds
             assert [row["state"] for row in data["evaluations"]] == ["finished"] * len(sweep.evaluations) * sweep.seeds
             assert all(0 <= run["top1"] <= 1 for run in data["runs"])

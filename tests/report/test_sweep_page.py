@@ -194,3 +194,23 @@ def test_a_phone_scrolls_tables_not_the_page(browser, sweep):
         inside, box = tab.evaluate(f"{width}(document.querySelector('[aria-label=Results]'))")
         assert box <= 360 < inside
         assert tab.locator("#plot-top1").bounding_box()["width"] <= 360
+
+
+def test_the_curves_of_a_set_are_chosen(browser, sweep):
+    data = sweep_data.read(sweep)
+    first, second = ([run | {"variant": f"{one}/{run['variant']}"} for run in data["runs"]] for one in "xy")
+    second = [run | {"evaluations": [[5, 0.3, 1.5, 1.0], [10, 0.4, 1.2, 2.0]], "top1": 0.4} for run in second]
+    variants = {f"{one}/{name}": {} for one in "xy" for name in data["sweep"]["variants"]}
+    data |= {
+        "runs": [*first, *second],
+        "sweep": data["sweep"] | {"sets": ["x", "y"], "variants": variants, "claims": []},
+    }
+    with opened(browser, sweep, data) as tab:
+        names = tab.locator(".keys button").all_text_contents()
+        assert names == ["both", "none", "late", "all", "none"]
+        assert traces(tab)[0]["y"] == pytest.approx([50, 81])
+        tab.get_by_label("y", exact=True).check()
+        assert tab.locator(".keys button").all_text_contents() == names
+        assert traces(tab)[0]["y"] == pytest.approx([30, 40])
+        [line] = tab.evaluate("document.getElementById('plot-top1').layout.shapes")
+        assert line["y0"] == pytest.approx(40)

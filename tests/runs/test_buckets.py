@@ -67,10 +67,12 @@ def test_a_run_in_a_bucket_is_that_on_a_disk(bucket, tiny_config, uninterrupted,
     assert any(name.startswith("profile/") for name in names)
     assert {path: run.state for path, run in find(f"{bucket}/sweep").items()} == {"run": "finished"}
     assert snapshots.steps_in(paths.to_path(workdir))[-1] == 12
+    page = paths.to_path(workdir) / "report.html"
+    page.write_text("early")  # the run itself writes one only if there is time until its end
     watched = watch._Report(paths.to_path(workdir), every=0)
     before = watched.state()
     assert watched.state() is before  # not even read
-    page = Report(workdir).write()
+    assert Report(workdir).write() == page
     assert watched.state().version != before.version
     assert b"Activations over time" in watched.state().page
     page.write_text("another")
@@ -98,20 +100,49 @@ def test_an_upload_that_is_cut_off_does_not_count(bucket, uninterrupted, monkeyp
     assert (checkpoint / paths.COMMITTED).exists()
     workdir = paths.to_path(f"{bucket}/cut")
     with monkeypatch.context() as patch:
-        system = paths._of(workdir)
-        put = system.put
+        put = paths._put
 
-        def cut_off(*arguments):
-            put(*arguments)
-            raise OSError(5, "the connection is gone")
+        def cut_off(address, content):
+            put(address, content)
+            if address.endswith("manifest.ocdbt"):
+                raise OSError(5, "the connection is gone")
 
-        patch.setattr(system, "put", cut_off)
+        patch.setattr(paths, "_put", cut_off)
         with pytest.raises(UserError, match="the connection is gone"):
             paths.upload(checkpoint, workdir / "checkpoints" / "12", commit=True)
     assert "state" in paths.names_in(workdir / "checkpoints" / "12")
     assert steps_in(workdir) == []
     paths.upload(checkpoint, workdir / "checkpoints" / "12", commit=True)
     assert steps_in(workdir) == [12]
+
+
+def test_every_byte_arrives(bucket, tmp_path):
+    """Also a last '\\r', and the boundary that gcsfs puts around what it sends."""
+    contents = [b"\r", b"a\r", b"a\r\n", b"\r\n\r", b"a\n--==0==--\nb", b"", b"\r" * paths._LARGE]
+    for number, content in enumerate(contents):
+        (tmp_path / str(number)).write_bytes(content)
+        paths.write_whole(paths.to_path(f"{bucket}/whole/{number}"), content)
+    paths.upload(tmp_path, paths.to_path(f"{bucket}/uploaded"))
+    for number, content in enumerate(contents):
+        assert paths.read_whole(paths.to_path(f"{bucket}/uploaded/{number}")) == content
+        assert paths.read_whole(paths.to_path(f"{bucket}/whole/{number}")) == content
+
+
+@pytest.mark.parametrize("size", [6, paths._LARGE])
+def test_an_upload_that_arrives_damaged_does_not_count(servers, tmp_path, monkeypatch, size):
+    """S3 itself compares what arrives with the checksum that botocore sends."""
+    workdir = paths.to_path("gs://bucket/spoilt")
+    (tmp_path / "arrays").write_bytes(b"a" * size)
+    system, post = paths._of(workdir), paths._of(workdir)._request
+
+    async def spoil(*arguments, data=None, **options):
+        return await post(*arguments, data=data.replace(b"aa", b"ab") if data else data, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"checkpoints/12 cannot be written"):
+        patch.setattr(system, "_request", spoil)
+        paths.upload(tmp_path, workdir / "checkpoints" / "12", commit=True)
+    assert paths.names_in(workdir / "checkpoints" / "12") == ["arrays"]
+    assert steps_in(workdir) == []
 
 
 def test_a_damaged_checkpoint_of_a_bucket_is_set_aside(bucket, tiny_config, uninterrupted):

@@ -14,6 +14,7 @@ from experiments import localize
 from inception_jax import UserError, create_model
 from inception_jax.data.boxes import iou
 from inception_jax.data.glyph_images import CLASSES
+from inception_jax.data.loader import read_ahead, read_image
 from inception_jax.data.sources import open_source
 from inception_jax.localization import localise_by_regression, summarise
 from inception_jax.parallel import REPLICATED, SPLIT, DataParallel
@@ -208,6 +209,7 @@ def test_a_network_learns_where_characters_are(glyphs, tmp_path):
 
 WRONG = [
     (lambda c: setattr(c.data, "shift", 2), "config.data.shift=2 would move or mix images without their boxes"),
+    (lambda c: setattr(c.data, "cache", "device"), "config.data.cache='device' has no boxes for config.train.loss"),
     (lambda c: setattr(c.data, "cutmix", 1.0), "config.data.cutmix=1.0 would move or mix images"),
     (lambda c: setattr(c.train, "label_smoothing", 0.1), "config.train.label_smoothing=0.1 is of labels, not of boxes"),
     (
@@ -243,6 +245,12 @@ def test_only_images_with_boxes_are_trained_on(image_folder, tmp_path):
     assert experiment.class_names == ("blue", "green", "red")
     np.testing.assert_array_equal(experiment.train_source.boxes(9), [[1, 2, 10, 12]])
     assert experiment.train_source.encoded(9)[1] == experiment.train_source.label(9) == 2
+    config.data.cache = "memory"
+    for source in (experiment.train_source, Experiment(config, DataParallel()).train_source):
+        ahead = read_ahead(source, [9, 0])
+        np.testing.assert_array_equal(ahead.boxes(9), [[1, 2, 10, 12]])
+        assert read_image(ahead, 9, 2**20)[0].shape == experiment.train_source[9][0].shape
+    config.data.cache = "none"
     config.train.loss = "softmax"
     with pytest.raises(UserError, match=r"config.data.boxes='.*boxes.csv' is for config.train.loss='euclidean'"):
         Experiment(config, DataParallel())

@@ -170,6 +170,51 @@ def test_every_augmentation_and_optimizer_resumes_bitwise(recipe, stop, tiny_con
     ]
 
 
+def test_kept_data_train_as_data_that_are_read(tiny_config, tmp_path, uninterrupted):
+    tiny_config.data.cache = "memory"
+    assert_equal(run(tiny_config, tmp_path), uninterrupted[0])
+    assert history(tmp_path) == history(uninterrupted[1])
+
+
+def test_a_run_resumes_with_another_cache_if_no_crop_is_random(tiny_config, tmp_path, monkeypatch):
+    tiny_config.data.crop = "central"
+    state = run(tiny_config, tmp_path / "whole")
+    for cache, step in (("none", 3), ("memory", 5)):
+        tiny_config.data.cache = cache
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            patch.setattr(loop, "Preemption", stop_at(step))
+            run(tiny_config, tmp_path / "parts")
+    tiny_config.data.cache = "device"
+    assert_equal(run(tiny_config, tmp_path / "parts"), state)
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+
+
+def test_crops_on_the_device_resume_bitwise(tiny_config, image_folder, tmp_path, monkeypatch, capsys):
+    root = tmp_path / "data"
+    shutil.copytree(image_folder, root)
+    tiny_config.data.update(dir=str(root), interpolation="mixed", cache="device")
+    tiny_config.train.steps = 6
+    tiny_config.eval.update(every="3 steps", batch_norm_check=8)
+    message = (
+        "config.data.cache='device': images of different sizes, such as 24x20 and 24x21, .*; or set it to 'memory'"
+    )
+    with pytest.raises(UserError, match=message):
+        run(tiny_config, tmp_path / "refused")
+    for file in root.glob("*/*/*.png"):
+        if int(file.stem) % 3:
+            file.unlink()
+    state = run(tiny_config, tmp_path / "whole")
+    assert "images on each device: 0.0 MB after" in capsys.readouterr().err
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(loop, "Preemption", stop_at(4))
+        run(tiny_config, tmp_path / "parts")
+    tiny_config.data.cache = "memory"
+    with pytest.raises(UserError, match="another experiment.*\n  config.data.cache: 'device' -> 'memory'"):
+        run(tiny_config, tmp_path / "parts")
+    tiny_config.data.cache = "device"
+    assert_equal(run(tiny_config, tmp_path / "parts"), state)
+
+
 def test_a_plateau_lowers_the_learning_rate(tiny_config, tmp_path):
     on_a_plateau(tiny_config)
     tiny_config.schedule.end_lr = 1e-7
@@ -532,6 +577,7 @@ def test_many_damaged_images_stop_the_run_and_keep_what_is_trained(tiny_config, 
         (lambda c: c.data.update(mixup=0.2, cutmix=1.0) or c.train.update(microbatch=1), "must take an even number"),
         (lambda c: c.data.update(mixup=0.2) or c.train.update(loss="map"), "loss='map' has no mixed labels"),
         (lambda c: c.optimizer.update(freeze=("steam",)), "config.optimizer.freeze: 'steam' matches no parameter"),
+        (lambda c: c.data.update(cache="device", processes=2), "config.data.processes=2: each process would keep all"),
         (lambda c: c.data.update(crop="scale", scale=(10, 20)), "must not be less than the image size"),
         (lambda c: c.eval.update(batch_norm_check=8, batch_size=64), "needs a batch of 64 images, and there are 48"),
         (lambda c: c.data.update(resize=15), "data.resize=15 is less than config.data.image_size=16"),

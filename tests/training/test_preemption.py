@@ -7,6 +7,8 @@ import threading
 
 import pytest
 
+from experiments import cli
+from inception_jax import ignored
 from inception_jax.training.preemption import Interrupted, Preemption
 
 
@@ -53,6 +55,27 @@ def test_a_signal_that_python_ignores_is_repeated():
         Signals()
         threading.Event().wait(60)
         raise AssertionError("the signal was lost")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "number"), [((signal.SIGTERM,), signal.SIGTERM), ((), signal.SIGINT)], ids=["cli", "python"]
+)
+def test_a_stop_of_a_command_that_python_ignores_is_repeated(arguments, number):
+    """Python's own handler of Ctrl-C raises KeyboardInterrupt without a number."""
+
+    class Stopped:
+        def __del__(self):
+            raise KeyboardInterrupt(*arguments)
+
+    came = threading.Event()
+    before = signal.signal(number, lambda *_: came.set())
+    end = ignored.notice(KeyboardInterrupt, cli._repeat)
+    try:
+        Stopped()
+        assert came.wait(60)
+    finally:
+        end()
+        signal.signal(number, before)
 
 
 def test_a_signal_that_a_library_swallows_is_raised_at_the_end_of_the_block():

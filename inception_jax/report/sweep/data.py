@@ -3,19 +3,26 @@
 The data of one sweep is an object of
   sweep: the object of sweep.json, with every key of `_SWEEP`.
   threshold: top-1, a fraction; only where one was given.
+  plan: the object of plan.json, with every key of `_PLAN`; only where there is one.
   runs: objects of `_RUN`, one for each variant and seed of the sweep, whatever its state.
   evaluations: objects of `_EVALUATION`, one for each evaluation and seed.
 States are those of `inception_jax.runs.run.STATES`; only finished runs are averaged.
+
+A sweep over several sets of images names them in "sets". Its variants and evaluations are named "SET/NAME", and its
+baseline is a NAME, which each set has.
 """
 
 import json
+import math
 import re
 import statistics
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import Any
 
 from inception_jax.errors import UserError
 from inception_jax.paths import AnyPath, bucket_errors, names_in
+from inception_jax.report.sweep.analysis import MARGINS
 from inception_jax.runs.run import Run, field
 
 _SWEEP = {
@@ -33,8 +40,21 @@ _SWEEP = {
     "seeds": list,
     "evaluations": dict,
     "settings": list,
+    "sets": list,
+    "chance": dict,  # accuracy of guessing by set, fractions
 }
 _NEEDED = ("name", "file", "baseline", "variants", "seeds")
+_PLAN: dict[str, type] = {
+    "effect": float,  # points; the smallest effect that the sweep is to show
+    "power": float,  # with which it shows it
+    "level": float,  # 1 minus the error of all claims together
+    "claims": int,  # number of claims that are tested together, of all sweeps of the document
+    "seeds": int,
+    "visible": float,  # points; the effect that so many seeds show with that power
+    "pilot": dict,  # by set: "variant", "top1" by seed on the validation split, "sd" in points
+    "rates": dict,  # by variant: top-1 on the validation split by learning rate
+    "chosen": dict,  # by variant: the learning rate
+}
 _RUN = (
     "variant",
     "seed",
@@ -66,9 +86,13 @@ def read(directory: AnyPath, threshold: float | None = None) -> dict[str, Any]:
       threshold: top-1, a fraction, to which steps are counted; None: the mean that the baseline ends with.
 
     Raises:
-      UserError: the directory holds no sweep.
+      UserError: the directory holds no sweep, or its sweep.json or plan.json is damaged.
     """
-    sweep = _sweep(directory)
+    file = directory / "sweep.json"
+    content = _object(file)
+    if content is None:
+        raise UserError(f"{directory} holds no sweep.json; name the directory of a sweep")
+    sweep = complete(content, file)
     runs = []
     for variant in sweep["variants"]:
         for seed in sorted({*sweep["seeds"], *_seeds(directory / variant)}):
@@ -82,7 +106,10 @@ def read(directory: AnyPath, threshold: float | None = None) -> dict[str, Any]:
             found = _evaluation(Run.read(directory / "evaluations" / name / str(seed)), members)
             evaluations.append(_complete(_EVALUATION, {"name": name, "seed": seed} | found))
     given = {} if threshold is None else {"threshold": threshold}
-    return {"sweep": sweep} | given | {"runs": runs, "evaluations": evaluations}
+    file = directory / "plan.json"
+    content = _object(file)
+    plan = {} if content is None else {"plan": _checked_plan(content, file)}
+    return {"sweep": sweep} | given | plan | {"runs": runs, "evaluations": evaluations}
 
 
 def load(file: AnyPath) -> dict[str, dict[str, Any]]:
@@ -98,10 +125,53 @@ def load(file: AnyPath) -> dict[str, dict[str, Any]]:
         raise UserError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except ValueError:
         sweeps = None
-    keys = {"sweep", "runs", "evaluations"}
-    if not isinstance(sweeps, dict) or not all(isinstance(d, dict) and keys <= d.keys() for d in sweeps.values()):
+    if not isinstance(sweeps, dict) or not all(map(_is_data, sweeps.values())):
         raise UserError(f"{file} does not hold the data of sweeps; name a file of such data, or a new one")
-    return {name: data | {"sweep": _checked(data["sweep"], file)} for name, data in sweeps.items()}
+    checked = {}
+    for name, data in sweeps.items():
+        plan = {"plan": _checked_plan(data["plan"], file)} if "plan" in data else {}
+        checked[name] = data | {"sweep": complete(data["sweep"], file)} | plan
+    return checked
+
+
+def _is_data(data: Any) -> bool:
+    """Whether an object holds a sweep's data, in which runs and evaluations have every key of theirs."""
+    if not isinstance(data, dict) or not isinstance(data.get("sweep"), dict):
+        return False
+    return all(
+        isinstance(data.get(kind), list) and all(_is_run(run, keys) for run in data[kind])
+        for kind, keys in (("runs", _RUN), ("evaluations", _EVALUATION))
+    ) and ("threshold" not in data or _is_fraction(data["threshold"]))
+
+
+def _is_run(run: Any, keys: tuple[str, ...]) -> bool:
+    if not isinstance(run, dict) or not run.keys() >= set(keys):
+        return False
+    texts = {"name", "variant", "state", "error", "device"}.intersection(keys)
+    numbers = set(keys) - texts - {"loss", "evaluations"}
+    return (
+        _texts([run[key] for key in texts - {"device"}])
+        and isinstance(run.get("device", ""), (str, type(None)))
+        and isinstance(run["seed"], int)
+        and all(run[key] is None or (_is_number(run[key]) and run[key] >= 0) for key in numbers)
+        and (_is_fraction(run["top1"]) or (run["top1"] is None and run["state"] != "finished"))
+        and (run["loss"] is None or _is_number(run["loss"]))
+        and (
+            "evaluations" not in keys
+            or (isinstance(run["evaluations"], list) and all(map(_is_point, run["evaluations"])))
+        )
+    )
+
+
+def _is_point(point: Any) -> bool:
+    """Whether it is [step, top1, loss, seconds]."""
+    if not isinstance(point, list) or len(point) != 4:
+        return False
+    return isinstance(point[0], int) and _is_fraction(point[1]) and all(n is None or _is_number(n) for n in point[2:])
+
+
+def _is_fraction(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
 
 
 def dump(sweeps: dict[str, dict[str, Any]]) -> str:
@@ -113,7 +183,7 @@ def dump(sweeps: dict[str, dict[str, Any]]) -> str:
             text = _compact(value)
             if isinstance(value, list) and value:
                 text = "[\n" + ",\n".join(_compact(one) for one in value) + "\n]"
-            elif key == "sweep":
+            elif key in ("sweep", "plan"):
                 text = "{\n" + ",\n".join(f"{_compact(k)}: {_compact(v)}" for k, v in value.items()) + "\n}"
             members.append(f"{_compact(key)}: {text}")
         blocks.append(f"{_compact(name)}: {{\n" + ",\n".join(members) + "\n}")
@@ -124,31 +194,111 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _sweep(directory: AnyPath) -> dict[str, Any]:
-    file = directory / "sweep.json"
+def _object(file: AnyPath) -> Any:
+    """Returns what a JSON file of a sweep's directory holds, None if there is no such file."""
     try:
         with bucket_errors(file):
-            content = json.loads(file.read_bytes())
+            return json.loads(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{directory} holds no sweep.json; name the directory of a sweep") from None
+        return None
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
+    except (ValueError, RecursionError):
+        return []  # as what is not an object, it is damaged
+
+
+def complete(sweep: Any, file: AnyPath) -> dict[str, Any]:
+    """Returns the object of sweep.json with every key of `_SWEEP`.
+
+    Args:
+      sweep: what the file holds.
+      file: its name, for errors.
+
+    Raises:
+      UserError: a key is missing, or a value is of the wrong kind.
+    """
+    if not isinstance(sweep, dict):
         raise UserError(f"{file} is damaged; start the sweep again, which writes it")
-    return _checked(content, file)
-
-
-def _checked(sweep: dict[str, Any], file: AnyPath) -> dict[str, Any]:
-    """Returns the object of sweep.json with every key of `_SWEEP`; raises UserError if one is wrong."""
     lacking = [name for name in _NEEDED if name not in sweep]
-    wrong = [name for name, kind in _SWEEP.items() if not isinstance(sweep.get(name, kind()), kind)]
-    if lacking or wrong:
-        what = f"has no {', '.join(lacking)}" if lacking else f"has a damaged {', '.join(wrong)}"
-        raise UserError(f"{file} {what}; start the sweep again, which writes it")
-    complete = {name: sweep.get(name, kind()) for name, kind in _SWEEP.items()}
-    return complete | {"title": complete["title"] or complete["name"]}
+    if lacking:
+        raise UserError(f"{file} has no {', '.join(lacking)}; start the sweep again, which writes it")
+    made = {name: sweep.get(name, kind()) for name, kind in _SWEEP.items()}
+    wrong = [name for name, kind in _SWEEP.items() if not isinstance(made[name], kind)]
+    wrong = wrong or [name for name, holds in _HOLDS.items() if not holds(made)]
+    if wrong:
+        raise UserError(f"{file} has a damaged {', '.join(wrong)}; start the sweep again, which writes it")
+    claims = [{"margin": MARGINS[claim["measure"]]} | claim for claim in made["claims"]]
+    return made | {"title": made["title"] or made["name"], "claims": claims}
+
+
+def _is_claim(claim: Any) -> bool:
+    if not isinstance(claim, dict) or claim.get("measure") not in MARGINS:
+        return False
+    better, than = claim.get("better"), claim.get("than")
+    listed = _texts(better) and _texts(than) and len(better) == len(than) > 0
+    if not listed and not _texts([better, than]):
+        return False
+    least = 1 if claim["measure"] == "steps" else 0
+    margin = claim.get("margin", MARGINS[claim["measure"]])
+    return _texts([claim.get("text"), claim.get("source")]) and _is_number(margin) and margin > least
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _in_sets(made: dict[str, Any]) -> bool:
+    names = [*made["variants"], *made["evaluations"]]
+    return _texts(made["sets"]) and (
+        not made["sets"] or all("/" in name and name.partition("/")[0] in made["sets"] for name in names)
+    )
+
+
+# What a value of sweep.json must hold, beyond its kind.
+_HOLDS: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "base": lambda made: isinstance(made["base"].get("overrides", {}), dict),
+    "variants": lambda made: all(isinstance(changes, dict) for changes in made["variants"].values()),
+    "evaluations": lambda made: all(
+        isinstance(one, dict) and _texts(one.get("members")) for one in made["evaluations"].values()
+    ),
+    "seeds": lambda made: all(isinstance(seed, int) for seed in made["seeds"]),
+    "claims": lambda made: all(map(_is_claim, made["claims"])),
+    "sets": _in_sets,
+    "chance": lambda made: all(_is_number(value) and 0 <= value < 1 for value in made["chance"].values()),
+}
+
+
+def _checked_plan(plan: Any, file: AnyPath) -> dict[str, Any]:
+    """Returns the object of plan.json with every key of `_PLAN`; raises UserError if one is wrong."""
+    if not isinstance(plan, dict):
+        raise UserError(f"{file} is damaged; plan the sweep again, which writes it")
+    made: dict[str, Any] = {"pilot": {}, "rates": {}, "chosen": {}} | plan
+    lacking = [name for name in _PLAN if name not in made]
+    if lacking:
+        raise UserError(f"{file} lacks the plan's {', '.join(lacking)}; plan the sweep again, which writes it")
+    wrong = [name for name, kind in _PLAN.items() if not _planned(kind, made[name])]
+    if not wrong:
+        wrong += [] if all(map(_is_pilot, made["pilot"].values())) else ["pilot"]
+        wrong += [] if all(isinstance(rates, dict) for rates in made["rates"].values()) else ["rates"]
+        wrong += [] if all(isinstance(rate, (str, int, float)) for rate in made["chosen"].values()) else ["chosen"]
+    if wrong:
+        raise UserError(f"{file} has a plan with a damaged {', '.join(wrong)}; plan the sweep again, which writes it")
+    return made
+
+
+def _planned(kind: type, value: Any) -> bool:
+    if kind is dict:
+        return isinstance(value, dict)
+    # No effect is visible only if the pilot has a spread of 0: then any is.
+    return _is_number(value) and value >= 0 and (kind is float or (isinstance(value, int) and value > 0))
+
+
+def _is_pilot(pilot: Any) -> bool:
+    return isinstance(pilot, dict) and _is_number(pilot.get("sd")) and pilot["sd"] >= 0
 
 
 def _seeds(directory: AnyPath) -> list[int]:

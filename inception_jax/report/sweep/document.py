@@ -11,31 +11,43 @@ from inception_jax.console import duration, percent, plural
 from inception_jax.console import table as text_table
 from inception_jax.paths import AnyPath, written
 from inception_jax.report.sweep.analysis import (
-    INTERVAL,
-    MARGIN,
+    AT_CHANCE,
+    LEVEL,
+    MARGINS,
     TRAINING_COST,
     VERDICTS,
     Analysis,
     Claim,
     Row,
     analyse,
+    analyse_together,
+    baseline_of,
     code,
     in_points,
+    in_words,
+    interval_name,
+    mark_chance,
     outcome,
+    set_of,
     setting,
+    short,
 )
+from inception_jax.report.sweep.forest import forest
 
+_POINTS, _RATIO = in_words(MARGINS["top1"]), f"{MARGINS['steps']:g}"
 MEANING = (
-    f"A verdict says what our runs say about a claim. *More accurate*: the {INTERVAL} decides, Student's, of the "
-    "differences seed by seed. The claim *agrees* if the interval lies on its side of 0, *disagrees* if it lies on the "
-    "other side, and is *inconclusive* otherwise, or with fewer than two pairs. *As accurate*: it agrees if the "
-    f"interval begins above -{MARGIN:g} point, a margin of our choice. It disagrees if the interval lies below 0 and "
-    "its mean below the margin. *Faster*: we compare the steps to the top-1 with which the other variant of the same "
-    "seed ends, by their ratio. A variant that never gets there in any seed disagrees; in some seeds, it is "
-    "inconclusive. A claim about several variants counts the pairs of all of them. A verdict is about the direction, "
-    "not about the size that a paper gives."
+    "A verdict says what our runs say about a claim, by t tests on differences between runs of one seed. The claim "
+    "*agrees* if the interval lies on its side of 0, and *disagrees* if it lies on the other side. It is *equivalent* "
+    "if the interval lies within the margin: the difference is too small to matter, for or against. Otherwise it is "
+    f"*inconclusive*. The margin is our choice: {_POINTS}, or {_RATIO} times the steps, unless another is stated.",
+    "Two kinds of claims differ. *As accurate* agrees if the interval lies above minus the margin. It disagrees if the "
+    "interval lies below 0 and the mean below minus the margin. *Faster* compares the steps to the top-1 with which "
+    "the other run of the same seed ends, by their ratio. If no run gets there, the claim disagrees; if some do not, "
+    "it is inconclusive.",
+    "A claim about several variants or sets of images gives each of them the same weight, however many runs it has. "
+    "With fewer than two pairs of any of them there is no test. The interval has the level at which the claim was "
+    "tested. A verdict is about the direction, not about the size that a paper gives.",
 )
-CHANCE = "Of 20 comparisons at 95 % of variants that do not differ, one excludes 0 by chance."
 SMALL = "These are small networks on small data, not the papers' on ImageNet: a verdict is about the claim here."
 HOW = (
     "Accuracies are those of the last step on the test split. Time is that of training alone, without evaluation and "
@@ -44,6 +56,7 @@ HOW = (
     "the backward pass costs about twice the forward pass. Memory is the peak: that of an accelerator, or on a CPU "
     "that of the whole process. A paper's numbers were measured on its own data; compare them among themselves."
 )
+SEEN = "What could have been seen"
 # Of a document, what stands above this line is written by hand, and stays.
 MARK = "<!-- Generated below this line by `python -m experiments.report`; do not edit. -->"
 
@@ -67,18 +80,31 @@ class Table:
     numbers: frozenset[str] = frozenset()
 
 
-def results_table(data: dict, analysis: Analysis) -> Table:
-    """Returns the table of all variants and evaluations over their seeds; a column without a value is left out."""
-    goal = "" if analysis.threshold is None else f" {percent(analysis.threshold)}"
-    base = data["sweep"]["baseline"]
-    lengths = {_length(row).text for row in analysis.rows} - {"–"}
+def results_table(data: dict, analysis: Analysis, one: str = "") -> Table:
+    """Returns the table of the variants and evaluations of a set over their seeds.
+
+    Args:
+      data: of the sweep.
+      analysis: what `analyse` returns of it.
+      one: name of the set; "" in a sweep without sets.
+
+    Returns:
+      The table; a column without a value is left out.
+    """
+    sweep, threshold = data["sweep"], analysis.thresholds.get(one)
+    analysed = [row for row in analysis.rows if row.data == one]
+    goal = "" if threshold is None else f" {percent(threshold)}"
+    base = code(sweep["baseline"])
+    shared = _shared(sweep, one)
+    lengths = {_length(row).text for row in analysed} - {"–"}
     columns = {
-        "variant": lambda row: Cell(code(row.name)),
-        "changes": lambda row: Cell(row.changes),
-        "runs": lambda row: Cell(_of(len(row.top1), row.wanted), len(row.top1)),
+        "variant": lambda row: Cell(code(short(sweep, row.name))),
+        "changes": lambda row: Cell(", ".join(part for part in row.changes if part not in shared) or "nothing"),
+        "learning rate": lambda row: Cell(row.rate or "–", _number(row.rate)),
+        "runs": lambda row: Cell(_runs(row), len(row.top1)),
         "top-1": _top1,
         "lowest": lambda row: _cell(min(row.top1.values(), default=None), percent),
-        f"against {code(base)}": _difference,
+        f"against {base}": _difference,
         f"steps to{goal}": _steps,
         "steps x batch": lambda row: _length(row) if len(lengths) > 1 else Cell("–"),
         "parameters": lambda row: _cell(row.others["parameters"], "{:,.0f}".format),
@@ -88,21 +114,72 @@ def results_table(data: dict, analysis: Analysis) -> Table:
         "memory": lambda row: _cell(row.others["peak_memory"], memory),
         "paper": lambda row: Cell(row.printed or "–", _number(row.printed)),
     }
-    made = {name: [make(row) for row in analysis.rows] for name, make in columns.items()}
+    made = {name: [make(row) for row in analysed] for name, make in columns.items()}
     made = {name: cells for name, cells in made.items() if any(cell.text != "–" for cell in cells)}
-    whose = "which was given" if analysis.given else f"the mean that {code(base)} ends with"
-    notes = ["Means and standard deviations over the finished runs; *lowest* is that of the worst seed."]
+    whose = "which was given" if analysis.given else f"the mean that {base} ends with"
+    notes = []
+    if one in ["", *sweep["sets"][:1]]:  # what holds for the tables of all sets is told once
+        notes += ["Means and standard deviations over the finished runs; *lowest* is that of the worst seed."]
+        notes += [f"Against {base}: the plain {interval_name(LEVEL)}, not corrected for the number of comparisons."]
+        if "learning rate" in made:
+            notes.append("Learning rate: the one that did best on the validation split before the runs.")
+        if "paper" in made and sweep["printed_what"]:
+            notes.append(f"Paper: {sweep['printed_what']}.")
     if goal:
         notes.append(f"Steps: the first evaluation of each seed with a top-1 of{goal} or more, {whose}.")
-    if "paper" in made and data["sweep"]["printed_what"]:
-        notes.append(f"Paper: {data['sweep']['printed_what']}.")
+    if shared:
+        notes.append(f"All variants have {', '.join(shared)}.")
     rows = [list(row) for row in zip(*made.values(), strict=True)]
-    return Table("Results", " ".join(notes), list(made), rows, frozenset(list(columns)[2:]))
+    numbers = frozenset(list(columns)[2:])
+    return Table(f"Results on {one}" if one else "Results", " ".join(notes), list(made), rows, numbers)
 
 
-def claims_table(analysis: Analysis) -> Table:
+def claims_table(analysis: Analysis, note: str = "") -> Table:
     """Returns the table of what the paper claims, and the verdicts."""
-    return Table("Claims", tally(analysis.claims), _JUDGED, [_judged(claim) for claim in analysis.claims])
+    rows = [_judged(claim) for claim in analysis.claims]
+    return Table("Claims", f"{tally(analysis.claims)} {note}".strip(), _JUDGED, rows)
+
+
+def seen_table(sweeps: dict[str, dict], analyses: dict[str, Analysis]) -> Table:
+    """Returns the table of what the sweeps that have claims could show, before and after their runs."""
+    rows, plans = [], []
+    for name, data in sweeps.items():
+        analysis, plan = analyses[name], data.get("plan")
+        if not analysis.claims:
+            continue
+        plans += [plan] if plan else []
+        halves = [
+            (claim.interval[1] - claim.interval[0]) / 2
+            for claim in analysis.claims
+            if claim.interval and claim.measure != "steps"
+        ]
+        decided = sum(claim.verdict != "inconclusive" for claim in analysis.claims)
+        rows.append(
+            [
+                Cell(_linked(data)),
+                Cell(str(len(data["sweep"]["seeds"])), len(data["sweep"]["seeds"])),
+                Cell(_by_set({one: pilot["sd"] for one, pilot in plan["pilot"].items()}) if plan else "–"),
+                Cell(f"{plan['visible']:.1f}", plan["visible"]) if plan else Cell("–"),
+                Cell(_by_set(_observed(data, analysis))),
+                Cell(_span(halves), max(halves, default=None)),
+                Cell(f"{decided} of {len(analysis.claims)}", decided / len(analysis.claims)),
+            ]
+        )
+    header = ["sweep", "seeds", "SD of the pilot", "visible", "SD of the baseline", "half the interval", "decided"]
+    notes = ["SD: the standard deviation of top-1 between seeds, in points."]
+    if plans:
+        powers, claims = (sorted({plan[key] for plan in plans}) for key in ("power", "claims"))
+        notes.append(
+            "The pilot ran the baseline on the validation split, before the number of seeds was chosen. Visible: the "
+            f"difference in points that so many seeds show with probability {_either(powers)}, in a test corrected "
+            f"for {_either(claims)} claims. For it the SD of a difference is taken as the square root of 2 times that "
+            "between seeds, as if two runs of one seed had nothing in common; it is rather smaller."
+        )
+    notes.append("Half the interval: of the claims about accuracy, in points, corrected. Decided: not inconclusive.")
+    kept = [i for i in range(len(header)) if any(row[i].text != "–" for row in rows)]
+    kept = kept[1:] if len(sweeps) == 1 else kept
+    rows = [[row[i] for i in kept] for row in rows]
+    return Table(SEEN, " ".join(notes), [header[i] for i in kept], rows, frozenset(header[i] for i in (1, 3, 5, 6)))
 
 
 def absent_table(analysis: Analysis) -> Table:
@@ -111,21 +188,51 @@ def absent_table(analysis: Analysis) -> Table:
         [Cell(code(run["name"])), Cell(str(run["seed"]), run["seed"]), Cell(run["state"]), Cell(code(run["error"]))]
         for run in analysis.absent
     ]
-    note = "Runs and evaluations that are not finished; they are in no mean."
+    note = (
+        "Runs and evaluations that are not finished, or that are at chance: below the accuracy of guessing plus "
+        f"{AT_CHANCE} standard errors. They are in no mean."
+    )
     return Table("Not counted", note, ["variant", "seed", "state", "why"], rows, frozenset(["seed"]))
 
 
-def tables(data: dict, analysis: Analysis) -> list[Table]:
-    """Returns the tables of one sweep that have a row."""
-    made = [results_table(data, analysis), claims_table(analysis), absent_table(analysis)]
+def results_tables(data: dict, analysis: Analysis) -> list[Table]:
+    """Returns the tables of results, one for each set."""
+    made = [results_table(data, analysis, one) for one in data["sweep"]["sets"] or [""]]
     return [table for table in made if table.rows]
+
+
+def verdict_tables(data: dict, analysis: Analysis) -> list[Table]:
+    """Returns the tables of one sweep that say what was found, and what could have been seen."""
+    made = [claims_table(analysis, correction(data)), seen_table({"": data}, {"": analysis})]
+    return [table for table in made if table.rows]
+
+
+def detail_tables(data: dict, analysis: Analysis) -> list[Table]:
+    """Returns the tables of one sweep that give the details."""
+    return [*results_tables(data, analysis), *([absent_table(analysis)] if analysis.absent else [])]
+
+
+def correction(data: dict) -> str:
+    """Returns how the claims of the report on one sweep are corrected for their number."""
+    if "plan" not in data:
+        return f"The intervals are corrected for the number of these claims, by {_HOLM}"
+    return (
+        f"The intervals are corrected for {data['plan']['claims']} claims, those of all sweeps that were planned "
+        "together, by Bonferroni's method. The document over all sweeps uses Holm's, which may decide more."
+    )
+
+
+_HOLM = (
+    "Holm's method: the probability that any of them agrees or disagrees by chance is "
+    f"{100 * (1 - LEVEL):.0f} % at most. The same holds for those that are equivalent."
+)
 
 
 def report(data: dict) -> str:
     """Returns the Markdown report on one sweep."""
     analysis = analyse(data)
     parts = [f"# {heading(data)}", *_about(data)]
-    for table in tables(data, analysis):
+    for table in [*verdict_tables(data, analysis), *detail_tables(data, analysis)]:
         parts += [f"## {table.heading}", _markdown(table)]
     parts += ["## How to read this", *reading(data), "## Again", _block(command(data))]
     return "\n\n".join(parts) + "\n"
@@ -134,11 +241,14 @@ def report(data: dict) -> str:
 def terminal(data: dict) -> str:
     """Returns the report on one sweep for a terminal: results, verdicts, and the runs that are not counted."""
     analysis = analyse(data)
-    results = results_table(data, analysis)
-    kept = [i for i, name in enumerate(results.header) if name in ("variant", "runs", "top-1") or " " in name]
-    rows = [[row[i].text.replace("`", "") for i in kept] for row in results.rows]
-    header = [results.header[i].replace("`", "") for i in kept]
-    lines = [f"{heading(data)}\n", text_table(header, rows, left=len(header))]
+    lines = [heading(data)]
+    for results in results_tables(data, analysis):
+        names = ("variant", "learning rate", "runs", "top-1")
+        kept = [i for i, name in enumerate(results.header) if name in names or name.startswith(("against", "steps to"))]
+        rows = [[row[i].text.replace("`", "") for i in kept] for row in results.rows]
+        header = [results.header[i].replace("`", "") for i in kept]
+        title = [results.heading] if data["sweep"]["sets"] else []
+        lines += ["", *title, text_table(header, rows, left=len(header))]
     if analysis.claims:
         lines += ["", tally(analysis.claims)]
         lines += [f"  {claim.verdict:<13} {claim.text} ({claim.words})".replace("`", "") for claim in analysis.claims]
@@ -148,44 +258,73 @@ def terminal(data: dict) -> str:
     return "\n".join(lines)
 
 
-def write_document(file: AnyPath, sweeps: dict[str, dict]) -> None:
-    """Writes the document over several sweeps; what stands in the file above `MARK` stays."""
+def write_document(file: AnyPath, sweeps: dict[str, dict]) -> AnyPath | None:
+    """Writes the document over several sweeps, and beside it its figure; what stands above `MARK` stays.
+
+    Returns:
+      The file of the figure; None if the sweeps have no claim.
+    """
     head = "# Sweeps\n\n"
     if file.exists():
         head = file.read_text(encoding="utf-8", errors="backslashreplace").partition(MARK)[0]
+    drawing, picture = figure(sweeps), file.with_suffix(".svg")
+    if drawing:
+        with written(picture) as local:
+            local.write_text(drawing, encoding="utf-8", errors="backslashreplace")
     with written(file) as local:
-        local.write_text(f"{head}{MARK}\n\n{document(sweeps)}", encoding="utf-8", errors="backslashreplace")
+        text = f"{head}{MARK}\n\n{document(sweeps, picture.name)}"
+        local.write_text(text, encoding="utf-8", errors="backslashreplace")
+    return picture if drawing else None
 
 
-def document(sweeps: dict[str, dict]) -> str:
-    """Returns the Markdown over several sweeps, by name; a function of their data alone."""
-    analyses = {name: analyse(data) for name, data in sweeps.items()}
+def figure(sweeps: dict[str, dict]) -> str:
+    """Returns the SVG of the document over several sweeps: the forest plot of all their claims."""
+    return _figure(sweeps, analyse_together(sweeps))
+
+
+def _figure(sweeps: dict[str, dict], analyses: dict[str, Analysis]) -> str:
+    return forest({heading(sweeps[name]): analysis.claims for name, analysis in analyses.items()})
+
+
+def document(sweeps: dict[str, dict], picture: str) -> str:
+    """Returns the Markdown over several sweeps, by name; a function of their data alone.
+
+    Args:
+      sweeps: data by name.
+      picture: name of the file that holds what `figure` returns.
+    """
+    analyses = analyse_together(sweeps)
     claims = [claim for analysis in analyses.values() for claim in analysis.claims]
-    overview = [
-        [Cell(f"[{heading(sweeps[name])}](#{_anchor(heading(sweeps[name]))})"), *_judged(claim)]
-        for name, analysis in analyses.items()
-        for claim in analysis.claims
-    ]
-    table = Table("", "", ["sweep", *_JUDGED], overview)
+    parts = [*_seeds(sweeps), "## Verdicts", f"{tally(claims)} All {len(claims)} are one family, corrected by {_HOLM}"]
+    if claims:
+        overview = [
+            [Cell(_linked(sweeps[name])), *_judged(claim)]
+            for name, analysis in analyses.items()
+            for claim in analysis.claims
+        ]
+        parts += [f"![Forest plot of the claims, with the numbers of the table below it. {tally(claims)}]({picture})"]
+        parts += [_markdown(Table("", "", ["sweep", *_JUDGED], overview))]
+        parts += [f"## {SEEN}", _markdown(seen_table(sweeps, analyses))]
     differences = [row.difference for analysis in analyses.values() for row in analysis.rows if row.difference]
-    tested = [difference for difference in differences if difference.low is not None and not difference.flat]
+    tested = [difference for difference in differences if difference.tested]
     excluding = sum(bool(difference.sign) for difference in tested)
     count = (
-        f"{tally(claims)} The tables below compare variants with their baseline {len(tested)} times; "
-        f"{excluding} of the intervals exclude 0, and about {len(tested) / 20:.1f} would if nothing differed."
+        f"The tables of results compare variants with their baseline {len(tested)} times, with plain "
+        f"{interval_name(LEVEL)}s; {excluding} of them exclude 0, and about {(1 - LEVEL) * len(tested):.1f} would if "
+        "nothing differed."
     )
-    parts = [*_seeds(sweeps), MEANING, f"{CHANCE} {SMALL}", HOW, "## Overview", count]
-    parts += [_markdown(table)] if overview else []
+    parts += ["## How to read this", *MEANING, SMALL, HOW, count]
     for name, data in sweeps.items():
         parts += [f"## {heading(data)}", *_about(data)]
-        for one in tables(data, analyses[name]):
+        own = [claims_table(analyses[name])] if analyses[name].claims else []
+        for one in [*own, *detail_tables(data, analyses[name])]:
             parts += [f"### {one.heading}", _markdown(one)]
         parts.append(_block(command(data)))
     return "\n\n".join(parts) + "\n"
 
 
 def _seeds(sweeps: dict[str, dict]) -> list[str]:
-    counts = Counter(run["state"] for data in sweeps.values() for run in data["runs"])
+    counts = Counter(run["state"] for data in sweeps.values() for run in mark_chance(data)["runs"])
     seeds = {len(data["sweep"]["seeds"]) for data in sweeps.values()}
     if not seeds:
         return []
@@ -218,11 +357,14 @@ def facts(data: dict) -> dict[str, str]:
         for key, value in sweep["base"].get("overrides", {}).items()
         if not key.startswith(("log.", "checkpoint."))  # which change no result
     ]
+    states = Counter(run["state"] for run in mark_chance(data)["runs"])
+    stuck = f", {states['at chance']} more at chance" if states["at chance"] else ""
     found = {
         "Base": base + (" with " if base and overrides else "") + ", ".join(overrides),
         "Baseline": code(sweep["baseline"]),
+        "Data": ", ".join(sweep["sets"]),
         "Seeds": ", ".join(map(str, sweep["seeds"])),
-        "Runs": f"{_of(sum(run['state'] == 'finished' for run in runs), len(runs))} finished",
+        "Runs": f"{_of(states['finished'], len(runs))} finished{stuck}",
         "Training": _common(runs, "total_steps", "{:,}", " steps") + _common(runs, "batch", "{}", " images", " of "),
         "Test images": _common([*runs, *data["evaluations"]], "count", "{:,}"),
         "Device": _common(runs, "device", "{}"),
@@ -232,8 +374,8 @@ def facts(data: dict) -> dict[str, str]:
 
 def reading(data: dict) -> list[str]:
     """Returns what must be known to read the tables of a sweep, in paragraphs."""
-    small = "" if data["sweep"]["data"].startswith("imagenet2012") else f" {SMALL}"
-    return [MEANING, f"{CHANCE}{small}", HOW]
+    small = [] if data["sweep"]["data"].startswith("imagenet2012") else [SMALL]
+    return [*(MEANING if data["sweep"]["claims"] else ()), *small, HOW]
 
 
 def command(data: dict) -> str:
@@ -245,13 +387,12 @@ def command(data: dict) -> str:
 
 
 def tally(claims: Iterable[Claim]) -> str:
-    """Returns 'Of 3 claims 1 agrees, 0 disagree, 2 are inconclusive.'"""
+    """Returns 'Of 4 claims 1 agrees, 0 disagree, 1 is equivalent, 2 are inconclusive.'"""
     count = Counter(claim.verdict for claim in claims)
-    agrees, disagrees, rest = (count[verdict] for verdict in VERDICTS)
-    return (
-        f"Of {plural(count.total(), 'claim')} {agrees} agree{'s' if agrees == 1 else ''}, "
-        f"{disagrees} disagree{'s' if disagrees == 1 else ''}, {rest} {'is' if rest == 1 else 'are'} inconclusive."
-    )
+    agrees, disagrees, *others = ((count[verdict], verdict) for verdict in VERDICTS)
+    parts = [f"{n} {verdict if n == 1 else verdict.removesuffix('s')}" for n, verdict in (agrees, disagrees)]
+    parts += [f"{n} {'is' if n == 1 else 'are'} {verdict}" for n, verdict in others]
+    return f"Of {plural(count.total(), 'claim')} {', '.join(parts)}."
 
 
 def memory(size: float) -> str:
@@ -267,6 +408,50 @@ def _about(data: dict) -> list[str]:
 def _common(runs: list[dict], key: str, form: str, unit: str = "", before: str = "") -> str:
     values = dict.fromkeys(run[key] for run in runs if run.get(key) is not None)
     return f"{before}{', '.join(map(form.format, values))}{unit}" if values else ""
+
+
+def _linked(data: dict) -> str:
+    return f"[{heading(data)}](#{_anchor(heading(data))})"
+
+
+def _shared(sweep: dict, one: str) -> list[str]:
+    """What all variants of a set change alike, so that it is not told of each."""
+    if not one:
+        return []
+    changes = [list(map(setting, v, v.values())) for name, v in sweep["variants"].items() if set_of(sweep, name) == one]
+    return [part for part in changes[0] if all(part in others for others in changes)] if len(changes) > 1 else []
+
+
+def _observed(data: dict, analysis: Analysis) -> dict[str, float]:
+    """The standard deviation of the baseline between seeds by set, in points, where two runs or more count."""
+    bases = {baseline_of(data["sweep"], one): one for one in data["sweep"]["sets"] or [""]}
+    return {
+        bases[row.name]: 100 * statistics.stdev(row.top1.values())
+        for row in analysis.rows
+        if row.name in bases and len(row.top1) > 1
+    }
+
+
+def _by_set(sds: dict[str, float]) -> str:
+    """Formats '2.1', or 'glyphs 2.1, textures 0.4'."""
+    if len(sds) == 1:
+        return f"{next(iter(sds.values())):.1f}"
+    return ", ".join(f"{one} {sd:.1f}" for one, sd in sds.items()) or "–"
+
+
+def _span(values: list[float]) -> str:
+    if not values:
+        return "–"
+    low, high = f"{min(values):.1f}", f"{max(values):.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _either(values: Iterable[float]) -> str:
+    return " or ".join(f"{value:g}" for value in values)
+
+
+def _runs(row: Row) -> str:
+    return _of(len(row.top1), row.wanted) + (f", {row.at_chance} at chance" if row.at_chance else "")
 
 
 def _of(count: int, wanted: int) -> str:

@@ -67,22 +67,14 @@ const COSTS = {
 const element = document.getElementById("data");
 if (element) begin(JSON.parse(element.textContent));
 
-function begin(data) {
+// Groups of curves by the set of images; one group without a name where there are no sets.
+function begin(groups) {
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const names = [...new Set([...Object.keys(data.curves), ...data.costs.map((point) => point.name)])];
   const hidden = new Set();
-  const style = (name) => {
-    const index = names.filter((other) => other !== data.baseline).indexOf(name);
-    const palette = COLOURS[dark.matches ? "dark" : "light"];
-    if (index < 0) return { colour: variable("ink"), dash: "solid", symbol: MARKERS[0], width: 2.5 };
-    return {
-      colour: palette[index % palette.length],
-      dash: DASHES[(index + 1) % DASHES.length],
-      symbol: MARKERS[(index + 1) % MARKERS.length],
-      width: 1.75,
-    };
-  };
   const redraw = () => {
+    const data = groups[chosen("set") ?? ""];
+    const names = [...new Set([...Object.keys(data.curves), ...data.costs.map((point) => point.name)])];
+    const style = styles(names.filter((name) => name !== data.baseline), dark.matches ? "dark" : "light");
     legend(names, hidden, style, redraw);
     const axis = chosen("x-axis");
     const drawn = names.filter((name) => name in data.curves && !hidden.has(name));
@@ -95,6 +87,21 @@ function begin(data) {
   document.querySelectorAll("input[type=radio]").forEach((input) => input.addEventListener("change", redraw));
   dark.addEventListener("change", redraw);
   redraw();
+}
+
+// The looks of variants by name; the baseline is none of `names`.
+function styles(names, scheme) {
+  const palette = COLOURS[scheme];
+  return (name) => {
+    const index = names.indexOf(name);
+    if (index < 0) return { colour: variable("ink"), dash: "solid", symbol: MARKERS[0], width: 2.5 };
+    return {
+      colour: palette[index % palette.length],
+      dash: DASHES[(index + 1) % DASHES.length],
+      symbol: MARKERS[(index + 1) % MARKERS.length],
+      width: 1.75,
+    };
+  };
 }
 
 function chosen(name) {
@@ -226,7 +233,8 @@ function draw(name, traces, xaxis, yaxis, threshold) {
       nticks: innerWidth > 600 ? 6 : xaxis.more.type === "log" ? 3 : 5, tickformat: xaxis.tickformat, title: { text: xaxis.title, font: { color: quiet } } },
     yaxis: { ...common, ...yaxis },
     shapes: threshold === null ? [] : [shape],
-    uirevision: xaxis.title, // a zoom stays while a variant is toggled, not when the axis is another
+    // A zoom stays while a variant is toggled, not when the axis or the images are others.
+    uirevision: `${xaxis.title} ${chosen("set") ?? ""}`,
   };
   Plotly.react(`plot-${name}`, traces, layout, { responsive: true, displayModeBar: false });
 }

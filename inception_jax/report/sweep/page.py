@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,32 @@ from inception_jax.console import percent
 from inception_jax.errors import needs_extra
 from inception_jax.paths import AnyPath
 from inception_jax.report.page import write_page
-from inception_jax.report.sweep.analysis import VERDICTS, Analysis, analyse, curves
-from inception_jax.report.sweep.document import Cell, Table, command, facts, heading, paragraphs, reading, tables
+from inception_jax.report.sweep.analysis import (
+    VERDICTS,
+    Analysis,
+    analyse,
+    baseline_of,
+    curves,
+    mark_chance,
+    set_of,
+    short,
+)
+from inception_jax.report.sweep.document import (
+    Cell,
+    Table,
+    command,
+    detail_tables,
+    facts,
+    heading,
+    paragraphs,
+    reading,
+    verdict_tables,
+)
+from inception_jax.report.sweep.forest import forest
 
 _CSS = """
+:root { --same: #1b7f4d; }
+@media (prefers-color-scheme: dark) { :root { --same: #5fd39a; } }
 body { max-width: 84rem; }
 section p:last-of-type { margin-bottom: .75rem; }
 a { color: var(--train); }
@@ -39,7 +62,9 @@ a { color: var(--train); }
 .verdict { font-weight: 600; }
 .agrees::before { content: "\\2713\\a0"; color: var(--train); }
 .disagrees::before { content: "\\2717\\a0"; color: var(--wrong); }
+.equivalent::before { content: "\\2248\\a0"; color: var(--same); }
 .inconclusive::before { content: "?\\a0"; color: var(--quiet); }
+.forest { display: block; margin: .5rem 0 1rem; }
 .axes { border: 0; margin: 0 0 .5rem; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem;
   font-size: .875rem; }
 .axes legend { float: left; padding: 0; color: var(--quiet); }
@@ -73,7 +98,8 @@ def write(path: AnyPath, data: dict) -> None:
     analysis = analyse(data)
     sections = [
         f'<section class="about">\n{_paragraphs(paragraphs(data))}\n</section>',
-        *(_section(table.heading, table.note, _table(table)) for table in tables(data, analysis)),
+        _verdicts(data, analysis),
+        *(_section(table.heading, table.note, _table(table)) for table in detail_tables(data, analysis)),
         _plots(data, analysis),
         _runs(data),
         f"<section>\n<h2>How to read this</h2>\n{_paragraphs(reading(data))}\n</section>",
@@ -101,10 +127,19 @@ def inline(text: str) -> str:
 def _facts(data: dict, analysis: Analysis) -> dict[str, str]:
     shown = {}
     if analysis.claims:
-        verdicts = [claim.verdict for claim in analysis.claims]
-        names = dict(zip(VERDICTS, ("Claims that agree", "That disagree", "Inconclusive"), strict=True))
-        shown = {name: str(verdicts.count(verdict)) for verdict, name in names.items()}
+        count = Counter(claim.verdict for claim in analysis.claims)
+        names = ("Claims that agree", "That disagree", "Equivalent", "Inconclusive")
+        shown = {name: str(count[verdict]) for name, verdict in zip(names, VERDICTS, strict=True)}
     return shown | {name: value.replace("`", "") for name, value in facts(data).items()}
+
+
+def _verdicts(data: dict, analysis: Analysis) -> str:
+    """The forest plot with the table of claims, then what could have been seen; "" without a claim."""
+    drawing, made = f"<figure>\n{forest({'': analysis.claims})}</figure>\n", []
+    for table in verdict_tables(data, analysis):
+        made.append(_section(table.heading, table.note, drawing + _table(table)))
+        drawing = ""
+    return "\n".join(made)
 
 
 def _paragraphs(texts: list[str]) -> str:
@@ -151,7 +186,8 @@ def _kind(table: Table, column: int) -> str:
 def _runs(data: dict) -> str:
     """Every run by itself."""
     rows = []
-    for run in [*data["runs"], *data["evaluations"]]:
+    marked = mark_chance(data)
+    for run in [*marked["runs"], *marked["evaluations"]]:
         name = run.get("variant") or run["name"]
         step = run.get("step")
         rows.append(
@@ -171,43 +207,58 @@ def _runs(data: dict) -> str:
 
 def _plots(data: dict, analysis: Analysis) -> str:
     """The places of the drawings and the data that page.js draws; "" if nothing was evaluated."""
-    drawn = curves(data)
+    sweep, drawn = data["sweep"], curves(data)
     if not any(one["mean"]["step"] or one["alone"] for one in drawn.values()):
         return ""
-    costs: list[dict[str, Any]] = [
-        {
-            "name": row.name,
-            "top1": sum(row.top1.values()) / len(row.top1),
-            "low": min(row.top1.values()),
-            "high": max(row.top1.values()),
-            "seeds": len(row.top1),
-            "parameters": row.others["parameters"],
-            "multiply_adds": row.others["multiply_adds"],
-            "train_seconds": row.others["train_seconds"],
+    groups: dict[str, dict[str, Any]] = {}
+    for one in sweep["sets"] or [""]:
+        costs: list[dict[str, Any]] = [
+            {
+                "name": short(sweep, row.name),
+                "top1": sum(row.top1.values()) / len(row.top1),
+                "low": min(row.top1.values()),
+                "high": max(row.top1.values()),
+                "seeds": len(row.top1),
+                "parameters": row.others["parameters"],
+                "multiply_adds": row.others["multiply_adds"],
+                "train_seconds": row.others["train_seconds"],
+            }
+            for row in analysis.rows
+            if row.top1 and row.data == one
+        ]
+        groups[one] = {
+            "baseline": short(sweep, baseline_of(sweep, one)),
+            "curves": {short(sweep, name): curve for name, curve in drawn.items() if set_of(sweep, name) == one},
+            "costs": costs,
+            "threshold": analysis.thresholds.get(one),
         }
-        for row in analysis.rows
-        if row.top1
-    ]
-    content = {"baseline": data["sweep"]["baseline"], "curves": drawn, "costs": costs, "threshold": analysis.threshold}
     note = (
         "On the test split: the mean over the finished runs at each evaluation, in a band from the lowest seed to the "
-        "highest. Thin dotted lines are runs that are not finished. The legend hides and shows a variant; a drag "
-        "enlarges, a double click shows all again."
+        "highest. Thin dotted lines are runs that are not finished, or at chance. The legend hides and shows a "
+        "variant; a drag enlarges, a double click shows all again."
     )
-    if analysis.threshold is not None:
-        note += f" The dashed line is the threshold, {percent(analysis.threshold)}."
+    if analysis.thresholds:
+        found = {one: percent(threshold) for one, threshold in analysis.thresholds.items()}
+        listed = ", ".join(f"{value} on {one}" if one else value for one, value in found.items())
+        note += f" The dashed line is the threshold, {listed}."
+    choice = _radios("set", "images", {one: one for one in groups}) if sweep["sets"] else ""
     axes = _radios("x-axis", "over", {"step": "steps", "multiply_adds": "multiply-adds", "seconds": "training time"})
     figures = "".join(
         f'<figure><figcaption>{name}</figcaption><div class="plot" id="plot-{key}"></div></figure>\n'
         for key, name in (("top1", "Top-1"), ("loss", "Loss"))
     )
     measures = {"multiply_adds": "multiply-adds", "parameters": "parameters", "train_seconds": "training time"}
-    measures = {key: name for key, name in measures.items() if _differ(point[key] for point in costs)}
+    measures = {
+        key: name
+        for key, name in measures.items()
+        if any(_differ(point[key] for point in group["costs"]) for group in groups.values())
+    }
     cost = f'{_radios("cost-axis", "Top-1 by cost:", measures)}\n<div class="plot" id="plot-cost"></div>\n'
     # "<" would end the element inside of a text.
-    encoded = json.dumps(content, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    encoded = json.dumps(groups, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     body = (
-        f'<noscript><p>The curves need JavaScript.</p></noscript>\n{axes}\n<ul class="keys" aria-label="Legend"></ul>\n'
+        f"<noscript><p>The curves need JavaScript.</p></noscript>\n{choice}{axes}\n"
+        '<ul class="keys" aria-label="Legend"></ul>\n'
         f'<div class="plots">\n{figures}</div>\n{cost if measures else ""}'
         f'<script type="application/json" id="data">{encoded}</script>'
     )
@@ -222,7 +273,8 @@ def _differ(values: Iterable[float | None]) -> bool:
 
 def _radios(name: str, legend: str, choices: dict[str, str]) -> str:
     labels = "".join(
-        f'<label><input type="radio" name="{name}" value="{value}"{"" if index else " checked"}> {text}</label>'
+        f'<label><input type="radio" name="{name}" value="{html.escape(value)}"{"" if index else " checked"}> '
+        f"{html.escape(text)}</label>"
         for index, (value, text) in enumerate(choices.items())
     )
     return f'<fieldset class="axes"><legend>{legend}</legend>{labels}</fieldset>'
