@@ -56,11 +56,13 @@ class Difficulty(NamedTuple):
     noise: float  # maximum standard deviation, for each pixel and channel
     largest: float = 0.95  # maximum of the side of which `extent` is the minimum
     quarters: bool = False  # whether the parts of glyphs are quarters of them anywhere, not whole ones near the edge
+    dark: bool = False  # whether the ink is always darker than the paper
 
 
-# The first three fill their images. In the fourth a small glyph has to be found: it has a box, and nothing else in the
+# Of difficulty 0, small networks begin to learn after some hundred steps. The first four fill their images. In the last a small glyph has to be found: it has a box, and nothing else in the
 # image is a whole character.
 DIFFICULTIES = {
+    0: Difficulty(10, 0.1, 1.15, 0.7, 150, 20, 2, 0.3, 0, 0.3, 8, dark=True),
     1: Difficulty(10, 0.1, 1.15, 0.7, 110, 20, 2, 0.3, 0, 0.3, 8),
     2: Difficulty(20, 0.2, 1.3, 0.6, 80, 40, 4, 0.5, 1, 0.6, 20),
     3: Difficulty(30, 0.3, 1.5, 0.45, 60, 60, 6, 0.8, 2, 0.9, 28),
@@ -111,8 +113,9 @@ def draw(fonts: str, split: str, index: int, size: int, difficulty: int, classes
     rng, ranges = _rng(split, 0, index), DIFFICULTIES[difficulty]
     while True:
         paper, ink = rng.uniform(0, 255, (2, 3))
-        red, green, blue = ink - paper
-        if abs(0.299 * red + 0.587 * green + 0.114 * blue) >= ranges.contrast:  # luma of ITU-R BT.601
+        red, green, blue = paper - ink
+        difference = 0.299 * red + 0.587 * green + 0.114 * blue  # luma of ITU-R BT.601
+        if (difference if ranges.dark else abs(difference)) >= ranges.contrast:
             break
 
     # Of about the size at which it is painted: plain interpolation of a much larger one would break thin strokes.

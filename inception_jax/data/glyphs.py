@@ -24,7 +24,7 @@ class GlyphsConfig(Settings):
       size: height and width of the images in pixels, 32 to 96.
       train: number of training images, at least 1.
       test: number of test images, at least 1.
-      difficulty: 1 to 4, a key of `glyph_images.DIFFICULTIES`.
+      difficulty: 0 to 4, a key of `glyph_images.DIFFICULTIES`.
       classes: number of classes, 2 to 107. The first of `glyph_images.CLASSES` are used, beginning with digits and
         capitals.
     """
@@ -40,7 +40,7 @@ class GlyphsConfig(Settings):
         "size": (32, 96),
         "train": (1, math.inf),
         "test": (1, math.inf),
-        "difficulty": (1, max(glyph_images.DIFFICULTIES)),
+        "difficulty": (0, max(glyph_images.DIFFICULTIES)),
         "classes": (2, len(glyph_images.CLASSES)),
     }
 

@@ -22,9 +22,11 @@ class Difficulty(NamedTuple):
     gradient: float  # maximum difference between the lighting's middle and edge, in each channel and direction
     blur: float  # maximum standard deviation
     noise: float  # maximum standard deviation, for each pixel and channel
+    dark: bool = False  # whether the ink is always darker than the paper
 
 
 DIFFICULTIES = {
+    0: Difficulty((0.22, 0.28), 15, (80, 200), 0.02, 20, 0.02, 10, dark=True),
     1: Difficulty((0.2, 0.3), 45, (80, 200), 0.02, 20, 0.02, 10),
     2: Difficulty((0.18, 0.32), 90, (60, 160), 0.03, 30, 0.025, 20),
     3: Difficulty((0.16, 0.35), 180, (40, 130), 0.045, 45, 0.03, 28),
@@ -49,7 +51,8 @@ def draw(split: str, index: int, size: int, difficulty: int) -> np.ndarray:
     least, most = ranges.contrast
     while True:
         paper, ink = rng.uniform(0, 255, (2, 3))
-        if least <= abs(np.dot((0.299, 0.587, 0.114), ink - paper)) <= most:  # luma of ITU-R BT.601
+        difference = np.dot((0.299, 0.587, 0.114), paper - ink)  # luma of ITU-R BT.601
+        if least <= (difference if ranges.dark else abs(difference)) <= most:
             break
 
     middles = (np.arange(size) + 0.5) / size - 0.5

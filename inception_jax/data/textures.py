@@ -22,7 +22,7 @@ class TexturesConfig(Settings):
       size: height and width of the images in pixels, 32 to 96.
       train: number of training images, at least 1.
       test: number of test images, at least 1.
-      difficulty: 1 to 3, a key of `texture_images.DIFFICULTIES`.
+      difficulty: 0 to 3, a key of `texture_images.DIFFICULTIES`.
     """
 
     size: int = 32
@@ -35,7 +35,7 @@ class TexturesConfig(Settings):
         "size": (32, 96),
         "train": (1, math.inf),
         "test": (1, math.inf),
-        "difficulty": (1, max(texture_images.DIFFICULTIES)),
+        "difficulty": (0, max(texture_images.DIFFICULTIES)),
     }
 
 
