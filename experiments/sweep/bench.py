@@ -29,7 +29,7 @@ from inception_jax.runs.run import Run
 
 EFFECT = 1.0  # points; a smaller difference does not matter, see `analysis.MARGINS`
 POWER, LEVEL = 0.8, 0.95
-LEAST_SEEDS, MOST_SEEDS = 3, 10
+LEAST_SEEDS, MOST_SEEDS = 3, 6
 PILOT_SEEDS = 4
 PLAN = "plan.json"
 TUNING, TRAINING = "tuning", "training"  # directories of the tasks

@@ -28,26 +28,26 @@ _EMBEDDED = {
     "schedule.warmup": "50 steps",
     "data.crop": "central",
     "data.shift": 2,
-    "eval.every": "100 steps",
+    "eval.every": "250 steps",
 }
-# Number of steps and middle learning rate of each network. Those of AlexNet, VGG-A, GoogLeNet, NIN and Inception-v3
-# come from trials with one or two seeds, which looked at the test images; the others were not tried yet.
+# Number of steps and middle learning rate of each network, from trials with two or three seeds, scored on the validation
+# splits of `image_sets`.
 _REDUCED = {
-    "alexnet": {"train.steps": 1000, "schedule.base_lr": 1e-3},
+    "alexnet": {"train.steps": 700, "schedule.base_lr": 1e-3},
     "vgg_a": {"train.steps": 800, "schedule.base_lr": 1e-3},
     "all_cnn_c": {
-        "train.steps": 800,
-        "schedule.base_lr": 1e-3,
+        "train.steps": 500,
+        "schedule.base_lr": 2e-3,
         "model.width": 0.25,
         "data.image_size": 24,
         "data.resize": 24,
     },
-    "googlenet": {"train.steps": 1000, "schedule.base_lr": 3e-3, "data.image_size": 32, "data.resize": 32},
-    "inception_resnet_v1": {"train.steps": 600, "schedule.base_lr": 3e-3},
-    "inception": {"train.steps": 2000, "schedule.base_lr": 1e-3},
-    "nin_cifar10": {"train.steps": 1500, "schedule.base_lr": 1e-3, "model.width": 0.25},
-    "inception_v2": {"train.steps": 600, "schedule.base_lr": 3e-3},
-    "inception_v3": {"train.steps": 600, "schedule.base_lr": 3e-3},
+    "googlenet": {"train.steps": 500, "schedule.base_lr": 1e-2, "data.image_size": 32, "data.resize": 32},
+    "inception_resnet_v1": {"train.steps": 300, "schedule.base_lr": 3e-3},
+    "inception": {"train.steps": 600, "schedule.base_lr": 1e-3},
+    "nin_cifar10": {"train.steps": 1000, "schedule.base_lr": 1e-3, "model.width": 0.25},
+    "inception_v2": {"train.steps": 300, "schedule.base_lr": 3e-3},
+    "inception_v3": {"train.steps": 300, "schedule.base_lr": 3e-3},
 }
 
 # What each TFDS data set changes in a small recipe: size of the images, test split, epochs. Images are enlarged for
@@ -187,8 +187,8 @@ def image_sets(size: int = 32, names: Sequence[str] = ("glyphs", "textures", "di
     """
     of_pixels = f"size={size}," if size != 32 else ""
     sets = {
-        "glyphs": (f"glyphs/{of_pixels}train=3000,test=2000,difficulty=1,classes=10", "[:1000]", "[2000:]", 250),
-        "textures": (f"textures/{of_pixels}train=3000,test=2000,difficulty=1", "[:2000]", "[2000:]", 250),
+        "glyphs": (f"glyphs/{of_pixels}train=3000,test=2000,difficulty=0,classes=10", "[:500]", "[2000:]", 250),
+        "textures": (f"textures/{of_pixels}train=3000,test=2000,difficulty=0", "[:2000]", "[2000:]", 250),
         "digits": ("digits", "[:1000]", "[1000:]", 120),
     }
     return {

@@ -89,7 +89,7 @@ class TestImages:
 
     def test_each_argument_changes_it(self):
         images = [image(TTF, split, index, 32, level) for split in SPLITS for index in (0, 1) for level in DIFFICULTIES]
-        assert len({pixels.tobytes() for pixels in images}) == 16
+        assert len({pixels.tobytes() for pixels in images}) == len(images) == 20
 
     def test_no_image_is_in_both_splits(self):
         train, test = ({image(TTF, split, index, 32, 1).tobytes() for index in range(300)} for split in SPLITS)
@@ -138,7 +138,21 @@ print({{"inception_jax", "jax", "matplotlib", "tensorflow_datasets"}} & set(sys.
         assert done.stdout == "set()\n", done.stderr
 
 
+def luminance(pixels):
+    return pixels @ np.array([0.299, 0.587, 0.114])
+
+
 class TestDrawing:
+    def test_ink_is_darker_than_paper_in_difficulty_0(self):
+        """The character covers less than half of its image."""
+
+        def dark(difficulty):
+            images = [luminance(image(TTF, "train", index, 32, difficulty)) for index in range(20)]
+            return [np.median(one) - one.min() > one.max() - np.median(one) for one in images]
+
+        assert all(dark(0))
+        assert not all(dark(1))
+
     GLYPH = Image.new("L", (20, 12), 255)
 
     def test_the_whole_glyph_is_inside(self):
@@ -317,7 +331,7 @@ class TestSource:
             ("/size=4e1", "cannot have 'size=4e1'"),
             ("/train=100,test=0", "cannot have 'test=0': test is a whole number, at least 1"),
             ("/train=-1", "cannot have 'train=-1'"),
-            ("/difficulty", "cannot have 'difficulty': difficulty is a whole number, 1 to 4"),
+            ("/difficulty", "cannot have 'difficulty': difficulty is a whole number, 0 to 4"),
             ("/difficulty=5", "cannot have 'difficulty=5'"),
             ("/classes=108", "cannot have 'classes=108': classes is a whole number, 2 to 107"),
             ("/size=32,size=48", "set twice in 'size=32,size=48'"),

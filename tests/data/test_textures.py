@@ -32,6 +32,17 @@ class TestImages:
             assert pixels.dtype == np.uint8
             assert pixels.std(axis=(1, 2)).max(axis=-1).min() > 3, (size, difficulty)  # no flat image
 
+    def test_ink_is_darker_than_paper_in_difficulty_0(self):
+        """Dots cover less than half of their image."""
+
+        def dark(difficulty):
+            dots = [index for index in range(200) if CLASSES[label("train", index)] == "dots"]
+            images = [draw("train", index, 32, difficulty) @ np.array([0.299, 0.587, 0.114]) for index in dots]
+            return [one.mean() < np.median(one) for one in images]
+
+        assert all(dark(0))
+        assert not all(dark(1))
+
     def test_function_of_its_arguments_only(self):
         forward = [draw("test", index, 32, 2) for index in range(10)]
         backward = [draw("test", index, 32, 2) for index in reversed(range(10))]
@@ -39,7 +50,7 @@ class TestImages:
 
     def test_no_image_is_drawn_twice(self):
         every = itertools.product(SPLITS, range(100), DIFFICULTIES)
-        assert len({draw(split, index, 32, level).tobytes() for split, index, level in every}) == 600
+        assert len({draw(split, index, 32, level).tobytes() for split, index, level in every}) == 800
 
     def test_the_texture_is_the_same_in_any_size(self, monkeypatch):
         monkeypatch.setitem(DIFFICULTIES, 3, DIFFICULTIES[3]._replace(noise=0))
@@ -234,7 +245,7 @@ class TestSource:
             (":1.0.0", "have no setting ':1.0.0'"),
             ("/size=31", "cannot have 'size=31': size is a whole number, 32 to 96"),
             ("/test=0", "cannot have 'test=0': test is a whole number, at least 1"),
-            ("/difficulty=4", "cannot have 'difficulty=4': difficulty is a whole number, 1 to 3"),
+            ("/difficulty=4", "cannot have 'difficulty=4': difficulty is a whole number, 0 to 3"),
             ("/size=32,size=48", "set twice in 'size=32,size=48'"),
         ):
             with pytest.raises(UserError, match=f"^the textures.* {message}"):
