@@ -30,8 +30,8 @@ _EMBEDDED = {
     "data.shift": 2,
     "eval.every": "250 steps",
 }
-# Number of steps and middle learning rate of each network, from trials with two or three seeds, scored on the validation
-# splits of `image_sets`.
+# Number of steps and middle learning rate of each network, from trials with two or three seeds, scored on validation
+# images.
 _REDUCED = {
     "alexnet": {"train.steps": 700, "schedule.base_lr": 1e-3},
     "vgg_a": {"train.steps": 800, "schedule.base_lr": 1e-3},
@@ -178,17 +178,11 @@ def product(*factors: Mapping[str, Overrides]) -> dict[str, dict[str, Any]]:
     return combined
 
 
-def image_sets(size: int = 32, names: Sequence[str] = ("glyphs", "textures", "digits")) -> dict[str, ImageSet]:
-    """Returns the embedded sets of images, of ten classes each.
-
-    Args:
-      size: height and width in pixels with which glyphs and textures are drawn.
-      names: of the sets.
-    """
-    of_pixels = f"size={size}," if size != 32 else ""
+def image_sets(names: Sequence[str] = ("glyphs", "textures", "digits")) -> dict[str, ImageSet]:
+    """Returns the embedded sets of images with these names, of ten classes each."""
     sets = {
-        "glyphs": (f"glyphs/{of_pixels}train=3000,test=2000,difficulty=0,classes=10", "[:500]", "[2000:]", 250),
-        "textures": (f"textures/{of_pixels}train=3000,test=2000,difficulty=0", "[:2000]", "[2000:]", 250),
+        "glyphs": ("glyphs/train=3000,test=2000,difficulty=0,classes=10", "[:500]", "[2000:]", 250),
+        "textures": ("textures/train=3000,test=2000,difficulty=0", "[:2000]", "[2000:]", 250),
         "digits": ("digits", "[:1000]", "[1000:]", 120),
     }
     return {

@@ -9,16 +9,17 @@ ELSEWHERE = 0.355
 
 def get_sweep(data: str) -> Sweep:
     """Returns the sweep on one of `sweeps.DATA`."""
+    naive = {"model.module": "naive"}
     return Sweep(
         title="GoogLeNet: naive and reduced modules",
         text="The paper draws the naive module (Fig. 2a) and does not train it. Its pools keep all "
         "channels, so that each module is wider than the last. At equal width the naive network costs several times as "
-        "much.",
+        "much; on the embedded images it is left out.",
         base=on(data, "googlenet", "configs/googlenet.py"),
         variants={
             "reduced": {},
-            "naive-equal_width": {"model.module": "naive"},
-            "naive-equal_compute": {"model.module": "naive", "model.width": EQUAL_COMPUTE.get(data, ELSEWHERE)},
+            **({} if data == "embedded" else {"naive-equal_width": naive}),
+            "naive-equal_compute": naive | {"model.width": EQUAL_COMPUTE.get(data, ELSEWHERE)},
         },
         claims=(
             Claim(

@@ -59,8 +59,8 @@ class Difficulty(NamedTuple):
     dark: bool = False  # whether the ink is always darker than the paper
 
 
-# Of difficulty 0, small networks begin to learn after some hundred steps. The first four fill their images. In the last a small glyph has to be found: it has a box, and nothing else in the
-# image is a whole character.
+# Small networks begin to learn the first within a hundred steps. The first four fill their images. In the last a small
+# glyph has to be found: it has a box, and nothing else in the image is a whole character.
 DIFFICULTIES = {
     0: Difficulty(10, 0.1, 1.15, 0.7, 150, 20, 2, 0.3, 0, 0.3, 8, dark=True),
     1: Difficulty(10, 0.1, 1.15, 0.7, 110, 20, 2, 0.3, 0, 0.3, 8),

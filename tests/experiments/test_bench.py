@@ -122,17 +122,18 @@ def test_the_plan(file):
         rated += [{"rate": 0.3, "seed": seed, "top1": value} for seed, value in enumerate(pilot, 1)]
         return [row | {"set": one, "variant": variant} for row in rated]
 
-    tuned = rows("a", "one", (0.8, 0.9, 0.9), (0.91, 0.92)) + rows("a", "two", (0.8, 0.9, 0.7), (0.9, 0.9))
+    tuned = rows("a", "one", (0.8, 0.9, 0.9), (0.904, 0.908)) + rows("a", "two", (0.8, 0.9, 0.7), (0.9, 0.9))
     tuned += rows("b", "one", (0.9, 0.8, 0.9)) + rows("b", "two", (0.1, 0.2, 0.3))
     planned = bench.make_plan(sweep, tuned, 43)
     assert planned["chosen"] == {"one/a": "0.3", "two/a": "0.3", "one/b": "0.1", "two/b": "0.9"}
     assert planned["rates"]["two/b"] == {"0.1": 0.1, "0.3": 0.2, "0.9": 0.3}
-    assert planned["pilot"]["one"] == {"variant": "a", "top1": {"0": 0.9, "1": 0.91, "2": 0.92}, "sd": 1.0}
+    assert planned["pilot"]["one"] == {"variant": "a", "top1": {"0": 0.9, "1": 0.904, "2": 0.908}, "sd": 0.4}
     assert planned["pilot"]["two"]["sd"] == 0
-    assert sd_of_differences([1.0, 0.0]) == pytest.approx(1.0)
-    seen = [visible_effect(1.0, n, strata=2, power=0.8, level=0.95, tests=43) for n in range(2, 11)]
-    assert planned["seeds"] == 2 + next((i for i, effect in enumerate(seen) if effect <= 1.0), 8)
-    assert planned["visible"] == pytest.approx(seen[planned["seeds"] - 2], abs=0.005)
+    assert sd_of_differences([0.4, 0.0]) == pytest.approx(0.4)
+    seen = {n: visible_effect(0.4, n, strata=2, power=0.8, level=0.95, tests=43) for n in range(3, 7)}
+    assert planned["seeds"] == min(n for n in seen if seen[n] <= 1.0) < bench.MOST_SEEDS
+    assert planned["visible"] == pytest.approx(seen[planned["seeds"]], abs=0.005)
+    assert bench.make_plan(sweep, rows("a", "one", (0.8, 0.9, 0.9), (0.8,)) + tuned[5:], 43)["seeds"] == 6  # the most
     assert bench.make_plan(sweep, tuned, 43, seeds=4)["seeds"] == 4
     assert sweep_data._checked_plan(planned, file) == planned
 

@@ -35,7 +35,7 @@ KEYS = {
     "nin": {"model.mlpconv", "model.width"},
     "optimizer": {"optimizer.name", "optimizer.rms_epsilon", "schedule.base_lr"},
     "polyak": {"train.ema_decay"},
-    "receptive_field": {"data.image_size", "data.resize", "model.early_reduction"},
+    "receptive_field": {"data.image_size", "data.resize", "data.shift", "model.early_reduction"},
     "vgg": {"model.name"},
 }  # fmt: skip
 # The recipe on the paper's own data, and what of it is another's: batch normalisation came later than GoogLeNet.
@@ -182,7 +182,7 @@ def test_on_the_papers_own_data_it_is_the_papers_recipe():
         assert base == sweeps.Base(f"configs/{recipe}", {"model.norm": "batch"} if normalised else {}), name
 
 
-GLYPHS = "glyphs/train=3000,test=2000,difficulty=1,classes=10"
+GLYPHS = "glyphs/train=3000,test=2000,difficulty=0,classes=10"
 SIZES = [
     ("googlenet_module", "cifar10", ("cifar10", "test", 32, 1.0)),
     ("googlenet_module", "imagenette/320px-v2", ("imagenette/320px-v2", "validation", 128, 1.0)),
@@ -226,7 +226,7 @@ PRINTED = {
         "best top-1 accuracy in %",
         {"inception": "72.2", "baseline": "72.7", "x5": "73.0", "x30": "74.8", "x5_sigmoid": "69.8"},
     ),
-    "receptive_field": ("top-1 accuracy in %", {"64": "76.6", "32": "76.4", "16": "75.2"}),
+    "receptive_field": ("top-1 accuracy in %", {"32": "76.6", "16": "76.4", "8": "75.2"}),
     "optimizer": ("top-1 error in %", {"momentum": "23.4", "rmsprop": "23.1"}),
     "alexnet": ("top-1 error in %", {"lrn-overlap": "40.66", "no_lrn-overlap": "42.03", "lrn-no_overlap": "41.06"}),
     "all_cnn": (
@@ -264,13 +264,11 @@ def test_what_the_papers_print():
 def test_naive_modules_at_equal_compute():
     """As the file says, within 4 %; at equal width they cost several times as much."""
     for data in (*OFTEN, "cifar10"):
-        variants = ("reduced", "naive-equal_compute", "naive-equal_width")
-        reduced, equal, wide = multiply_adds("googlenet_module", data, *variants)
-        assert equal == pytest.approx(reduced, rel=0.04)
-        assert wide > 5 * reduced
-        assert [configs("googlenet_module", data)[variant]["model.module"] for variant in variants] == [
-            "reduced", "naive", "naive"
-        ]  # fmt: skip
+        of = configs("googlenet_module", data)
+        costs = dict(zip(of, multiply_adds("googlenet_module", data, *of), strict=True))
+        assert costs["naive-equal_compute"] == pytest.approx(costs["reduced"], rel=0.04)
+        assert data == "embedded" or costs["naive-equal_width"] > 5 * costs["reduced"]
+        assert all((config["model.module"] == "naive") == ("naive" in variant) for variant, config in of.items())
 
 
 def test_auxiliary_heads():
@@ -348,7 +346,7 @@ def test_receptive_fields_at_equal_cost():
             sizes.append(sum(layer.parameters for layer in found))
         if data == "embedded":
             assert sides[0] == sides[1] == sides[2]
-        assert [side[0] for side in sides] == {"embedded": [8, 8, 8], "imagenet2012": [37, 37, 39]}[data]
+        assert [side[0] for side in sides] == {"embedded": [4, 4, 4], "imagenet2012": [37, 37, 39]}[data]
         assert sizes[0] == sizes[1] == sizes[2]
 
 
@@ -430,6 +428,7 @@ def test_each_rung_adds_one_thing():
         keys = ("model.name", "optimizer.name", "train.label_smoothing", "model.bn_auxiliary")
         assert [rungs["v2"][key] for key in keys] == ["inception_v2", "sgd", 0.0, False]
         assert [rungs["bn_auxiliary"][key] for key in keys] == ["inception_v3", "rmsprop", 0.1, True]
+        assert {rung["schedule.base_lr"] for rung in rungs.values()} == {0.045 if data == "imagenet2012" else 0.1}
         claims = sweep_of("inception_v3", data).claims
         assert [(claim.than, claim.better) for claim in claims] == list(itertools.pairwise(rungs))
 
