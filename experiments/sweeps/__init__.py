@@ -44,7 +44,7 @@ _REDUCED = {
     },
     "googlenet": {"train.steps": 500, "schedule.base_lr": 1e-2, "data.image_size": 32, "data.resize": 32},
     "inception_resnet_v1": {"train.steps": 300, "schedule.base_lr": 3e-3},
-    "inception": {"train.steps": 600, "schedule.base_lr": 1e-3},
+    "inception": {"train.steps": 800, "schedule.base_lr": 2e-3, "data.image_size": 32, "data.resize": 32},
     "nin_cifar10": {"train.steps": 1000, "schedule.base_lr": 1e-3, "model.width": 0.25},
     "inception_v2": {"train.steps": 300, "schedule.base_lr": 3e-3},
     "inception_v3": {"train.steps": 300, "schedule.base_lr": 3e-3},
