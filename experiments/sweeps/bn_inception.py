@@ -14,7 +14,7 @@ def get_sweep(data: str) -> Sweep:
         "inception",
         "configs/bn_inception.py:inception",
         small={"optimizer.name": "sgd"},
-        embedded={"schedule.base_lr": 0.003},
+        embedded={"schedule.base_lr": 0.003, "eval.every": "40 steps"},
     )
     if base.sets:  # their rates are what is compared
         base = dataclasses.replace(base, factors=(1.0,))

@@ -12,7 +12,12 @@ def get_sweep(data: str) -> Sweep:
         text="The paper compares Inception-ResNets with Inceptions of similar cost; here the same blocks have no "
         "shortcut. In the paper, networks of more than 1,000 filters died without a factor of 0.1 to 0.3. A small "
         "network has fewer filters, so it can show whether a factor harms, not whether it rescues.",
-        base=on(data, "inception_resnet_v1", "configs/inception_resnet_v1.py"),
+        base=on(
+            data,
+            "inception_resnet_v1",
+            "configs/inception_resnet_v1.py",
+            embedded={"eval.every": "20 steps"},
+        ),
         variants={
             "scale_0.1": {"model.residual_scale": 0.1},
             "scale_0.2": {"model.residual_scale": 0.2},
