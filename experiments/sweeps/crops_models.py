@@ -4,9 +4,14 @@ from experiments.sweeps import Claim, Evaluation, Sweep, image_sets, on
 
 PAPER = "Going Deeper with Convolutions, Table 3"
 MODELS, PROTOCOLS = 3, ("single", "10crop", "144crop")
-# As in the paper: a shorter side of 256 for crops of 224.
-CROPS = {"data.crop": "area", "data.area": (0.3, 1.0), "data.shift": 0, "data.flip": True, "data.resize": 37}
-CROPS |= {"train.steps": 800}  # crops are harder to learn
+CROPS = {
+    "data.crop": "area",
+    "data.area": (0.3, 1.0),
+    "data.shift": 0,
+    "data.flip": True,
+    "data.resize": 37,  # in the paper a shorter side of 256 for crops of 224
+    "train.steps": 800,  # such crops are harder to learn
+}
 # Top-5 errors of 1 and of 7 models.
 ERRORS = {"1": ("10.07", "9.15", "7.89"), "7": ("8.09", "7.62", "6.67")}
 
