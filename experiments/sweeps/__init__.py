@@ -181,7 +181,7 @@ def product(*factors: Mapping[str, Overrides]) -> dict[str, dict[str, Any]]:
 def image_sets(names: Sequence[str] = ("glyphs", "textures", "digits")) -> dict[str, ImageSet]:
     """Returns the embedded sets of images with these names, of ten classes each."""
     sets = {
-        "glyphs": ("glyphs/train=3000,test=2000,difficulty=0,classes=10", "[:500]", "[2000:]", 250),
+        "glyphs": ("glyphs/train=3000,test=2000,difficulty=0,classes=10", "[:200]", "[2000:]", 250),
         "textures": ("textures/train=3000,test=2000,difficulty=0", "[:2000]", "[2000:]", 250),
         "digits": ("digits", "[:1000]", "[1000:]", 120),
     }
