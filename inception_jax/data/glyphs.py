@@ -60,8 +60,8 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):
     convolutions with 24 to 96 filters and batch normalisation: 392 thousand parameters, momentum SGD, batches of 128,
     one cycle of learning rates up to 0.3, images shifted by up to 2 pixels.
 
-    - Difficulty 0, of ten classes and 500 training images: linear 63 %, GoogLeNet
-      of configs/glyphs.py at 32 x 32 99 % after 500 batches of 32.
+    - Difficulty 0, of ten classes and 500 training images: linear 63 %, GoogLeNet of configs/glyphs.py at 32 x 32 99 %
+      after 500 batches of 32.
     - Difficulty 1: linear 9 %, network 99.9 % (5 epochs).
     - Difficulty 2 (default): linear 3 %, network 91 % after 7 and 97 % after 12 epochs (234 and 393 s on one thread).
     - Difficulty 3: linear 2 %, network 67 % after 11 of 12 epochs at learning rates up to 0.1. At rates up to 0.3 it
