@@ -353,6 +353,12 @@ def sets_data(**own):
 def test_sets_have_their_own_baseline_threshold_and_table():
     data = sets_data()
     found = analysis.analyse(data)
+    assert found.claims[0].words == (
+        "`a` against `b`: +5.4 points, 95 % interval +4.4 to +6.5 from 6 pairs (x +11.0, y -0.2; the signs differ)"
+    )
+    assert found.thresholds == {}  # it claims nothing about steps
+    data["sweep"]["claims"].append(data["sweep"]["claims"][0] | {"measure": "steps"})
+    found = analysis.analyse(data)
     assert found.thresholds == pytest.approx({"x": 0.5, "y": 0.7})
     assert [(row.name, row.data, row.printed) for row in found.rows] == [
         ("x/a", "x", "26.8"), ("x/b", "x", ""), ("y/a", "y", "26.8"), ("y/b", "y", ""),
@@ -364,9 +370,6 @@ def test_sets_have_their_own_baseline_threshold_and_table():
     assert [row[1].text for row in first.rows] == ["`k=2`", "nothing"]
     assert "All variants have `d=1`." in first.note
     assert "steps to 70.00 %" in second.header
-    assert found.claims[0].words == (
-        "`a` against `b`: +5.4 points, 95 % interval +4.4 to +6.5 from 6 pairs (x +11.0, y -0.2; the signs differ)"
-    )
 
 
 def test_a_run_at_chance_is_counted_nowhere_and_its_variant_says_so():

@@ -204,6 +204,7 @@ def test_the_curves_of_a_set_are_chosen(browser, sweep):
     data |= {
         "runs": [*first, *second],
         "sweep": data["sweep"] | {"sets": ["x", "y"], "variants": variants, "claims": []},
+        "threshold": 0.4,
     }
     with opened(browser, sweep, data) as tab:
         names = tab.locator(".keys button").all_text_contents()

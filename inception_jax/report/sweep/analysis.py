@@ -180,7 +180,8 @@ class Analysis:
     """The statistics of one sweep.
 
     Attributes:
-      thresholds: by set, top-1 as a fraction; none for a set without a finished run of the baseline.
+      thresholds: by set, top-1 as a fraction, to which steps are counted; none for a set without a finished run of the
+        baseline, nor in a planned sweep that claims nothing about steps.
       given: whether the threshold was given; else it is the baseline's mean.
       rows: variants in the sweep's order, then evaluations.
       claims: in the sweep's order.
@@ -252,9 +253,11 @@ def _analysed(data: dict, claims: list[Claim]) -> Analysis:
     top1 = _values(finished, "top1")
     given = data.get("threshold")
     thresholds = {}
+    # A planned sweep evaluates often only if it claims something about steps.
+    counts_steps = not sweep["sets"] or any(claim["measure"] == "steps" for claim in sweep["claims"])
     for one in sweep["sets"] or [""]:
         ends = top1.get(baseline_of(sweep, one), {}).values()
-        if given is not None or ends:
+        if given is not None or (ends and counts_steps):
             thresholds[one] = given if given is not None else statistics.fmean(ends)
     rows = []
     for name in [*sweep["variants"], *sweep["evaluations"]]:
