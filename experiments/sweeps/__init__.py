@@ -31,8 +31,8 @@ _EMBEDDED = {
     "eval.every": "250 steps",
 }
 # Number of steps and middle learning rate of each network, from trials with two or three seeds, scored on validation
-# images. By AdamW some seeds of VGG and All-CNN learnt late, or left classes without a score: they have SGD, as in their
-# papers.
+# images. By AdamW some seeds of VGG and All-CNN learnt late, or left classes without a score: these two have SGD, as in
+# their papers.
 _REDUCED = {
     "alexnet": {"train.steps": 700, "schedule.base_lr": 1e-3},
     "vgg_a": {"train.steps": 1200, "optimizer.name": "sgd", "schedule.base_lr": 5e-3},
