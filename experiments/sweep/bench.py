@@ -1,7 +1,7 @@
 """Planned sweeps: tune, plan, train.
 
-1. Tuning: each variant is trained on each set of images with three learning rates, and evaluated on the validation
-   split. The baseline is trained with more seeds at its best rate: the pilot.
+1. Tuning: each variant is trained on each set of images with three learning rates and two seeds, and evaluated on the
+   validation split. The baseline is trained with more seeds at its best rate: the pilot.
 2. The plan, DIR/plan.json: the learning rates, and the number of seeds with which the smallest effect of interest is
    seen, from the pilot's spread between seeds. It is written once, before any result is known.
 3. Training: each variant is trained with its rates and all seeds, and evaluated on the test split.
@@ -30,6 +30,7 @@ from inception_jax.runs.run import Run
 EFFECT = 1.0  # points; a smaller difference does not matter, see `analysis.MARGINS`
 POWER, LEVEL = 0.8, 0.95
 LEAST_SEEDS, MOST_SEEDS = 3, 6
+TUNING_SEEDS = 2  # for each learning rate: with one, a rate is chosen that fails with the next
 PILOT_SEEDS = 4
 PLAN = "plan.json"
 TUNING, TRAINING = "tuning", "training"  # directories of the tasks
@@ -115,15 +116,14 @@ def make_plan(sweep: Sweep, rows: Sequence[Mapping[str, Any]], claims: int, seed
       claims: number of claims that are judged together.
       seeds: number of seeds; 0: as many as `EFFECT` needs.
     """
-    rates: dict[str, dict[str, float]] = {}
-    for row in rows:
-        if row["seed"] == 0:
-            rates.setdefault(f"{row['set']}/{row['variant']}", {})[f"{row['rate']:g}"] = row["top1"]
+    places = dict.fromkeys((row["set"], row["variant"]) for row in rows)
+    tuned = {place: mean_by_rate([row for row in rows if (row["set"], row["variant"]) == place]) for place in places}
     pilot: dict[str, dict[str, Any]] = {}
     for name in sweep.base.sets:
-        found = [row for row in rows if (row["set"], row["variant"]) == (name, pilot_of(sweep))]
-        rate = best_rate({row["rate"]: row["top1"] for row in found if row["seed"] == 0})
-        top1 = {str(row["seed"]): row["top1"] for row in found if row["rate"] == rate}
+        place = (name, pilot_of(sweep))
+        rate = best_rate(tuned[place])
+        found = [row for row in rows if (row["set"], row["variant"], row["rate"]) == (*place, rate)]
+        top1 = {str(row["seed"]): row["top1"] for row in found}
         sd = round(100 * statistics.stdev(top1.values()), 3)
         pilot[name] = {"variant": pilot_of(sweep), "top1": top1, "sd": sd}
     sd = power.sd_of_differences([one["sd"] for one in pilot.values()])
@@ -139,11 +139,20 @@ def make_plan(sweep: Sweep, rows: Sequence[Mapping[str, Any]], claims: int, seed
         "seeds": seeds,
         "visible": round(power.visible_effect(sd, seeds, **options), 2),
         "pilot": pilot,
-        "rates": rates,
-        "chosen": {
-            name: f"{best_rate({float(rate): top1 for rate, top1 in tried.items()}):g}" for name, tried in rates.items()
+        "rates": {
+            "/".join(place): {f"{rate:g}": top1 for rate, top1 in tried.items()} for place, tried in tuned.items()
         },
+        "chosen": {"/".join(place): f"{best_rate(tried):g}" for place, tried in tuned.items()},
     }
+
+
+def mean_by_rate(rows: Sequence[Mapping[str, Any]]) -> dict[float, float]:
+    """Returns the mean top-1 of each learning rate over the seeds of the tuning; `rows` are of one variant and set."""
+    found: dict[float, list[float]] = {}
+    for row in rows:
+        if row["seed"] < TUNING_SEEDS:
+            found.setdefault(row["rate"], []).append(row["top1"])
+    return {rate: round(statistics.fmean(top1), 6) for rate, top1 in found.items()}
 
 
 def best_rate(top1: Mapping[float, float]) -> float:

@@ -87,7 +87,7 @@ class _Trainers:
 
 
 def _tune(sweep, variant: str, configs) -> list[dict[str, Any]]:
-    """Tries the learning rates with the first seed, and of the pilot the best one with more seeds."""
+    """Tries the learning rates with the first seeds, and of the pilot the best one with more seeds."""
     from experiments.sweep import bench
     from inception_jax.training.seeds import Start
 
@@ -105,10 +105,10 @@ def _tune(sweep, variant: str, configs) -> list[dict[str, Any]]:
                     "set": name, "rate": trained.start.base_lr, "seed": trained.start.seed - first, "top1": top1
                 }  # fmt: skip
 
-        tried = list(scores([Start(first, rate) for rate in rates]))
+        tried = list(scores([Start(first + seed, rate) for rate in rates for seed in range(bench.TUNING_SEEDS)]))
         if variant == bench.pilot_of(sweep):
-            best = bench.best_rate({row["rate"]: row["top1"] for row in tried})
-            tried += scores([Start(first + seed, best) for seed in range(1, bench.PILOT_SEEDS)])
+            best = bench.best_rate(bench.mean_by_rate(tried))
+            tried += scores([Start(first + seed, best) for seed in range(bench.TUNING_SEEDS, bench.PILOT_SEEDS)])
         rows += tried
     return rows
 

@@ -94,7 +94,7 @@ class Base:
     config: str
     overrides: Overrides = dataclasses.field(default_factory=dict)
     sets: Mapping[str, ImageSet] = dataclasses.field(default_factory=dict)
-    factors: tuple[float, ...] = (1 / 3, 1.0, 3.0)
+    factors: tuple[float, ...] = (0.5, 1.0, 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
