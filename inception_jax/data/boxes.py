@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from inception_jax.data.decoding import IMAGE_SUFFIXES
-from inception_jax.data.sources import Source, Subset
+from inception_jax.data.sources import Source, SourceWrapper, Subset
 from inception_jax.errors import UserError
 from inception_jax.names import native_path, printable, readable, text_of
 from inception_jax.paths import AnyPath, files_below, read_whole, storage, to_path
@@ -53,7 +53,7 @@ def pixels_of(boxes: np.ndarray) -> np.ndarray:
     return (boxes[..., 2:] - boxes[..., :2] + 1).prod(axis=-1)
 
 
-class BoxedSource:
+class BoxedSource(SourceWrapper):
     """A source whose images have the boxes of a file."""
 
     def __init__(self, source: Source, path: str | os.PathLike):
@@ -66,7 +66,8 @@ class BoxedSource:
         Raises:
           UserError: it cannot be read, or has boxes of none of the images.
         """
-        self._source, self._path = source, path
+        super().__init__(source)
+        self._path = path
         self._objects = read_boxes(path)
         stems: dict[str, list[str]] = {}
         for name in self._objects:
@@ -78,17 +79,6 @@ class BoxedSource:
                 f"{path} has boxes of {len(self._objects)} images, such as {next(iter(self._objects))!r}, but of none "
                 f"of these, such as {source.name(0)!r}"
             )
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getattr__(self, name: str):
-        if name.startswith("_"):  # asked for by pickle, before there is a source
-            raise AttributeError(name)
-        return getattr(self._source, name)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self._source[index]
 
     def read_ahead(self, indices: Sequence[int]) -> "BoxedSource":
         """Returns a source that has read these images at once, if they are in a bucket."""

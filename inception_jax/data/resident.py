@@ -18,6 +18,7 @@ from jax import lax
 from inception_jax.data.crops import METHODS, CropConfig, Method
 from inception_jax.data.decoding import DamagedImage, PlainJpeg
 from inception_jax.data.loader import Batch, DamageReport, ProcessShard, in_order, read_ahead, read_image, rows
+from inception_jax.data.sources import SourceWrapper
 from inception_jax.errors import UserError
 from inception_jax.parallel import REPLICATED, SPLIT, DataParallel
 from inception_jax.runtime import host_memory
@@ -28,7 +29,7 @@ _ROUNDING = 1e-3  # pixels; more than the errors of float32, which would move po
 _PART = 64  # images that a thread decodes at once
 
 
-class KeptSource:
+class KeptSource(SourceWrapper):
     """A source that keeps in memory what the loader has read: decoded images, and plain JPEGs as their files.
 
     Batches are bit-for-bit those of the source. JPEGs are not kept as pixels, because `crops` decodes no more of them
@@ -43,17 +44,10 @@ class KeptSource:
           source: images, see `sources.Source`.
           max_pixels: an image of more pixels counts as damaged.
         """
-        self._source, self._max_pixels = source, max_pixels
+        super().__init__(source)
+        self._max_pixels = max_pixels
         self._kept: dict[int, tuple[np.ndarray | PlainJpeg, int]] = {}
         self._left = [host_memory() // 4]  # bytes; a list, which `read_ahead` shares
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getattr__(self, name: str):
-        if name.startswith("_"):  # asked for by pickle, before there is a source
-            raise AttributeError(name)
-        return getattr(self._source, name)
 
     def opened(self, index: int) -> tuple[np.ndarray | PlainJpeg, int]:
         """Returns what `loader.read_image` does; may raise DamagedImage."""

@@ -122,6 +122,25 @@ def check_same_classes(train: Source, evaluation: Source) -> None:
     )
 
 
+class SourceWrapper:
+    """A source that is another one, but for what a subclass changes."""
+
+    def __init__(self, source: Source):
+        """Wraps a source."""
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getattr__(self, name: str):
+        if name.startswith("_"):  # asked for by pickle, before there is a source
+            raise AttributeError(name)
+        return getattr(self._source, name)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self._source[index]
+
+
 class Subset:
     """Selects some images of a source, by their indices."""
 
