@@ -478,7 +478,7 @@ def test_the_markdown_report(sweep):
     assert "| `late` | 1 | failed | `a \\| 'b'` |" in lines
     assert "python -m experiments.sweep experiments/sweeps/heads.py:glyphs --workdir=DIR" in lines
     text = " ".join(lines)
-    said = ["corrected for the number of these claims", "margin is our choice", "small networks on small data"]
+    said = ["corrected for 2 claims, by Holm", "margin is our choice", "small networks on small data"]
     for one in [*said, "3 times as many", "without evaluation and compilation"]:
         assert one in text
 
@@ -515,7 +515,8 @@ def test_the_document_is_a_function_of_the_data_alone(sweep, tmp_path, monkeypat
     assert any(line.startswith("| [Tails, & more](#tails--more) | heads help | section 5 | ") for line in lines)
     # late - both is the same in all pairs, which is no test.
     assert "compare variants with their baseline 3 times, with plain 95 % intervals; 2 of them exclude 0" in text
-    assert "Of 4 claims 0 agree, 2 disagree, 0 are equivalent, 2 are inconclusive. All 4 are one family" in text
+    assert "Of 4 claims 0 agree, 2 disagree, 0 are equivalent, 2 are inconclusive." in text
+    assert "The intervals are corrected for 4 claims, by Holm" in text
     assert "inconclusive.](x.svg)" in text
     assert text.count("### Results") == 2
     assert "### Not counted" not in text

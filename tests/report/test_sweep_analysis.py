@@ -101,6 +101,7 @@ def test_holm_tests_the_smallest_first_and_stops():
     assert analysis.holm([0.01, 0.015, 0.02, 0.05]) == pytest.approx([level / 4, level / 3, level / 2, level])
     assert analysis.holm([0.02, 0.001]) == pytest.approx([level, level / 2])
     assert analysis.holm([]) == []
+    assert analysis.holm([0.01, 0.02], others=2) == pytest.approx([level / 4, level / 3])
 
 
 def test_the_first_step_at_or_above_a_threshold():
@@ -322,6 +323,9 @@ def test_all_claims_of_a_document_are_one_family_and_a_plan_states_its_size():
     planned = analysis.analyse(clear | {"plan": sweeps.PLAN})
     assert planned.claims[0].level == pytest.approx(1 - 0.05 / 41)
     assert "corrected for 41 claims" in document.report(clear | {"plan": sweeps.PLAN})
+    both = {"clear": clear | {"plan": sweeps.PLAN}, "open": open_}
+    assert analysis.analyse_together(both)["clear"].claims == planned.claims
+    assert "The 39 that are planned and not here count as undecided" in document.document(both, "")
 
 
 def test_an_undecided_claim_does_not_look_equivalent():

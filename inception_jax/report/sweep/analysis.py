@@ -105,13 +105,19 @@ def estimate(strata: Sequence[Sequence[float]]) -> Estimate:
     return Estimate(mean, error, sum(variances) ** 2 / sum(terms), pairs, parts)
 
 
-def holm(p_values: Sequence[float], error: float = 1 - LEVEL) -> list[float]:
+def holm(p_values: Sequence[float], others: int = 0, error: float = 1 - LEVEL) -> list[float]:
     """Returns the level at which Holm's procedure tests each hypothesis: it is rejected if p is not above it.
 
     The smallest p is tested at error / m, the next at error / (m - 1), and so on until one is not rejected. All after
     it stay undecided, and are given the same level as it.
+
+    Args:
+      p_values: of the hypotheses that are known.
+      others: number of hypotheses of the family that are not known yet. What is rejected without them would also be
+        rejected with them, whatever their p.
+      error: probability that any hypothesis is rejected by chance.
     """
-    levels, left = [0.0] * len(p_values), len(p_values)
+    levels, left = [0.0] * len(p_values), len(p_values) + others
     for index in sorted(range(len(p_values)), key=p_values.__getitem__):
         levels[index] = error / left
         left -= p_values[index] <= levels[index]
@@ -201,18 +207,24 @@ _MEANS = ("parameters", "multiply_adds", "images_per_second", "train_seconds", "
 def analyse(data: dict) -> Analysis:
     """Returns the statistics of one sweep's data, as `data.read` returns it.
 
-    Its claims are corrected for the number of claims of the plan, by Bonferroni: the first step of Holm's procedure,
-    as the other sweeps' results are not known here. Without a plan they are a family of their own.
+    Its claims are one family with the others of its plan, see `family_of`.
     """
-    family = data["plan"]["claims"] if "plan" in data else None
-    return _analysed(data, _judged(_questions(data), family))
+    return analyse_together({"": data})[""]
 
 
 def analyse_together(sweeps: Mapping[str, dict]) -> dict[str, Analysis]:
-    """Returns the statistics of several sweeps by name. All their claims are one family."""
+    """Returns the statistics of several sweeps by name. All their claims are one family, see `family_of`."""
     questions = {name: _questions(data) for name, data in sweeps.items()}
-    claims = iter(_judged([question for one in questions.values() for question in one]))
+    others = family_of(sweeps.values()) - sum(map(len, questions.values()))
+    claims = iter(_judged([question for one in questions.values() for question in one], others))
     return {name: _analysed(data, [next(claims) for _ in questions[name]]) for name, data in sweeps.items()}
+
+
+def family_of(sweeps: Iterable[dict]) -> int:
+    """Returns the number of claims that are corrected together: of these sweeps, or of their plans if that is more."""
+    sweeps = list(sweeps)
+    planned = (data["plan"]["claims"] for data in sweeps if "plan" in data)
+    return max([sum(len(data["sweep"]["claims"]) for data in sweeps), *planned])
 
 
 def set_of(sweep: dict, name: str) -> str:
@@ -490,19 +502,11 @@ class _Question:
         return 1.0 if self.gain is None else max(self.gain.above(-self.margin), self.gain.below(self.margin))
 
 
-def _judged(questions: Sequence[_Question], family: int | None = None) -> list[Claim]:
-    """Returns the claims with their verdicts, which are corrected together.
-
-    Args:
-      questions: claims of the family, or some of them.
-      family: number of claims of the family, if it has others too; each is then tested as if it were its first.
-    """
-    if family is not None:
-        level = (1 - LEVEL) / max(family, len(questions))
-        return [_answer(question, level, level) for question in questions]
-    differs = holm([min(question.better(), question.worse()) for question in questions])
+def _judged(questions: Sequence[_Question], others: int) -> list[Claim]:
+    """Returns the claims with their verdicts, which are corrected together, and for `others` of their family."""
+    differs = holm([min(question.better(), question.worse()) for question in questions], others)
     two_sided = [index for index, question in enumerate(questions) if question.measure != "no_worse"]
-    equivalent = holm([questions[index].equivalent() for index in two_sided])
+    equivalent = holm([questions[index].equivalent() for index in two_sided], others)
     equivalents = dict(zip(two_sided, equivalent, strict=True))
     return [
         _answer(question, level, equivalents.get(index))

@@ -23,6 +23,7 @@ from inception_jax.report.sweep.analysis import (
     analyse_together,
     baseline_of,
     code,
+    family_of,
     in_points,
     in_words,
     interval_name,
@@ -203,7 +204,7 @@ def results_tables(data: dict, analysis: Analysis) -> list[Table]:
 
 def verdict_tables(data: dict, analysis: Analysis) -> list[Table]:
     """Returns the tables of one sweep that say what was found, and what could have been seen."""
-    made = [claims_table(analysis, correction(data)), seen_table({"": data}, {"": analysis})]
+    made = [claims_table(analysis, correction([data])), seen_table({"": data}, {"": analysis})]
     return [table for table in made if table.rows]
 
 
@@ -212,20 +213,16 @@ def detail_tables(data: dict, analysis: Analysis) -> list[Table]:
     return [*results_tables(data, analysis), *([absent_table(analysis)] if analysis.absent else [])]
 
 
-def correction(data: dict) -> str:
-    """Returns how the claims of the report on one sweep are corrected for their number."""
-    if "plan" not in data:
-        return f"The intervals are corrected for the number of these claims, by {_HOLM}"
+def correction(sweeps: Iterable[dict]) -> str:
+    """Returns how the claims of these sweeps are corrected for their number."""
+    sweeps = list(sweeps)
+    family, here = family_of(sweeps), sum(len(data["sweep"]["claims"]) for data in sweeps)
+    others = f" The {family - here} that are planned and not here count as undecided." if family > here else ""
     return (
-        f"The intervals are corrected for {data['plan']['claims']} claims, those of all sweeps that were planned "
-        "together, by Bonferroni's method. The document over all sweeps uses Holm's, which may decide more."
+        f"The intervals are corrected for {plural(family, 'claim')}, by Holm's method: the "
+        f"probability that any of them agrees or disagrees by chance is {100 * (1 - LEVEL):.0f} % at most. The same "
+        f"holds for those that are equivalent.{others}"
     )
-
-
-_HOLM = (
-    "Holm's method: the probability that any of them agrees or disagrees by chance is "
-    f"{100 * (1 - LEVEL):.0f} % at most. The same holds for those that are equivalent."
-)
 
 
 def report(data: dict) -> str:
@@ -295,7 +292,7 @@ def document(sweeps: dict[str, dict], picture: str) -> str:
     """
     analyses = analyse_together(sweeps)
     claims = [claim for analysis in analyses.values() for claim in analysis.claims]
-    parts = [*_seeds(sweeps), "## Verdicts", f"{tally(claims)} All {len(claims)} are one family, corrected by {_HOLM}"]
+    parts = [*_seeds(sweeps), "## Verdicts", f"{tally(claims)} {correction(sweeps.values())}"]
     if claims:
         overview = [
             [Cell(_linked(sweeps[name])), *_judged(claim)]
