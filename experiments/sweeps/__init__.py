@@ -180,7 +180,7 @@ def product(*factors: Mapping[str, Overrides]) -> dict[str, dict[str, Any]]:
     return combined
 
 
-def image_sets(names: Sequence[str] = ("glyphs", "textures", "digits")) -> dict[str, ImageSet]:
+def image_sets(names: Sequence[str]) -> dict[str, ImageSet]:
     """Returns the embedded sets of images with these names, of ten classes each."""
     sets = {
         "glyphs": ("glyphs/train=3000,test=2000,difficulty=0,classes=10", "[:200]", "[2000:]", 250),
@@ -223,7 +223,7 @@ def on(
       paper: changes of `recipe`.
       small: changes of the base on all data but the paper's.
       embedded: more changes, on the embedded images.
-      sets: these images; None: all, see `image_sets`.
+      sets: these images; None: those of `image_sets`, without the digits for networks that need 75 pixels.
 
     Raises:
       UserError: the network is too small for `data`.
@@ -234,7 +234,9 @@ def on(
         raise UserError(f"{network} is the paper's network for {of}; the paper has none for {data}")
     if data == "embedded":
         overrides = _EMBEDDED | _REDUCED[network] | dict(small or {}) | dict(embedded or {})
-        return Base(f"configs/glyphs.py:{network}", overrides, image_sets() if sets is None else sets)
+        if sets is None:  # digits of 8 pixels enlarged to 75 would cost most and say least
+            sets = image_sets(("glyphs", "textures") if _LEAST.get(network) == 75 else ("glyphs", "textures", "digits"))
+        return Base(f"configs/glyphs.py:{network}", overrides, sets)
     size, split, epochs = _LARGER[data]
     size = max(size, _LEAST.get(network, 0))
     larger = {"data.name": data, "data.eval_split": split, "data.image_size": size, "data.resize": size}

@@ -53,8 +53,8 @@ def forest(groups: Mapping[str, Sequence[Claim]]) -> str:
     accuracy = {name: [one for one in claims if one.measure != "steps"] for name, claims in groups.items()}
     speed = {name: [one for one in claims if one.measure == "steps"] for name, claims in groups.items()}
     panels = [
-        ("Top-1, in points", accuracy, lambda value: value, _points, (2, 5, 10, 20, 50, 100)),
-        ("Steps, as a ratio", speed, lambda value: -math.log(value), ratio, (2, 4, 10, 100, 1000)),
+        ("Top-1, in points", accuracy, lambda value: value, _points, (2, 5, 10)),
+        ("Steps, as a ratio", speed, lambda value: -math.log(value), ratio, (2, 4, 10)),
     ]
     drawing = _Drawing()
     for title, by_name, scale, form, reaches in panels:
@@ -111,7 +111,7 @@ def _legend(drawing: _Drawing) -> None:
             drawing.add(_marker(verdict, x, drawing.height - 8.5))
             drawing.text(x + 12, verdict)
     drawing.height += 4
-    drawing.lines("Lines: intervals, corrected for the number of claims; arrows: longer ones.", "f-small", 80)
+    drawing.lines("Lines: intervals, corrected for the number of claims; arrows: beyond the axis.", "f-small", 80)
     drawing.lines("Dark band: the margin, within which a difference does not matter.", "f-small", 80)
 
 
@@ -131,7 +131,8 @@ def _panel(
       by_name: claims by their sweep's heading.
       scale: from a value to a length, larger to the right.
       form: writes a value.
-      reaches: how far the axis may reach; the first that holds nine of ten means is taken.
+      reaches: how far the axis may reach; the first that holds nine of ten means is taken, else the last: a longer
+        axis would hide the margin. What is beyond it has an arrow.
     """
     claims = [claim for group in by_name.values() for claim in group]
     means = sorted(abs(scale(claim.mean)) for claim in claims if claim.mean is not None)
