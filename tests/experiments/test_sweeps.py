@@ -193,7 +193,7 @@ SIZES = [
     ("inception_v3", "imagenette/320px-v2", ("imagenette/320px-v2", "validation", 128, 1.0)),
     ("googlenet_module", "embedded", (GLYPHS, "test", 32, 0.25)),
     ("all_cnn", "embedded", (GLYPHS, "test", 24, 0.25)),
-    ("bn_inception", "embedded", (GLYPHS, "test", 32, 0.25)),
+    ("bn_inception", "embedded", (GLYPHS, "test", 48, 0.25)),
 ]
 
 

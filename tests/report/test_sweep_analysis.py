@@ -197,12 +197,12 @@ SPEED = [
     ((400, 200, 100), (800, 800, 800), "inconclusive", "95 % interval 0.04 to 1.40 from 3 pairs"),
     ((400, 200, 100), (800, 800, 800), "inconclusive", "the mean leans the claim's way"),
     ((800, 800, 800), (400, 200, 100), "inconclusive", "the mean leans against the claim"),
-    ((90, 100, 110), (800, 800, 800), "agrees", "`a` needs 0.12 times the steps of `b` to the top-1"),
+    ((90, 100, 110), (800, 800, 800), "agrees", "`a` needs 0.12 times the steps of `b` to the last top-1 of `b` minus 1 point"),
     ((800, 800, 800), (90, 100, 110), "disagrees", "8.03 times"),
     ((790, 800, 810), (800, 800, 800), "equivalent", "the ratio is within 1/1.2 and 1.2"),
     ((100, 100, 100), (800, 800, 800), "inconclusive", "in each of 3 pairs; without a spread there is no test"),
-    ((100, None, 100), (800, 800, 800), "inconclusive", "reaches the top-1 that `b` ends with in 2 of 3 pairs only"),
-    ((None,) * 3, (800, 800, 800), "disagrees", "`a` never reaches the top-1 that `b` ends with, in 3 pairs"),
+    ((100, None, 100), (800, 800, 800), "inconclusive", "reaches the last top-1 of `b` minus 1 point in 2 of 3 pairs only"),
+    ((None,) * 3, (800, 800, 800), "disagrees", "`a` never reaches the last top-1 of `b` minus 1 point, in 3 pairs"),
     ((None,), (800, 800, 800), "inconclusive", "1 of 3 pairs; too few runs"),
     ((), (800, 800, 800), "inconclusive", "no pair of finished runs; too few runs"),
 ]
@@ -225,7 +225,8 @@ def test_an_interval_beyond_all_floats_is_drawn():
 
 
 def test_speed_is_to_the_final_accuracy_of_the_same_seed():
-    curves = {"a": [{100: 60, 900: 90}, {100: 60, 900: 90}], "b": [{500: 60, 900: 55}, {500: 70, 900: 85}]}
+    """Minus a point."""
+    curves = {"a": [{100: 54.1, 900: 90}, {100: 60, 500: 83.9, 900: 90}], "b": [{500: 60, 900: 55}, {500: 70, 900: 85}]}
     found = verdict({"a": [90, 90], "b": [55, 85]}, {"measure": "steps"}, curves, seeds=2)
     # Seed 0: 100 steps against 500; seed 1: 900 against 900. The mean of the ratio is sqrt(1 / 5).
     assert found[1].startswith("`a` needs 0.45 times the steps of `b`")
@@ -249,7 +250,7 @@ def test_a_claim_on_several_variants_has_a_stratum_for_each():
     curves["c"] = [{450: 60, 900: 63}, {450: 60, 900: 64}]
     # A third of the steps twice and half of them twice: the mean of the ratio is sqrt(1 / 6).
     assert verdict(top1, claim | {"measure": "steps"}, curves, seeds=2)[1].startswith(
-        "`a`, `c` needs 0.41 times the steps of `b`, `d` to the top-1 that `b`, `d` ends with"
+        "`a`, `c` needs 0.41 times the steps of `b`, `d` to the last top-1 of `b`, `d` minus 1 point"
     )
 
 

@@ -580,7 +580,7 @@ def _questions(data: dict) -> list[_Question]:
 def _question(claim: dict, sweep: dict, finished: dict, stuck: dict) -> _Question:
     better, than = ([one] if isinstance(one, str) else list(one) for one in (claim["better"], claim["than"]))
     subject, other = (", ".join(dict.fromkeys(code(short(sweep, name)) for name in names)) for names in (better, than))
-    goal = f"the top-1 that {other} ends with"
+    goal = f"the last top-1 of {other} minus {in_words(MARGINS['top1'])}"
     steps = _step_pairs(finished, better, than)
     if claim["measure"] == "steps":
         sizes = list(map(len, steps))
@@ -622,10 +622,13 @@ def _values(runs: dict[str, dict[int, dict]], key: str) -> dict[str, dict[int, A
 
 
 def _step_pairs(finished: dict, better: Sequence[str], than: Sequence[str]) -> list[list[tuple]]:
-    """The steps of each pair of runs to the top-1 with which the second ends; None: never."""
+    """The steps of each pair of runs to the last top-1 of the second, minus the margin; None: never.
+
+    At the end a curve is flat: without the margin, noise would decide when and whether a run arrives.
+    """
     return [
         [
-            (first_step(first["evaluations"], second["top1"]), first_step(second["evaluations"], second["top1"]))
+            tuple(first_step(run["evaluations"], second["top1"] - MARGINS["top1"] / 100) for run in (first, second))
             for first, second in pairs
             if first.get("evaluations") and second.get("evaluations")
         ]

@@ -42,9 +42,9 @@ MEANING = (
     "if the interval lies within the margin: the difference is too small to matter, for or against. Otherwise it is "
     f"*inconclusive*. The margin is our choice: {_POINTS}, or {_RATIO} times the steps, unless another is stated.",
     "Two kinds of claims differ. *As accurate* agrees if the interval lies above minus the margin. It disagrees if the "
-    "interval lies below 0 and the mean below minus the margin. *Faster* compares the steps to the top-1 with which "
-    "the other run of the same seed ends, by their ratio. If no run gets there, the claim disagrees; if some do not, "
-    "it is inconclusive.",
+    "interval lies below 0 and the mean below minus the margin. *Faster* compares the steps to the last top-1 of the "
+    f"other run of the same seed, minus {_POINTS}, by their ratio. Without this margin, noise would decide where a "
+    "curve is flat. If no run gets there, the claim disagrees; if some do not, it is inconclusive.",
     "A claim about several variants or sets of images gives each of them the same weight, however many runs it has. "
     "With fewer than two pairs of any of them there is no test. The interval has the level at which the claim was "
     "tested. A verdict is about the direction, not about the size that a paper gives.",
