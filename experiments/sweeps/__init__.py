@@ -30,8 +30,8 @@ _EMBEDDED = {
     "data.shift": 2,
     "eval.every": "250 steps",
 }
-# Number of steps, on all sets unless `_STEPS` says more, and middle learning rate of each network, from trials with one
-# to four seeds, scored on validation images; Inception-v2's are those of v3. By AdamW some seeds of VGG, All-CNN and NIN
+# Number of steps, on all sets unless `_STEPS` has it, and middle learning rate of each network, from trials with one to
+# four seeds, scored on validation images; Inception-v2's are those of v3. By AdamW some seeds of VGG, All-CNN and NIN
 # learnt late, or left classes without a score: they have SGD, as in their papers.
 _REDUCED = {
     "alexnet": {"train.steps": 700, "schedule.base_lr": 1e-3},
