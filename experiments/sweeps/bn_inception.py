@@ -5,8 +5,8 @@ import dataclasses
 from experiments.sweeps import Claim, Sweep, image_sets, on
 
 PAPER = "Batch Normalization, section 4.2.2 and Fig. 3"
-# From trials on validation images. Of 32 pixels BN-x5 learnt 81 % of the glyphs at best, of 48 pixels 93 %, each with one
-# seed; there the last modules see 1x1 and 2x2.
+# From trials on validation images. At 32 pixels BN-x5 reached 81 % on glyphs at best, at 48 pixels 93 %, each with one
+# seed; the last modules see 1x1 and 2x2 there.
 EMBEDDED = {
     "train.steps": 1000,
     "schedule.base_lr": 0.01,
