@@ -117,7 +117,7 @@ def make_plan(sweep: Sweep, rows: Sequence[Mapping[str, Any]], claims: int, seed
       seeds: number of seeds; 0: as many as `EFFECT` needs.
     """
     places = dict.fromkeys((row["set"], row["variant"]) for row in rows)
-    tuned = {place: mean_by_rate([row for row in rows if (row["set"], row["variant"]) == place]) for place in places}
+    tuned = {place: worst_by_rate([row for row in rows if (row["set"], row["variant"]) == place]) for place in places}
     pilot: dict[str, dict[str, Any]] = {}
     for name in sweep.base.sets:
         place = (name, pilot_of(sweep))
@@ -146,13 +146,16 @@ def make_plan(sweep: Sweep, rows: Sequence[Mapping[str, Any]], claims: int, seed
     }
 
 
-def mean_by_rate(rows: Sequence[Mapping[str, Any]]) -> dict[float, float]:
-    """Returns the mean top-1 of each learning rate over the seeds of the tuning; `rows` are of one variant and set."""
+def worst_by_rate(rows: Sequence[Mapping[str, Any]]) -> dict[float, float]:
+    """Returns the top-1 of each learning rate's worse seed of the tuning; `rows` are of one variant and set.
+
+    The mean would choose rates with which most seeds learn a little more, and some fail.
+    """
     found: dict[float, list[float]] = {}
     for row in rows:
         if row["seed"] < TUNING_SEEDS:
             found.setdefault(row["rate"], []).append(row["top1"])
-    return {rate: round(statistics.fmean(top1), 6) for rate, top1 in found.items()}
+    return {rate: min(top1) for rate, top1 in found.items()}
 
 
 def best_rate(top1: Mapping[float, float]) -> float:

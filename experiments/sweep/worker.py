@@ -107,7 +107,7 @@ def _tune(sweep, variant: str, configs) -> list[dict[str, Any]]:
 
         tried = list(scores([Start(first + seed, rate) for rate in rates for seed in range(bench.TUNING_SEEDS)]))
         if variant == bench.pilot_of(sweep):
-            best = bench.best_rate(bench.mean_by_rate(tried))
+            best = bench.best_rate(bench.worst_by_rate(tried))
             tried += scores([Start(first + seed, best) for seed in range(bench.TUNING_SEEDS, bench.PILOT_SEEDS)])
         rows += tried
     return rows

@@ -115,7 +115,7 @@ def test_a_run_that_is_not_finite_has_failed(file, tmp_path, monkeypatch, capsys
 
 
 def test_the_plan(file):
-    """Rates with the best mean, the middle one of equals; the number of seeds from the pilot's spread, by hand."""
+    """Rates whose worse seed is best, the middle one of equals; the number of seeds from the pilot's spread, by hand."""
     sweep, _ = plan.load(str(file))
 
     def rows(variant, one, first, second=(), pilot=()):
@@ -127,8 +127,8 @@ def test_the_plan(file):
             for rate, top1 in found
         ]
 
-    # The largest rate is the best with one seed, and fails with the other.
-    tuned = rows("a", "one", (0.8, 0.9, 0.95), (0.8, 0.904, 0.5), (0.908,))
+    # The largest rate is the best on average, and worse with one seed.
+    tuned = rows("a", "one", (0.8, 0.9, 0.95), (0.8, 0.904, 0.87), (0.908,))
     tuned += rows("a", "two", (0.8, 0.9, 0.7), pilot=(0.9,))
     tuned += rows("b", "one", (0.9, 0.8, 0.9)) + rows("b", "two", (0.1, 0.2, 0.3))
     planned = bench.make_plan(sweep, tuned, 43)

@@ -201,8 +201,10 @@ SPEED = [
     ((800, 800, 800), (90, 100, 110), "disagrees", "8.03 times"),
     ((790, 800, 810), (800, 800, 800), "equivalent", "the ratio is within 1/1.2 and 1.2"),
     ((100, 100, 100), (800, 800, 800), "inconclusive", "in each of 3 pairs; without a spread there is no test"),
-    ((100, None, 100), (800, 800, 800), "inconclusive", "the last top-1 of `b` minus 1 point in 2 of 3 pairs only"),
-    ((None,) * 3, (800, 800, 800), "disagrees", "`a` never reaches the last top-1 of `b` minus 1 point, in 3 pairs"),
+    # A run that never arrives counts with its 1000 steps: it cannot show the claim, nor that there is no difference.
+    ((None, 100, 100), (1000, 90, 90), "inconclusive", "in 1 pair it never gets there, and all its steps count"),
+    ((None, 90, 90), (1000, 100, 100), "inconclusive", "`a` needs at least 0.93 times the steps of `b`"),
+    ((None,) * 3, (90, 100, 110), "disagrees", "`a` needs at least 10.03 times the steps of `b`"),
     ((None,), (800, 800, 800), "inconclusive", "1 of 3 pairs; too few runs"),
     ((), (800, 800, 800), "inconclusive", "no pair of finished runs; too few runs"),
 ]

@@ -467,7 +467,7 @@ class _Question:
         test.
       start, end: what stands before and behind the interval.
       reason: why there is no test, if that must be said.
-      verdict: where there is no test.
+      at_most: whether the true gain may be smaller; then it can only tell against the claim.
     """
 
     claim: dict
@@ -475,7 +475,7 @@ class _Question:
     start: str
     end: str = ""
     reason: str = ""
-    verdict: str = "inconclusive"
+    at_most: bool = False
 
     @property
     def measure(self) -> str:
@@ -489,7 +489,7 @@ class _Question:
 
     def better(self) -> float:
         """The p value that shows the claim."""
-        if self.gain is None:
+        if self.gain is None or self.at_most:
             return 1.0
         return 2 * self.gain.above(-self.margin if self.measure == "no_worse" else 0)
 
@@ -499,7 +499,9 @@ class _Question:
 
     def equivalent(self) -> float:
         """The p value that shows a difference below the margin, whatever its sign."""
-        return 1.0 if self.gain is None else max(self.gain.above(-self.margin), self.gain.below(self.margin))
+        if self.gain is None or self.at_most:
+            return 1.0
+        return max(self.gain.above(-self.margin), self.gain.below(self.margin))
 
 
 def _judged(questions: Sequence[_Question], others: int) -> list[Claim]:
@@ -521,7 +523,7 @@ def _answer(question: _Question, differs: float, equivalent: float | None) -> Cl
     mean = None if gain is None or gain.mean is None else _steps_ratio(gain.mean) if in_steps else gain.mean
     words = question.start + question.end + (f"; {question.reason}" if question.reason else "")
     told = Claim(
-        claim["text"], claim["source"], question.measure, float(claim["margin"]), question.verdict, words, mean
+        claim["text"], claim["source"], question.measure, float(claim["margin"]), "inconclusive", words, mean
     )
     if gain is None or not gain.tested:
         return told
@@ -601,16 +603,14 @@ def _question(claim: dict, sweep: dict, finished: dict, stuck: dict) -> _Questio
         return _Question(claim, gain, f"{subject} against {other}: {start}", end, reason or _without_spread(gain))
     if few:
         return _Question(claim, None, f"{subject} to {goal}: {pairs}", reason=reason)
-    never = [fast is None for values in steps for fast, _ in values]
-    if all(never):
-        return _Question(claim, None, f"{subject} never reaches {goal}, in {pairs}", verdict="disagrees")
-    if any(None in pair for values in steps for pair in values):
-        return _Question(claim, None, f"{subject} reaches {goal} in {never.count(False)} of {len(never)} pairs only")
-    gain = estimate([[math.log(slow) - math.log(fast) for fast, slow in values] for values in steps])
-    start = f"{subject} needs {ratio(_steps_ratio(gain.mean))} times the steps of {other} to {goal}"
+    gain = estimate([[math.log(slow) - math.log(fast) for fast, slow, _ in values] for values in steps])
+    never = sum(not arrived for values in steps for *_, arrived in values)
+    least = "at least " if never else ""
+    start = f"{subject} needs {least}{ratio(_steps_ratio(gain.mean))} times the steps of {other} to {goal}"
     means = _by_set(gain, sets, lambda gain: ratio(_steps_ratio(gain)))
     end = f"{', in each of' if gain.flat else ' from'} {pairs}{means}{margin}"
-    return _Question(claim, gain, start, end, _without_spread(gain))
+    end += f"; in {plural(never, 'pair')} it never gets there, and all its steps count" if never else ""
+    return _Question(claim, gain, start, end, _without_spread(gain), at_most=never > 0)
 
 
 def _without_spread(gain: Estimate) -> str:
@@ -621,19 +621,22 @@ def _values(runs: dict[str, dict[int, dict]], key: str) -> dict[str, dict[int, A
     return {name: {seed: run[key] for seed, run in by_seed.items()} for name, by_seed in runs.items()}
 
 
-def _step_pairs(finished: dict, better: Sequence[str], than: Sequence[str]) -> list[list[tuple]]:
-    """The steps of each pair of runs to the last top-1 of the second, minus the margin; None: never.
+def _step_pairs(finished: dict, better: Sequence[str], than: Sequence[str]) -> list[list[tuple[int, int, bool]]]:
+    """The steps of each pair of runs to the last top-1 of the second, minus the margin, and whether the first arrives.
 
-    At the end a curve is flat: without the margin, noise would decide when and whether a run arrives.
+    A first run that never does counts with all its steps, which are fewer than it needs. At the end a curve is flat:
+    without the margin, noise would decide when and whether a run arrives.
     """
-    return [
-        [
-            tuple(first_step(run["evaluations"], second["top1"] - MARGINS["top1"] / 100) for run in (first, second))
-            for first, second in pairs
-            if first.get("evaluations") and second.get("evaluations")
-        ]
-        for pairs in _pairs(finished, better, than)
-    ]
+    found: list[list[tuple[int, int, bool]]] = []
+    for pairs in _pairs(finished, better, than):
+        found.append([])
+        for first, second in pairs:
+            goal = second["top1"] - MARGINS["top1"] / 100
+            slow = first_step(second.get("evaluations") or (), goal)
+            if slow and first.get("evaluations"):
+                fast = first_step(first["evaluations"], goal)
+                found[-1].append((fast or first["evaluations"][-1][0], slow, fast is not None))
+    return found
 
 
 def _lost(finished: dict, stuck: dict, better: Sequence[str], than: Sequence[str]) -> int:

@@ -52,7 +52,7 @@ _PLAN: dict[str, type] = {
     "seeds": int,
     "visible": float,  # points; the effect that so many seeds show with that power
     "pilot": dict,  # by set: "variant", "top1" by seed on the validation split, "sd" in points
-    "rates": dict,  # by variant: top-1 on the validation split by learning rate
+    "rates": dict,  # by variant: worst top-1 on the validation split by learning rate
     "chosen": dict,  # by variant: the learning rate
 }
 _RUN = (
