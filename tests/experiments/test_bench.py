@@ -115,7 +115,7 @@ def test_a_run_that_is_not_finite_has_failed(file, tmp_path, monkeypatch, capsys
 
 
 def test_the_plan(file):
-    """Rates whose worse seed is best, the middle one of equals; the number of seeds from the pilot's spread, by hand."""
+    """Rates whose worse seed is best, the middle one of equals; the number of seeds by hand."""
     sweep, _ = plan.load(str(file))
 
     def rows(variant, one, first, second=(), pilot=()):

@@ -522,9 +522,7 @@ def _answer(question: _Question, differs: float, equivalent: float | None) -> Cl
     in_steps, one_sided = question.measure == "steps", question.measure == "no_worse"
     mean = None if gain is None or gain.mean is None else _steps_ratio(gain.mean) if in_steps else gain.mean
     words = question.start + question.end + (f"; {question.reason}" if question.reason else "")
-    told = Claim(
-        claim["text"], claim["source"], question.measure, float(claim["margin"]), "inconclusive", words, mean
-    )
+    told = Claim(claim["text"], claim["source"], question.measure, float(claim["margin"]), "inconclusive", words, mean)
     if gain is None or not gain.tested:
         return told
     small = equivalent is not None and question.equivalent() <= equivalent
