@@ -181,15 +181,16 @@ def product(*factors: Mapping[str, Overrides]) -> dict[str, dict[str, Any]]:
     return combined
 
 
-def image_sets(names: Sequence[str], steps: Mapping[str, int] | None = None) -> dict[str, ImageSet]:
+def image_sets(names: Sequence[str], steps: Mapping[str, int] | None = None, glyphs: int = 200) -> dict[str, ImageSet]:
     """Returns the embedded sets of images with these names, of ten classes each.
 
     Args:
       names: of "glyphs", "textures", "digits".
       steps: number of training steps on each, unless the base has one for all.
+      glyphs: number of glyphs to learn from, 2,000 at most.
     """
     sets = {
-        "glyphs": ("glyphs/train=3000,test=2000,difficulty=0,classes=10", "[:200]", "[2000:]", 250),
+        "glyphs": ("glyphs/train=3000,test=2000,difficulty=0,classes=10", f"[:{glyphs}]", "[2000:]", 250),
         "textures": ("textures/train=3000,test=2000,difficulty=0", "[:2000]", "[2000:]", 250),
         "digits": ("digits", "[:1000]", "[1000:]", 120),
     }
