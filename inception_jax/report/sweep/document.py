@@ -44,7 +44,8 @@ MEANING = (
     "Two kinds of claims differ. *As accurate* agrees if the interval lies above minus the margin. It disagrees if the "
     "interval lies below 0 and the mean below minus the margin. *Faster* compares the steps to the last top-1 of the "
     f"other run of the same seed, minus {_POINTS}, by their ratio. Without this margin, noise would decide where a "
-    "curve is flat. If no run gets there, the claim disagrees; if some do not, it is inconclusive.",
+    "curve is flat. A run that never gets there counts with all its steps: it needs more than that, so its claim may "
+    "disagree, but neither agree nor be equivalent.",
     "A claim about several variants or sets of images gives each of them the same weight, however many runs it has. "
     "With fewer than two pairs of any of them there is no test. The interval has the level at which the claim was "
     "tested. A verdict is about the direction, not about the size that a paper gives.",
