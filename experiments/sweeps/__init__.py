@@ -45,11 +45,11 @@ _REDUCED = {
         "data.resize": 24,
     },
     "googlenet": {"schedule.base_lr": 1e-2, "data.image_size": 32, "data.resize": 32},
-    "inception_resnet_v1": {"train.steps": 800, "schedule.base_lr": 6e-3, "data.shift": 5},  # images of 75 pixels
+    "inception_resnet_v1": {"train.steps": 600, "schedule.base_lr": 6e-3, "data.shift": 5},  # images of 75 pixels
     "inception": {"train.steps": 800, "schedule.base_lr": 2e-3, "data.image_size": 32, "data.resize": 32},
     "nin_cifar10": {"train.steps": 1500, "optimizer.name": "sgd", "schedule.base_lr": 1e-2, "model.width": 0.25},
-    "inception_v2": {"train.steps": 800, "schedule.base_lr": 6e-3, "data.shift": 5},
-    "inception_v3": {"train.steps": 800, "schedule.base_lr": 6e-3, "data.shift": 5},
+    "inception_v2": {"train.steps": 600, "schedule.base_lr": 6e-3, "data.shift": 5},
+    "inception_v3": {"train.steps": 600, "schedule.base_lr": 6e-3, "data.shift": 5},
 }
 _STEPS = {"googlenet": {"glyphs": 500, "textures": 1000, "digits": 500}}
 
