@@ -46,12 +46,16 @@ _REDUCED = {
     },
     "googlenet": {"schedule.base_lr": 1e-2, "data.image_size": 32, "data.resize": 32},
     "inception_resnet_v1": {"train.steps": 600, "schedule.base_lr": 6e-3, "data.shift": 5},  # images of 75 pixels
-    "inception": {"train.steps": 800, "schedule.base_lr": 2e-3, "data.image_size": 32, "data.resize": 32},
+    "inception": {"schedule.base_lr": 4e-3, "data.image_size": 32, "data.resize": 32},
     "nin_cifar10": {"train.steps": 1500, "optimizer.name": "sgd", "schedule.base_lr": 1e-2, "model.width": 0.25},
     "inception_v2": {"train.steps": 600, "schedule.base_lr": 6e-3, "data.shift": 5},
     "inception_v3": {"train.steps": 600, "schedule.base_lr": 6e-3, "data.shift": 5},
 }
-_STEPS = {network: {"glyphs": 500, "textures": 1000, "digits": 500} for network in ("alexnet", "googlenet")}
+_STEPS = {
+    "alexnet": {"glyphs": 500, "textures": 1000, "digits": 500},
+    "googlenet": {"glyphs": 500, "textures": 1000, "digits": 500},
+    "inception": {"glyphs": 800, "textures": 1200, "digits": 600},
+}
 
 # What each TFDS data set changes in a small recipe: size of the images, test split, epochs. Images are enlarged for
 # networks that need larger ones than CIFAR's.
