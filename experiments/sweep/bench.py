@@ -1,7 +1,7 @@
 """Planned sweeps: tune, plan, train.
 
-1. Tuning: each variant is trained on each set of images with three learning rates and two seeds, and evaluated on the
-   validation split. The baseline is trained with more seeds at its best rate: the pilot.
+1. Tuning: each variant is trained on each set of images with three learning rates, those that may be the best with two
+   seeds, and evaluated on the validation split. The baseline is trained with more seeds at its best rate: the pilot.
 2. The plan, DIR/plan.json: the learning rates, and the number of seeds with which the smallest effect of interest is
    seen, from the pilot's spread between seeds. It is written once, before any result is known.
 3. Training: each variant is trained with its rates and all seeds, and evaluated on the test split.
@@ -14,6 +14,7 @@ import fnmatch
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ from inception_jax.runs.run import Run
 
 EFFECT = 1.0  # points; a smaller difference does not matter, see `analysis.MARGINS`
 POWER, LEVEL = 0.8, 0.95
-LEAST_SEEDS, MOST_SEEDS = 3, 6
-TUNING_SEEDS = 2  # for each learning rate: with one, a rate is chosen that fails with the next
+LEAST_SEEDS, MOST_SEEDS = 3, 8
+TUNING_SEEDS = 2  # of the learning rate that is chosen: with one, a rate is chosen that fails with the next
 PILOT_SEEDS = 4
 PLAN = "plan.json"
 TUNING, TRAINING = "tuning", "training"  # directories of the tasks
@@ -126,10 +127,12 @@ def make_plan(sweep: Sweep, rows: Sequence[Mapping[str, Any]], claims: int, seed
         top1 = {str(row["seed"]): row["top1"] for row in found}
         sd = round(100 * statistics.stdev(top1.values()), 3)
         pilot[name] = {"variant": pilot_of(sweep), "top1": top1, "sd": sd}
-    sd = power.sd_of_differences([one["sd"] for one in pilot.values()])
-    options: dict[str, Any] = {"strata": len(pilot), "power": POWER, "level": LEVEL, "tests": max(claims, 1)}
+    # A claim over several variants has as many strata of each set.
+    variants = min((1 if isinstance(claim.better, str) else len(claim.better) for claim in sweep.claims), default=1)
+    sds = [power.sd_of_difference(one["sd"]) for one in pilot.values()] * variants
+    options: dict[str, Any] = {"power": POWER, "level": LEVEL, "tests": max(claims, 1)}
     if not seeds:
-        needed = power.pairs_needed(sd, EFFECT, **options) if sd else LEAST_SEEDS
+        needed = power.pairs_needed(sds, EFFECT, **options)
         seeds = min(max(needed, LEAST_SEEDS), MOST_SEEDS)
     return {
         "effect": EFFECT,
@@ -137,7 +140,7 @@ def make_plan(sweep: Sweep, rows: Sequence[Mapping[str, Any]], claims: int, seed
         "level": LEVEL,
         "claims": max(claims, 1),
         "seeds": seeds,
-        "visible": round(power.visible_effect(sd, seeds, **options), 2),
+        "visible": round(power.visible_effect(sds, seeds, **options), 2),
         "pilot": pilot,
         "rates": {
             "/".join(place): {f"{rate:g}": top1 for rate, top1 in tried.items()} for place, tried in tuned.items()
@@ -156,6 +159,19 @@ def worst_by_rate(rows: Sequence[Mapping[str, Any]]) -> dict[float, float]:
         if row["seed"] < TUNING_SEEDS:
             found.setdefault(row["rate"], []).append(row["top1"])
     return {rate: min(top1) for rate, top1 in found.items()}
+
+
+def untried(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """Returns the seeds and learning rates to try next: the next seed of each rate that may still be the best.
+
+    Args:
+      rows: of one variant and set: the first seed of each rate at least. A rate that is worse with it than another one
+        with all its seeds cannot be the best.
+    """
+    worst = worst_by_rate(rows)
+    tried = Counter(row["rate"] for row in rows)
+    best = [rate for rate, top1 in worst.items() if top1 == max(worst.values())]
+    return [(tried[rate], rate) for rate in best if tried[rate] < TUNING_SEEDS]
 
 
 def best_rate(top1: Mapping[float, float]) -> float:

@@ -105,7 +105,9 @@ def _tune(sweep, variant: str, configs) -> list[dict[str, Any]]:
                     "set": name, "rate": trained.start.base_lr, "seed": trained.start.seed - first, "top1": top1
                 }  # fmt: skip
 
-        tried = list(scores([Start(first + seed, rate) for rate in rates for seed in range(bench.TUNING_SEEDS)]))
+        tried = list(scores([Start(first, rate) for rate in rates]))
+        while others := bench.untried(tried):
+            tried += scores([Start(first + seed, rate) for seed, rate in others])
         if variant == bench.pilot_of(sweep):
             best = bench.best_rate(bench.worst_by_rate(tried))
             tried += scores([Start(first + seed, best) for seed in range(bench.TUNING_SEEDS, bench.PILOT_SEEDS)])
