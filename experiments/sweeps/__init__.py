@@ -245,9 +245,12 @@ def on(
         raise UserError(f"{network} is the paper's network for {of}; the paper has none for {data}")
     if data == "embedded":
         overrides = _EMBEDDED | _REDUCED[network] | dict(small or {}) | dict(embedded or {})
-        if sets is None:  # digits of 8 pixels enlarged to 75 would cost most and say least
-            names = ("glyphs", "textures") if _LEAST.get(network) == 75 else ("glyphs", "textures", "digits")
-            sets = image_sets(names, _STEPS.get(network))
+        if sets is None and _LEAST.get(network) == 75:
+            # Digits of 8 pixels enlarged to 75 would cost most and say least. In trials on validation images Inception-v3
+            # learnt 97 % from 200 glyphs with one seed and 99 % with another, and all from 600.
+            sets = image_sets(("glyphs", "textures"), glyphs=400)
+        elif sets is None:
+            sets = image_sets(("glyphs", "textures", "digits"), _STEPS.get(network))
         return Base(f"configs/glyphs.py:{network}", overrides, sets)
     size, split, epochs = _LARGER[data]
     size = max(size, _LEAST.get(network, 0))
