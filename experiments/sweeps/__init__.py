@@ -246,8 +246,8 @@ def on(
     if data == "embedded":
         overrides = _EMBEDDED | _REDUCED[network] | dict(small or {}) | dict(embedded or {})
         if sets is None and _LEAST.get(network) == 75:
-            # Digits of 8 pixels enlarged to 75 would cost most and say least. In trials on validation images Inception-v3
-            # learnt 97 % from 200 glyphs with one seed and 99 % with another, and all from 600.
+            # Digits of 8 pixels enlarged to 75 would cost most and say least. In trials on validation images
+            # Inception-v3 learnt 97 % from 200 glyphs with one seed and 99 % with another, and all from 600.
             sets = image_sets(("glyphs", "textures"), glyphs=400)
         elif sets is None:
             sets = image_sets(("glyphs", "textures", "digits"), _STEPS.get(network))
