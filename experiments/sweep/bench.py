@@ -168,10 +168,9 @@ def untried(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
       rows: of one variant and set: the first seed of each rate at least. A rate that is worse with it than another one
         with all its seeds cannot be the best.
     """
-    worst = worst_by_rate(rows)
-    tried = Counter(row["rate"] for row in rows)
-    best = [rate for rate, top1 in worst.items() if top1 == max(worst.values())]
-    return [(tried[rate], rate) for rate in best if tried[rate] < TUNING_SEEDS]
+    worst, tried = worst_by_rate(rows), Counter(row["rate"] for row in rows)
+    highest = max(worst.values())
+    return [(tried[rate], rate) for rate, top1 in worst.items() if top1 == highest and tried[rate] < TUNING_SEEDS]
 
 
 def best_rate(top1: Mapping[float, float]) -> float:
