@@ -33,8 +33,8 @@ _EMBEDDED = {
 # Number of steps, on all sets unless `_STEPS` has it, and middle learning rate of each network, from trials with one to
 # four seeds, scored on validation images; Inception-v2's are those of v3. By AdamW some seeds of VGG, All-CNN and NIN
 # learnt late, or left classes without a score, and Inception with batch normalisation had not learnt the textures after
-# 1,200 steps: they have SGD, as in their papers. With 75 pixels 800 steps were tried, from 200 and from 600 glyphs; what
-# is here, 600 steps from 400 glyphs, was not.
+# 1,200 steps: they have SGD, as in their papers. With 75 pixels 800 steps were tried, from 200 and from 600 glyphs; the
+# 600 steps here, from 400 glyphs, were not.
 _REDUCED = {
     "alexnet": {"schedule.base_lr": 5e-4},
     "vgg_a": {"train.steps": 1200, "optimizer.name": "sgd", "schedule.base_lr": 5e-3},

@@ -581,8 +581,8 @@ def _question(claim: dict, sweep: dict, finished: dict, stuck: dict) -> _Questio
     better, than = ([one] if isinstance(one, str) else list(one) for one in (claim["better"], claim["than"]))
     subject, other = (", ".join(dict.fromkeys(code(short(sweep, name)) for name in names)) for names in (better, than))
     goal = f"the last top-1 of {other} minus {in_words(MARGINS['top1'])}"
-    steps = _step_pairs(finished, better, than)
     if claim["measure"] == "steps":
+        steps = _step_pairs(finished, better, than)
         sizes = list(map(len, steps))
     else:
         strata = _differences(_values(finished, "top1"), better, than)
