@@ -16,7 +16,7 @@ def get_sweep(data: str) -> Sweep:
             data,
             "inception_resnet_v1",
             "configs/inception_resnet_v1.py",
-            embedded={"eval.every": "20 steps"},
+            embedded={"eval.every": "50 steps"},
         ),
         variants={
             "scale_0.1": {"model.residual_scale": 0.1},
