@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from inception_jax.report.sweep.analysis import VERDICTS, Claim, ratio, signed
 
-_WIDTH = 440  # units of the drawing; the right part holds the numbers
+_WIDTH = 452  # units of the drawing; the right part holds the numbers
 _LEFT, _RIGHT = 12, 296  # of the axes
 _MIDDLE, _HALF = (_LEFT + _RIGHT) / 2, (_RIGHT - _LEFT) / 2
 _LINE = 16  # height of a line of text
