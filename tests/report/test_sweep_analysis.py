@@ -171,6 +171,18 @@ def test_verdicts_on_accuracy():
         assert (found[0], words in found[1]) == (expected, True), (measure, a, found)
 
 
+def test_a_verdict_says_where_no_larger_difference_was_possible():
+    high, higher = [99.0, 99.1, 99.2], [99.5, 99.5, 99.7]  # mean errors of 0.9 and 0.43 points
+    for measure, words in (("top1", "below 1 point, as are the errors"), ("no_worse", "the errors are below 1 point")):
+        [claim] = analysis.analyse(data_of({"a": higher, "b": high}, {"measure": measure})).claims
+        assert claim.ceiling
+        assert claim.words.endswith(words)
+        lower = [value - 0.2 for value in high]  # mean error 1.1
+        [claim] = analysis.analyse(data_of({"a": higher, "b": lower}, {"measure": measure})).claims
+        assert not claim.ceiling
+        assert "errors" not in claim.words
+
+
 def test_equivalence_is_two_one_sided_tests():
     a = [50.4, 49.9, 50.6, 50.3]
     differences = [value - 50 for value in a]

@@ -168,6 +168,7 @@ class Claim:
       mean: of the difference in points; of steps, the ratio of `better` to `than`. None without an estimate.
       interval: its ends, at `level`; None without a test.
       level: that at which the test was made, after the correction for the number of claims.
+      ceiling: whether the errors themselves are below the margin, so that no larger difference was possible.
     """
 
     text: str
@@ -179,6 +180,7 @@ class Claim:
     mean: float | None = None
     interval: tuple[float, float] | None = None
     level: float | None = None
+    ceiling: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -468,6 +470,7 @@ class _Question:
       start, end: what stands before and behind the interval.
       reason: why there is no test, if that must be said.
       at_most: whether the true gain may be smaller; then it can only tell against the claim.
+      ceiling: whether no difference above the margin was possible, because both sides have smaller errors.
     """
 
     claim: dict
@@ -476,6 +479,7 @@ class _Question:
     end: str = ""
     reason: str = ""
     at_most: bool = False
+    ceiling: bool = False
 
     @property
     def measure(self) -> str:
@@ -542,7 +546,7 @@ def _answer(question: _Question, differs: float, equivalent: float | None) -> Cl
     reason = _reason(question, verdict, small)
     words = f"{question.start}{_interval(ends, level, ratio if in_steps else signed)}{question.end}"
     words += f"; {reason}" if reason else ""
-    return dataclasses.replace(told, verdict=verdict, words=words, interval=ends, level=level)
+    return dataclasses.replace(told, verdict=verdict, words=words, interval=ends, level=level, ceiling=question.ceiling)
 
 
 def _steps_ratio(gain: float) -> float:
@@ -554,11 +558,12 @@ def _reason(question: _Question, verdict: str, small: bool) -> str:
     margin = question.claim["margin"]
     if question.measure == "no_worse":
         size = in_words(margin)
-        return {"agrees": f"not {size} worse", "inconclusive": f"{size} worse is not excluded"}.get(verdict, "")
+        errors = f"; the errors are below {size}" if question.ceiling else ""
+        return {"agrees": f"not {size} worse{errors}", "inconclusive": f"{size} worse is not excluded"}.get(verdict, "")
     if small:
         if question.measure == "steps":
             return f"the ratio is within 1/{margin:g} and {margin:g}"
-        return f"the difference is below {in_words(margin)}"
+        return f"the difference is below {in_words(margin)}{', as are the errors' if question.ceiling else ''}"
     return f"the mean leans {_leaning(question.gain.mean)}" if verdict == "inconclusive" else ""
 
 
@@ -585,7 +590,8 @@ def _question(claim: dict, sweep: dict, finished: dict, stuck: dict) -> _Questio
         steps = _step_pairs(finished, better, than)
         sizes = list(map(len, steps))
     else:
-        strata = _differences(_values(finished, "top1"), better, than)
+        top1 = _values(finished, "top1")
+        strata = _differences(top1, better, than)
         sizes = list(map(len, strata))
     pairs = _count(sum(sizes), len(sweep["seeds"]) * len(better), _lost(finished, stuck, better, than))
     few = [names for *names, size in zip(better, than, sizes, strict=True) if size < 2]
@@ -598,7 +604,9 @@ def _question(claim: dict, sweep: dict, finished: dict, stuck: dict) -> _Questio
         gain = estimate(strata)
         start, end = _around(gain, pairs)
         end += _by_set(gain, sets, signed) + margin
-        return _Question(claim, gain, f"{subject} against {other}: {start}", end, reason or _without_spread(gain))
+        start, reason = f"{subject} against {other}: {start}", reason or _without_spread(gain)
+        ceiling = max(_error(top1, better), _error(top1, than)) < claim["margin"]
+        return _Question(claim, gain, start, end, reason, ceiling=ceiling)
     if few:
         return _Question(claim, None, f"{subject} to {goal}: {pairs}", reason=reason)
     gain = estimate([[math.log(slow) - math.log(fast) for fast, slow, _ in values] for values in steps])
@@ -609,6 +617,12 @@ def _question(claim: dict, sweep: dict, finished: dict, stuck: dict) -> _Questio
     end = f"{', in each of' if gain.flat else ' from'} {pairs}{means}{margin}"
     end += f"; in {plural(never, 'pair')} it never gets there, and all its steps count" if never else ""
     return _Question(claim, gain, start, end, _without_spread(gain), at_most=never > 0)
+
+
+def _error(top1: dict[str, dict[int, float]], names: Sequence[str]) -> float:
+    """The mean error of variants in points, each with the same weight; 100 if one has no run."""
+    means = [_mean(top1.get(name, {}).values()) for name in names]
+    return 100.0 if None in means else 100 - 100 * statistics.fmean(means)
 
 
 def _without_spread(gain: Estimate) -> str:

@@ -40,7 +40,8 @@ MEANING = (
     "A verdict says what our runs say about a claim, by t tests on differences between runs of one seed. The claim "
     "*agrees* if the interval lies on its side of 0, and *disagrees* if it lies on the other side. It is *equivalent* "
     "if the interval lies within the margin: the difference is too small to matter, for or against. Otherwise it is "
-    f"*inconclusive*. The margin is our choice: {_POINTS}, or {_RATIO} times the steps, unless another is stated.",
+    f"*inconclusive*. The margin is our choice: {_POINTS}, or {_RATIO} times the steps, unless another is stated. "
+    "If the errors are below the margin, no difference can be larger, and the verdict says little.",
     "Two kinds of claims differ. *As accurate* agrees if the interval lies above minus the margin. It disagrees if the "
     "interval lies below 0 and the mean below minus the margin. *Faster* compares the steps to the last top-1 of the "
     f"other run of the same seed, minus {_POINTS}, by their ratio. Without this margin, noise would decide where a "
@@ -155,7 +156,8 @@ def seen_table(sweeps: dict[str, dict], analyses: dict[str, Analysis]) -> Table:
             for claim in analysis.claims
             if claim.interval and claim.measure != "steps"
         ]
-        decided = sum(claim.verdict != "inconclusive" for claim in analysis.claims)
+        decided = [claim for claim in analysis.claims if claim.verdict != "inconclusive"]
+        low = sum(claim.ceiling for claim in decided)
         rows.append(
             [
                 Cell(_linked(data)),
@@ -164,7 +166,11 @@ def seen_table(sweeps: dict[str, dict], analyses: dict[str, Analysis]) -> Table:
                 Cell(f"{plan['visible']:.1f}", plan["visible"]) if plan else Cell("–"),
                 Cell(_by_set(_observed(data, analysis))),
                 Cell(_span(halves), max(halves, default=None)),
-                Cell(f"{decided} of {len(analysis.claims)}", decided / len(analysis.claims)),
+                Cell(
+                    f"{len(decided)} of {len(analysis.claims)}"
+                    + (f", {low} with errors below the margin" if low else ""),
+                    len(decided) / len(analysis.claims),
+                ),
             ]
         )
     header = ["sweep", "seeds", "SD of the pilot", "visible", "SD of the baseline", "half the interval", "decided"]
