@@ -240,7 +240,7 @@ def flags_of(
       variant: name of the variant.
       seed: one of the sweep's seeds.
       settings: see `tasks_of`.
-      overrides: of the set of images; those of the base and of the variant go over them.
+      overrides: of the set of images; they go over those of the base, and those of the variant over them.
 
     Raises:
       UserError: a setting is the seed.
@@ -251,7 +251,7 @@ def flags_of(
     changes = sweep.variants[variant]
     own = {**changes, "seed": seed + changes.get("seed", 0)}
     recipe = own.pop("config", sweep.base.config)
-    base = {key: own.get(key, value) for key, value in {**(overrides or {}), **sweep.base.overrides}.items()}
+    base = {key: own.get(key, value) for key, value in {**sweep.base.overrides, **(overrides or {})}.items()}
     flags = [_flag(key, value) for key, value in base.items() if key in own or key not in given]
     flags += [setting for setting in settings if _key(setting) not in own]
     flags += [_flag(key, value) for key, value in own.items() if key not in base]

@@ -24,7 +24,7 @@ KEYS = {
                      "schedule.base_lr"},
     "crops_models": {"seed"},
     "googlenet_aux": {"model.aux", "model.bn_auxiliary", "train.aux_weights.aux1", "train.aux_weights.aux2"},
-    "googlenet_lrn": {"model.lrn", "model.norm"},
+    "googlenet_lrn": {"model.lrn", "model.norm", "schedule.base_lr"},
     "googlenet_module": {"model.module", "model.width"},
     "googlenet_reduction": {"model.reduction_width"},
     "googlenet_top": {"model.top", "model.dropout"},
@@ -366,6 +366,14 @@ def test_crops_and_models():
     assert ensemble.needs == ("training/model_0", "training/model_1", "training/model_2")
     members = [f"--workdir={ROOT}/textures/model_{number}/2" for number in range(3)]
     assert list(ensemble.command[2:5]) == members
+
+
+def test_a_set_of_images_goes_over_the_base_and_a_variant_over_both():
+    base = sweeps.Base("configs/glyphs.py", {"train.steps": 1, "train.batch_size": 2})
+    sweep = sweeps.Sweep("t", "t", base, {"a": {}, "b": {"train.steps": 9}})
+    for variant, steps in (("a", 5), ("b", 9)):
+        config = plan.resolve(plan.flags_of(sweep, variant, 0, overrides={"train.steps": 5}))
+        assert (config.train.steps, config.train.batch_size) == (steps, 2)
 
 
 def test_a_planned_sweep_never_tunes_on_what_it_is_tested_on():
