@@ -34,8 +34,8 @@ _EMBEDDED = {
 # four seeds, scored on validation images; Inception-v2's are those of v3. By AdamW some seeds of VGG, All-CNN and NIN
 # learnt late, or left classes without a score: they have SGD, as in their papers. All-CNN's last layer has a ReLU, so a
 # class may still lose its score for good: at this rate some did after a warm-up of 50 steps, and none in three trials
-# with one of 400. Inception-ResNet without its shortcuts had 45 and 71 % of the textures after 600 steps, and 99 % after
-# 1,200.
+# with one of 400. Inception-ResNet without its shortcuts had 45 and 71 % of the textures after 600 steps, and 99 %
+# after 1,200.
 _REDUCED = {
     "alexnet": {"schedule.base_lr": 5e-4},
     "vgg_a": {"train.steps": 1200, "optimizer.name": "sgd", "schedule.base_lr": 5e-3},
