@@ -1,6 +1,6 @@
 """RMSProp against SGD with momentum, for Inception-v2."""
 
-from experiments.sweeps import Claim, Sweep, on
+from experiments.sweeps import Claim, Sweep, image_sets, on
 
 
 def get_sweep(data: str) -> Sweep:
@@ -15,7 +15,13 @@ def get_sweep(data: str) -> Sweep:
         "and epsilon of 1.0. The gradients of a small network lie far below an epsilon of 1.0 inside the root, where "
         "RMSProp is nearly SGD. So an epsilon of 1e-6 is tried too; its steps follow the signs of the gradients and "
         "need another learning rate.",
-        base=on(data, "inception_v2", "configs/inception_v3.py:rmsprop"),
+        # So few images for the same reason as in label_smoothing.py.
+        base=on(
+            data,
+            "inception_v2",
+            "configs/inception_v3.py:rmsprop",
+            sets=image_sets(("glyphs", "textures"), {"glyphs": 600, "textures": 600}, textures=200),
+        ),
         variants={
             "momentum": momentum | usual,
             "rmsprop": rmsprop | usual,
