@@ -9,8 +9,8 @@ def get_sweep(data: str) -> Sweep:
         title="Inception-v3: label smoothing",
         text="Epsilon is the fraction of a label that is spread evenly over all classes. The paper compares 0.1 with "
         "0. The logged training loss includes the smoothing; the test loss does not.",
-        # In trials on validation images, with 900 steps on textures, the network learnt 99 % of them from 400, and 96 to
-        # 98 % of both sets from 200: more would leave nothing to gain.
+        # In trials on validation images, with 900 steps on textures, the network learnt 99 % of them from 400, and 96
+        # to 98 % of both sets from 200: more would leave nothing to gain.
         base=on(
             data,
             "inception_v3",

@@ -332,7 +332,7 @@ def _seeds(sweeps: dict[str, dict]) -> list[str]:
     seeds = {len(data["sweep"]["seeds"]) for data in sweeps.values()}
     if not seeds:
         return []
-    each = " or ".join(map(str, sorted(seeds)))
+    each = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     others = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()) if state != "finished")
     return [
         f"{plural(len(sweeps), 'sweep')} of {counts.total()} runs, {counts['finished']} of them finished"
