@@ -504,7 +504,7 @@ def test_the_document_is_a_function_of_the_data_alone(sweep, tmp_path, monkeypat
     again = json.loads(sweep_data.dump(sweeps))
     assert (document.document(again, "x.svg"), document.figure(again)) == (text, picture)
     lines = text.splitlines()
-    assert "2 sweeps of 18 runs, 18 of them finished, 2 or 3 seeds of each variant." in text
+    assert "2 sweeps of 18 runs, 18 of them finished, 2 to 3 seeds of each variant." in text
     assert [line for line in lines if line.startswith("## ")] == [
         "## Verdicts",
         "## What could have been seen",
