@@ -261,12 +261,13 @@ def _train(run: _Run, state: TrainState, step: int, accumulator: MetricAccumulat
                     with preemption.at_once(saved=False):
                         state, evaluation = _evaluate(run, state, step)
                 except (UserError, Interrupted) as raised:
-                    stop = raised
+                    stop = failure or raised
                 stopwatch.reset()
             if evaluation or stop or experiment.clock.due(step, config.checkpoint.every):
                 _save(run, state, step, accumulator, evaluation)
             if stop:
                 _stop(run, stop)
+    processes.agree(failure)  # of the last steps, before the others noticed
     return state
 
 

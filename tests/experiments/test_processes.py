@@ -202,12 +202,14 @@ def test_the_end_of_another_process_is_told_from_other_errors(kind):
     assert not is_about_others(UserError("heartbeat=0 must be 1 or more"))
 
 
-def test_an_error_in_one_process_is_that_of_all(config, image_folder, tmp_path):
+# The other process notices in one of many evaluations, or not before the run is finished.
+@pytest.mark.parametrize("length", [("--config.eval.every=1 step",), ("--config.train.steps=6",)])
+def test_an_error_in_one_process_is_that_of_all(config, image_folder, tmp_path, length):
     folder = shutil.copytree(image_folder, tmp_path / "images")
     damaged = sorted((folder / "train" / "red").iterdir())[0]
     damaged.write_bytes(b"no image")
-    run = Launched(2, "main.py", f"--config={config}", f"--workdir={tmp_path / 'run'}", f"--config.data.dir={folder}")
-    assert run.wait() == 2
+    run = train(config, tmp_path / "run", 2, f"--config.data.dir={folder}", *length)
+    assert run.wait() == 2, run.lines
     said = [line for line in run.lines if "images could not be decoded" in line]
     assert len(said) == 2
     assert all(re.match(r"\[\d\] error: (process \d: )?1 of 48 images", line) for line in said)
