@@ -253,7 +253,7 @@ def _train(run: _Run, state: TrainState, step: int, accumulator: MetricAccumulat
 
             # -- Evaluate, then save once with the metrics
             if number := preemption.received():
-                stop = failure or Interrupted(number)
+                stop = Interrupted(number)
             evaluation = None
             if experiment.evaluates_at(step) and not stop:
                 accumulator.check()
@@ -261,12 +261,12 @@ def _train(run: _Run, state: TrainState, step: int, accumulator: MetricAccumulat
                     with preemption.at_once(saved=False):
                         state, evaluation = _evaluate(run, state, step)
                 except (UserError, Interrupted) as raised:
-                    stop = failure or raised
+                    stop = raised
                 stopwatch.reset()
             if evaluation or stop or experiment.clock.due(step, config.checkpoint.every):
                 _save(run, state, step, accumulator, evaluation)
             if stop:
-                _stop(run, stop)
+                _stop(run, failure or stop)
     processes.agree(failure)  # of the last steps, before the others noticed
     return state
 
