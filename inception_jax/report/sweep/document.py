@@ -124,7 +124,7 @@ def results_table(data: dict, analysis: Analysis, one: str = "") -> Table:
     if one in ["", *sweep["sets"][:1]]:  # what holds for the tables of all sets is told once
         notes += ["Means and standard deviations over the finished runs; *lowest* is that of the worst seed."]
         notes += [f"Against {base}: the plain {interval_name(LEVEL)}, not corrected for the number of comparisons."]
-        if "learning rate" in made:
+        if "learning rate" in made and any(len(tried) > 1 for tried in data["plan"]["rates"].values()):
             notes.append("Learning rate: the one that did best on the validation split before the runs.")
         if "paper" in made and sweep["printed_what"]:
             notes.append(f"Paper: {sweep['printed_what']}.")
