@@ -17,8 +17,8 @@ def get_sweep(data: str) -> Sweep:
     base, strided, pooled, all_ = (tuple(f"{kind}-{letter}" for letter in ERRORS) for kind in KINDS)
     return Sweep(
         title="All-CNN: the twelve networks",
-        text="Tables 1 and 2 of the paper. The paper chose one of four learning rates for each network; here all have "
-        "the same.",
+        text="Tables 1 and 2 of the paper. The paper chose one of four learning rates for each network. On the "
+        "embedded images each has one of three; elsewhere all have the same.",
         base=on(data, "all_cnn_c", "configs/all_cnn.py", of="cifar10"),
         variants={f"{kind}-{base}": {"model.name": f"{kind}_cnn_{base}"} for base in ERRORS for kind in KINDS},
         baseline="base-c",
