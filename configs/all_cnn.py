@@ -59,6 +59,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.model.name = network
     config.model.dropout = 0.5
     config.model.input_dropout = 0.2
+    config.model.classifier_relu = True
 
     config.data.name = data_set
     config.data.eval_split = "test"

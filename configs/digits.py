@@ -67,6 +67,8 @@ GOOGLENET = {
 BN_INCEPTION = {"norm": "batch", "lrn": False, "activation": "relu", "dropout": 0.0, "width": 0.25, **BATCH_NORM}
 PLAIN = BN_INCEPTION | {"norm": "none", "lrn": True, "dropout": 0.4}
 ALEXNET = {"lrn": True, "overlapping_pools": True, "width": 0.25, "dropout": 0.2}
+NIN = {"mlpconv": True, "width": 0.5, "dropout": 0.2, "classifier_relu": True}
+ALL_CNN = {"width": 0.5, "dropout": 0.2, "input_dropout": 0.0, "classifier_relu": True}
 RESIDUAL = {"width": 0.125, "blocks": 2, "residual": True, "residual_scale": placeholder(float), **BATCH_NORM}
 SHALLOW = {"width": 0.25, "blocks": 1, **BATCH_NORM}
 
@@ -79,8 +81,8 @@ NETWORKS = {
     "alexnet": SmallNetwork(64, ALEXNET, "adamw", 1e-3, std=1.0),
     "zfnet": SmallNetwork(64, {"width": 0.25, "dropout": 0.2}, "adamw", 1e-3, 20.0, std=1.0),
     "vgg_a": SmallNetwork(32, {"init": "glorot", "width": 0.125, "dropout": 0.2}, "adamw", 3e-3, std=12.75),
-    "nin_cifar10": SmallNetwork(16, {"mlpconv": True, "width": 0.5, "dropout": 0.2}, "adamw", 1e-3, 20.0, std=12.75),
-    "all_cnn_c": SmallNetwork(16, {"width": 0.5, "dropout": 0.2, "input_dropout": 0.0}, "adamw", 1e-3, 20.0, std=12.75),
+    "nin_cifar10": SmallNetwork(16, NIN, "adamw", 1e-3, 20.0, std=12.75),
+    "all_cnn_c": SmallNetwork(16, ALL_CNN, "adamw", 1e-3, 20.0, std=12.75),
     "bn_inception": SmallNetwork(64, BN_INCEPTION, "adamw", 5e-3, 20.0),
     "inception": SmallNetwork(64, PLAIN, "adamw", 1e-3, 20.0, std=12.75, network="bn_inception"),
     "inception_v2": SmallNetwork(75, SHALLOW, "lamb", 0.01),

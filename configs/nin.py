@@ -73,6 +73,7 @@ def get_config(argument: str = "") -> ConfigDict:
     else:
         config.model.name = "nin_cifar10"
         config.model.mlpconv = True  # False: linear convolutions
+        config.model.classifier_relu = True
         config.data.name = "cifar10"
         config.data.eval_split = "test"
         config.data.image_size = 32

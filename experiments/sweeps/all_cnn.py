@@ -18,7 +18,8 @@ def get_sweep(data: str) -> Sweep:
     return Sweep(
         title="All-CNN: the twelve networks",
         text="Tables 1 and 2 of the paper. The paper chose one of four learning rates for each network. On the "
-        "embedded images each has one of three; elsewhere all have the same.",
+        "embedded images each has one of three, and none has the ReLU behind its last layer; elsewhere all have the "
+        "same rate.",
         base=on(data, "all_cnn_c", "configs/all_cnn.py", of="cifar10"),
         variants={f"{kind}-{base}": {"model.name": f"{kind}_cnn_{base}"} for base in ERRORS for kind in KINDS},
         baseline="base-c",

@@ -15,7 +15,7 @@ def get_sweep(data: str) -> Sweep:
         title="Network in Network: mlpconv and linear convolutions",
         text="The paper argues that a small multilayer perceptron in each window abstracts better than a linear "
         "filter, and compares its network with published ones. Here the linear network is the same one without its 1x1 "
-        "convolutions.",
+        "convolutions. On the embedded images no network has the ReLU behind its last layer.",
         base=on(data, "nin_cifar10", "configs/nin.py", of="cifar10"),
         variants={
             "mlpconv": {},

@@ -15,12 +15,12 @@ def get_sweep(data: str) -> Sweep:
         "and epsilon of 1.0. The gradients of a small network lie far below an epsilon of 1.0 inside the root, where "
         "RMSProp is nearly SGD. So an epsilon of 1e-6 is tried too; its steps follow the signs of the gradients and "
         "need another learning rate.",
-        # So few images for the same reason as in label_smoothing.py.
+        # In trials on validation images, from 200 of each, four seeds by momentum differed by 4 and 7 points.
         base=on(
             data,
             "inception_v2",
             "configs/inception_v3.py:rmsprop",
-            sets=image_sets(("glyphs", "textures"), {"glyphs": 600, "textures": 600}, textures=200),
+            sets=image_sets(("glyphs", "textures"), {"glyphs": 600, "textures": 600}, glyphs=400, textures=400),
         ),
         variants={
             "momentum": momentum | usual,

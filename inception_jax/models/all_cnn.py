@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from inception_jax.models import initializers
 from inception_jax.models.network import Network
-from inception_jax.models.options import Rate
+from inception_jax.models.options import Flag, Rate
 from inception_jax.models.units import AverageLogits, Conv, Dropout, Logits, MaxPool, Style, Unit
 
 # Table 1: the kernels of the two stages, of 96 and of 192 filters. A max-pool of 3x3/2 follows each.
@@ -40,6 +40,7 @@ def all_cnn(
     *,
     dropout: Rate = 0.5,
     input_dropout: Rate = 0.2,
+    classifier_relu: Flag = True,
     dtype: Any = jnp.float32,
 ) -> Network:
     """Builds one of the twelve networks, for images of 32x32; 1,369,738 parameters (All-CNN-C).
@@ -53,6 +54,8 @@ def all_cnn(
       num_classes: number of classes.
       dropout: rate of dropout after each pool or its replacement.
       input_dropout: rate of dropout on the image.
+      classifier_relu: False: no ReLU behind the last convolution. Where it is 0 for all images, it passes no gradient,
+        so a class may lose its score for good.
       dtype: dtype of the computation.
     """
     layers: list[tuple[str, Unit]] = [("dropout0", Dropout(input_dropout))]
@@ -65,7 +68,7 @@ def all_cnn(
     layers += [
         ("conv3_1", Conv("conv3x3", 192, 3, padding="VALID")),
         ("conv3_2", Conv("conv1x1", 192, 1)),
-        ("conv3_3", Logits("conv1x1", num_classes, window=1, activation=True)),
+        ("conv3_3", Logits("conv1x1", num_classes, window=1, activation=classifier_relu)),
         ("average", AverageLogits()),
     ]
     return Network(

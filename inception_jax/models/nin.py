@@ -16,7 +16,12 @@ from inception_jax.models.units import AverageLogits, Conv, Dropout, Logits, Max
 
 
 def nin_cifar10(
-    num_classes: int = 10, *, mlpconv: Flag = True, dropout: Rate = 0.5, dtype: Any = jnp.float32
+    num_classes: int = 10,
+    *,
+    mlpconv: Flag = True,
+    dropout: Rate = 0.5,
+    classifier_relu: Flag = True,
+    dtype: Any = jnp.float32,
 ) -> Network:
     """Builds the network for CIFAR-10, for images of 32x32: 966,986 parameters.
 
@@ -25,6 +30,8 @@ def nin_cifar10(
       mlpconv: False: linear convolutions instead of the paper's mlpconv layers (its Fig. 1): without the 1x1
         convolutions, except the classifier's.
       dropout: rate of dropout after pool1 and after pool2.
+      classifier_relu: False: no ReLU behind the last convolution. Where it is 0 for all images, it passes no gradient,
+        so a class may lose its score for good.
       dtype: dtype of the computation.
     """
     layers = (
@@ -40,7 +47,7 @@ def nin_cifar10(
         ("dropout2", Dropout(dropout)),
         ("conv3", Conv("conv3x3", 192, 3)),
         ("cccp5", Conv("conv1x1", 192, 1)),
-        ("cccp6", Logits("conv1x1", num_classes, window=1, activation=True)),
+        ("cccp6", Logits("conv1x1", num_classes, window=1, activation=classifier_relu)),
         ("pool3", AverageLogits()),
     )
     return Network(

@@ -229,6 +229,16 @@ def test_linear_convolutions_in_place_of_mlpconv():
     assert names == ["conv1", "conv2", "conv3", "cccp6"]
 
 
+@pytest.mark.parametrize("name", ["nin_cifar10", "all_cnn_c"])
+def test_classifier_without_relu(name):
+    """With the ReLU all scores of an average are 0 or more."""
+    images = jax.random.normal(jax.random.key(0), (4, 12, 12, 3))
+    with_, without = (build(name, width=0.1, classifier_relu=relu) for relu in (True, False))
+    variables = jax.jit(with_.init)(jax.random.key(1), images)
+    assert float(with_.apply(variables, images)[0].min()) == 0
+    assert float(without.apply(variables, images)[0].min()) < 0
+
+
 def test_blocks_without_shortcuts():
     """With a projection of zeros a block passes its input on, or nothing without a shortcut; else they are alike."""
     options = {"num_classes": 3, "width": 0.1, "blocks": 1}

@@ -20,6 +20,7 @@ OTHER = {
     "factorized_7x7": {"inception_v2": True, "inception_v3": False},
     "bn_auxiliary": {"inception_v2": True, "inception_v3": False, "googlenet": True},
     "early_reduction": 2, "reduction_width": 0.5, "top": "fc", "residual": False, "mlpconv": False,
+    "classifier_relu": False,
     "batch_norm_scale": False, "count_include_pad": True, "order": "figures", "residual_scale": 0.3,
     "variant": "paper", "downsample": "conv3x3", "blocks": 2, "batch_norm_epsilon": 1e-3,
     "pool_first": {name: name.startswith("alexnet") for name in NAMES},
