@@ -18,12 +18,12 @@ def test_the_number_of_pairs_is_the_published_one():
 
 
 def test_the_power_of_strata_and_several_tests_is_that_of_a_simulation():
-    for sds in ((1.5, 1.5, 1.5), (2.0, 1.0, 0.1)):
-        differences = np.random.default_rng(0).normal(1.0, np.reshape(sds, (3, 1)), (100_000, 3, 6))
-        variances = differences.var(2, ddof=1) / 6
-        degrees = 5 * variances.sum(1) ** 2 / (variances**2).sum(1)
-        shown = differences.mean((1, 2)) / (np.sqrt(variances.sum(1)) / 3) > stats.t.ppf(1 - 0.05 / 5 / 2, degrees)
-        assert power_of(sds, 1.0, 6, tests=5) - shown.mean() == pytest.approx(0.02, abs=0.02), sds
+    for sds, seeds, tests in (((1.5, 1.5, 1.5), 6, 5), ((2.0, 1.0, 0.1), 6, 5), ((0.2, 0.37, 0.42), 3, 42)):
+        differences = np.random.default_rng(0).normal(1.0, np.reshape(sds, (3, 1)), (100_000, 3, seeds))
+        variances = differences.var(2, ddof=1) / seeds
+        degrees = (seeds - 1) * variances.sum(1) ** 2 / (variances**2).sum(1)
+        shown = differences.mean((1, 2)) / (np.sqrt(variances.sum(1)) / 3) > stats.t.ppf(1 - 0.05 / tests / 2, degrees)
+        assert power_of(sds, 1.0, seeds, tests=tests) == pytest.approx(shown.mean(), abs=0.005), sds
 
 
 def test_the_visible_effect_needs_the_seeds_it_was_computed_for():

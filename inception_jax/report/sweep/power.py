@@ -9,6 +9,8 @@ import bisect
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from inception_jax.errors import UserError
 
 MOST_SEEDS = 100_000
@@ -24,10 +26,12 @@ def sd_of_difference(sd: float) -> float:
 
 
 def power_of(sds: Sequence[float], effect: float, seeds: int, *, level: float = 0.95, tests: int = 1) -> float:
-    """Returns the probability that the test shows an effect with its sign, by the noncentral t distribution.
+    """Returns the probability that the test shows an effect with its sign.
 
-    With several strata of few pairs the probability is a few percent lower: the test takes its degrees of freedom from
-    the runs, which on average gives fewer than the `sds`.
+    The test takes its variances, and so its degrees of freedom, from the runs. With several strata of few pairs that
+    matters: the noncentral t distribution, which holds for one stratum, takes the true ones and promises 0.8 where
+    three strata of 3 pairs, corrected for 42 tests, have 0.5. So this is the mean over 4,096 quasi-random draws of the
+    strata's variances, given which the mean of the runs is normal. It has an error below 0.001.
 
     Args:
       sds: standard deviations of the differences of each stratum, see `sd_of_difference`.
@@ -38,14 +42,14 @@ def power_of(sds: Sequence[float], effect: float, seeds: int, *, level: float = 
     """
     from scipy import stats  # takes seconds to import
 
-    variances = [sd**2 for sd in sds]
-    if not any(variances):
+    variances = np.square(sds) / seeds
+    if not variances.any():
         return float(effect != 0)
-    total = math.fsum(variances)
-    degrees = (seeds - 1) * total**2 / math.fsum(variance**2 for variance in variances)
-    shift = abs(effect) * len(sds) / math.sqrt(total / seeds)
-    limit = stats.t.isf((1 - level) / tests / 2, degrees)
-    return float(stats.nct.sf(limit, degrees, shift))
+    ranks = stats.qmc.Sobol(len(sds), rng=0).random(4096)
+    found = variances * stats.chi2.ppf(ranks, seeds - 1) / (seeds - 1)
+    degrees = (seeds - 1) * found.sum(1) ** 2 / np.square(found).sum(1)
+    limits = stats.t.isf((1 - level) / tests / 2, degrees) * np.sqrt(found.sum(1))
+    return float(stats.norm.sf((limits - abs(effect) * len(sds)) / math.sqrt(variances.sum())).mean())
 
 
 def pairs_needed(
