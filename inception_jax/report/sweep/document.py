@@ -179,9 +179,10 @@ def seen_table(sweeps: dict[str, dict], analyses: dict[str, Analysis]) -> Table:
         powers, claims = (sorted({plan[key] for plan in plans}) for key in ("power", "claims"))
         notes.append(
             "The pilot ran the baseline on the validation split, before the number of seeds was chosen. Visible: the "
-            f"difference in points that so many seeds show with probability {_either(powers)}, in a test corrected "
-            f"for {_either(claims)} claims. For it the SD of a difference is taken as the square root of 2 times that "
-            "between seeds, as if two runs of one seed had nothing in common and variants varied as the baseline does."
+            "difference in points that, by the plan, so many seeds show with probability "
+            f"{_either(powers)}, in a test corrected for {_either(claims)} claims. For it the SD of a difference is "
+            "taken as the square root of 2 times that between seeds, as if two runs of one seed had nothing in common "
+            "and variants varied as the baseline does."
         )
     notes.append("Half the interval: of the claims about accuracy, in points, corrected. Decided: not inconclusive.")
     kept = [i for i in range(len(header)) if any(row[i].text != "–" for row in rows)]
