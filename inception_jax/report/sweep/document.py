@@ -40,7 +40,7 @@ MEANING = (
     "A verdict says what our runs say about a claim, by t tests on differences between runs of one seed. The claim "
     "*agrees* if the interval lies on its side of 0, and *disagrees* if it lies on the other side. Otherwise it is "
     "*equivalent* if the interval lies within the margin: the difference is too small to matter, for or against. That "
-    "is two tests of one side each; the interval is theirs, and 0 may lie outside of it. What is neither is "
+    "is two tests of one side each; the interval is theirs, and 0 may lie outside of it. The rest is "
     f"*inconclusive*. The margin is our choice: {_POINTS}, or {_RATIO} times the steps, unless another is stated. "
     "If the errors are below the margin, no difference can be larger, and the verdict says little.",
     "Two kinds of claims differ. *As accurate* agrees if the interval lies above minus the margin. It disagrees if the "
